@@ -1,0 +1,66 @@
+use std::sync::{Arc, Mutex};
+
+use zeroize::Zeroizing;
+
+/// A connector's login on its target. Zeroed after use, never printed.
+#[derive(Clone)]
+pub struct Secret {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    username: String,
+    password: Zeroizing<String>,
+    /// Changes when the secret does; connections made under an older one are retired.
+    epoch: u64,
+    salted: Mutex<Option<Salted>>,
+}
+
+/// The costly part of SCRAM, kept per salt and rounds so that it is paid once and not per connection.
+struct Salted {
+    salt: Vec<u8>,
+    rounds: u32,
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl Secret {
+    pub fn new(username: String, password: Zeroizing<String>, epoch: u64) -> Self {
+        Self { inner: Arc::new(Inner { username, password, epoch, salted: Mutex::new(None) }) }
+    }
+
+    pub fn username(&self) -> &str {
+        &self.inner.username
+    }
+
+    pub fn password(&self) -> &str {
+        &self.inner.password
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.inner.epoch
+    }
+
+    /// SaltedPassword of RFC 5802 for this salt; `derive` makes it where it is not known yet.
+    pub fn salted_password(
+        &self,
+        salt: &[u8],
+        rounds: u32,
+        derive: impl FnOnce(&str) -> Zeroizing<[u8; 32]>,
+    ) -> Zeroizing<[u8; 32]> {
+        let mut kept = self.inner.salted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &*kept {
+            Some(known) if known.salt == salt && known.rounds == rounds => known.key.clone(),
+            _ => {
+                let key = derive(&self.inner.password);
+                *kept = Some(Salted { salt: salt.to_vec(), rounds, key: key.clone() });
+                key
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secret({}, ..)", self.inner.username)
+    }
+}

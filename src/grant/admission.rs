@@ -1,0 +1,52 @@
+use std::net::IpAddr;
+
+use crate::model::{AccessLevel, Claim, CredentialId, GrantId, Name, Time};
+
+/// An open grant was found for an authenticated person. Made in this layer only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    pub(super) user: Name,
+    pub(super) credential: CredentialId,
+    pub(super) target: Name,
+    pub(super) level: AccessLevel,
+    pub(super) grant: GrantId,
+    /// The database to enter, the target's default one where the client named none.
+    pub(super) database: Option<String>,
+    pub(super) peer: IpAddr,
+    /// What was asked for, for moving to another grant that admits the same.
+    pub(super) claim: Claim,
+    /// The grant's or the credential's end, whichever is earlier.
+    pub(super) until: Time,
+    /// Other open grants that matched too: level and end.
+    pub(super) others: Vec<(AccessLevel, Time)>,
+}
+
+impl Admission {
+    pub fn user(&self) -> &Name {
+        &self.user
+    }
+    pub fn credential(&self) -> CredentialId {
+        self.credential
+    }
+    pub fn target(&self) -> &Name {
+        &self.target
+    }
+    pub fn level(&self) -> &AccessLevel {
+        &self.level
+    }
+    pub fn grant(&self) -> GrantId {
+        self.grant
+    }
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+    pub fn until(&self) -> Time {
+        self.until
+    }
+    pub fn others(&self) -> &[(AccessLevel, Time)] {
+        &self.others
+    }
+}

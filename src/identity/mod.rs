@@ -1,0 +1,5 @@
+//! Who may log in, answered from memory: the [`Ledger`] joins store, book and trail.
+
+mod ledger;
+
+pub use ledger::{ChangeError, Ledger, Seat};

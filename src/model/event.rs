@@ -1,0 +1,165 @@
+//! The facts of the audit trail that are not statements. Statements travel as [`super::Note`]s,
+//! because they are written on the hot path.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::{AccessLevel, GrantId, Name, SessionId};
+
+/// One fact. Serialised with a `"event"` tag; the writer adds time, sequence and chain.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    NodeStart {
+        version: &'static str,
+    },
+    NodeStop {
+        sessions_cut: u64,
+    },
+    /// After a crash: the last process left this many records that were not yet formatted.
+    JournalRecovered {
+        records: u64,
+    },
+    LoginAccepted {
+        #[serde(flatten)]
+        start: SessionStart,
+        credential: super::CredentialId,
+        /// Other open grants that matched too.
+        others: u32,
+    },
+    LoginRefused(Denied),
+    SessionStart {
+        #[serde(flatten)]
+        start: SessionStart,
+        /// The server's own number for the leased connection, such as a backend pid.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        upstream: Option<String>,
+        wait_ms: u64,
+    },
+    SessionEnd(SessionEnd),
+    /// The session moved from a grant that ended to another that admits the same claim.
+    SessionMoved {
+        session: SessionId,
+        user: Name,
+        from: GrantId,
+        to: GrantId,
+    },
+    /// Somebody asked to cancel the session's running statement, with its key.
+    Cancel {
+        session: SessionId,
+        user: Name,
+        peer: String,
+        sent: bool,
+    },
+    Admin(Box<Admin>),
+    /// Something an operator must look at.
+    Alarm {
+        target: Name,
+        level: AccessLevel,
+        what: String,
+    },
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionStart {
+    pub session: SessionId,
+    pub user: Name,
+    pub target: Name,
+    pub level: AccessLevel,
+    pub grant: GrantId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    pub peer: String,
+    pub protocol: &'static str,
+    pub tls: bool,
+}
+
+/// A login that was not accepted. What the client was told says less than this.
+#[derive(Debug, Clone, Serialize)]
+pub struct Denied {
+    pub session: SessionId,
+    pub peer: String,
+    pub protocol: &'static str,
+    /// As claimed, cut to a name's length; not proven unless `authenticated`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    pub authenticated: bool,
+    pub code: &'static str,
+    /// What was wrong, for the operator: `unknown user`, `wrong secret`, `outside cidr`, …
+    pub why: Cow<'static, str>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionEnd {
+    pub session: SessionId,
+    pub user: Name,
+    pub target: Name,
+    pub grant: GrantId,
+    pub how: Ending,
+    /// The code of the refusal that the client was sent, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Whether the client was told in its protocol; absent where there was nothing to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_delivered: Option<bool>,
+    pub statements: u64,
+    pub bytes_up: u64,
+    pub bytes_down: u64,
+    pub seconds: f64,
+    /// Whether the upstream connection went back to its pool, clean.
+    pub reused: bool,
+}
+
+/// Three different outcomes: ended by us, by a peer, by shutdown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    Cut,
+    Close,
+    Drain,
+}
+
+/// Who changes something: a uid on the local socket, or the proxy itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    Local {
+        uid: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+    Proxy,
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local { name: Some(name), .. } => f.write_str(name),
+            Self::Local { uid, name: None } => write!(f, "uid {uid}"),
+            Self::Proxy => f.write_str("tidegate"),
+        }
+    }
+}
+
+/// An administrative change, or the refusal of one.
+#[derive(Debug, Clone, Serialize)]
+pub struct Admin {
+    pub actor: Actor,
+    /// `grant.create`, `user.remove`, `session.kill`, …
+    pub action: &'static str,
+    /// The name or id of what was changed.
+    pub object: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}

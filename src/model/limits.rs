@@ -1,0 +1,49 @@
+//! Every constant limit, with its reason. What an operator may want to change is a key of the node
+//! file instead, and its default is here.
+
+use std::time::Duration;
+
+/// The contract's limit for names; PostgreSQL identifiers have the same.
+pub const NAME_BYTES_MAX: usize = 63;
+/// Text that `target list` and error messages show to users.
+pub const DETAILS_CHARS_MAX: usize = 400;
+/// Live credentials of one user: a SCRAM proof is checked against each, two HMACs apiece.
+pub const CREDENTIALS_PER_USER_MAX: usize = 8;
+/// What PostgreSQL itself takes as a start-up packet (`MAX_STARTUP_PACKET_LENGTH`).
+pub const STARTUP_BYTES_MAX: usize = 10_000;
+/// A SASL message of ours never needs more than a few hundred bytes; clients may add extensions.
+pub const SASL_BYTES_MAX: usize = 4_096;
+/// An upstream may ask for this many SCRAM rounds; PostgreSQL's default is 4,096. More would let a
+/// server burn our CPU.
+pub const SCRAM_ROUNDS_MAX: u32 = 200_000;
+/// Rounds of our own verifiers. The secret has 128 random bits, so rounds add nothing but the
+/// client's time; 4,096 is the least that RFC 7677 allows.
+pub const SCRAM_ROUNDS: u32 = 4_096;
+/// The longest message a server may send us while we log in or run a script of ours.
+pub const SCRIPT_MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// What one worker reads at once. A relay works in pieces of what the peer sends, 8 kB for PostgreSQL.
+pub const READ_BYTES: usize = 64 << 10;
+/// Reads of one side stop when this much waits to be written to the other.
+pub const PENDING_BYTES_MAX: usize = 256 << 10;
+/// Client messages that we must see whole (statement text, bound values) are looked at up to here;
+/// what is longer is passed on in pieces once its head is in the trail.
+pub const INSPECT_BYTES_MAX: usize = 64 << 10;
+/// Statement text kept in one audit line; the length of the whole is always there.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 32 << 10;
+/// Bound values kept in one audit line, all together.
+pub const AUDIT_PARAMETERS_BYTES_MAX: usize = 16 << 10;
+/// Prepared statements of one session that we remember the text of, in bytes; past it the oldest
+/// text is dropped and the audit line says so.
+pub const PREPARED_TEXT_BYTES_MAX: usize = 4 << 20;
+/// Requests that a client may have in flight (pipelining) before we stop reading from it.
+pub const OUTSTANDING_MAX: usize = 65_536;
+/// `application_name` in PostgreSQL: NAMEDATALEN - 1.
+pub const APPLICATION_NAME_BYTES_MAX: usize = 63;
+/// How long the rest of a half-sent message may take when a session is cut.
+pub const CUT_FLUSH: Duration = Duration::from_millis(250);
+/// How long we try to stop a statement at the server after a cut.
+pub const INTERRUPT_WAIT: Duration = Duration::from_secs(5);
+/// The end of grants is looked at this often, against wall time.
+pub const GRANT_TICK: Duration = Duration::from_millis(200);
+/// Start-up settings of a client that we carry (`application_name`, `options`, …).
+pub const SETTINGS_MAX: usize = 64;

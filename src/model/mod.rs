@@ -1,0 +1,29 @@
+//! Plain types with their limits: names, ids, targets, claims, refusals, events. No behaviour that
+//! needs the world.
+
+mod claim;
+mod event;
+mod id;
+mod level;
+pub mod limits;
+mod name;
+mod note;
+mod operation;
+mod refusal;
+mod resource;
+
+pub use claim::{Claim, LoginName, LoginNameError};
+pub use event::{Actor, Admin, Denied, Ending, Event, SessionEnd, SessionStart};
+pub use id::{CredentialId, GrantId, IdError, SessionId};
+pub use level::AccessLevel;
+pub use name::{Name, NameError};
+pub use note::{Note, NoteKind, NoteReader, Notes, Parameters, SessionContext, StatementKind};
+pub use operation::{Operation, Verdict};
+pub use refusal::Refusal;
+pub use resource::{
+    Change, Connector, Credential, Databases, EndCause, Ended, Grant, PoolSettings, Snapshot, Subject,
+    Target, TlsMode, User, Verifiers, Window,
+};
+
+/// Wall time. Grants end against it; durations are measured with a monotonic clock instead.
+pub type Time = jiff::Timestamp;

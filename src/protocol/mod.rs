@@ -1,0 +1,34 @@
+//! Protocols as machines without IO: bytes in, bytes and decisions out. One folder each; the
+//! registry below is the one line that a new protocol adds.
+
+pub mod postgres;
+pub mod session;
+
+/// Turns the bound values of a [`crate::model::Note`] into JSON for the trail.
+pub type DescribeParameters = fn(&crate::model::Parameters<'_>) -> Vec<serde_json::Value>;
+
+/// What is known of a protocol without driving it.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    pub name: &'static str,
+    pub port: u16,
+    pub describe_parameters: DescribeParameters,
+}
+
+macro_rules! protocols {
+    ($($module:ident :: $wire:ident),* $(,)?) => {
+        /// Every session protocol that is built in.
+        pub const SESSION_PROTOCOLS: &[Entry] = &[$(Entry {
+            name: <$module::$wire as session::Wire>::NAME,
+            port: <$module::$wire as session::Wire>::PORT,
+            describe_parameters: $module::describe_parameters,
+        }),*];
+    };
+}
+
+protocols! {}
+
+/// The entry of a protocol by its configuration name.
+pub fn by_name(name: &str) -> Option<&'static Entry> {
+    SESSION_PROTOCOLS.iter().find(|entry| entry.name == name)
+}

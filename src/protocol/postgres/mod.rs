@@ -1,0 +1,4 @@
+//! PostgreSQL's frontend/backend protocol, version 3.0
+//! (<https://www.postgresql.org/docs/current/protocol.html>).
+
+pub(crate) mod frame;

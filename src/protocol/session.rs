@@ -1,0 +1,520 @@
+//! The traits through which every session protocol plugs in.
+//!
+//! A protocol never sees a socket, a clock or a thread: it is a set of small state machines that the
+//! one engine (`proxy`) drives. So any byte sequence can be replayed, split anywhere and fuzzed
+//! without a runtime, and the engine's rules (time limits, order of the audit, cutting) hold for a
+//! protocol nobody has written yet.
+//!
+//! ```text
+//!   client --> Accept --Login(Identity, Claim)--> [Admission] --> Relay <--> server
+//!                                                    |
+//!                                         Dial (once per connection)
+//!                                         Script (Probe, Prepare, Reset, Ping, Check)
+//! ```
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use bytes::BytesMut;
+
+use crate::credential::{Identity, Secret, scram};
+use crate::grant::Admission;
+use crate::model::{Claim, Name, Notes, Operation, Refusal, Verdict};
+
+/// The peer broke the protocol. Says what and where, never payload.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {what}")]
+pub struct WireError {
+    /// The message or state in which it happened, in the protocol's own words.
+    pub place: &'static str,
+    pub what: &'static str,
+}
+
+impl WireError {
+    pub const fn new(place: &'static str, what: &'static str) -> Self {
+        Self { place, what }
+    }
+}
+
+/// An error that a server told us while we logged in or ran a script of our own.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct ServerError {
+    pub kind: ServerErrorKind,
+    /// The protocol's code, such as a SQLSTATE.
+    pub code: String,
+    pub message: String,
+}
+
+/// What a server's error means for the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerErrorKind {
+    /// Our user name or password; the secret is read again.
+    BadSecret,
+    NoDatabase,
+    /// The server has no connection left.
+    Full,
+    /// Starting, stopping, in recovery: worth another try later.
+    Unready,
+    /// A start-up setting of the client, by name.
+    BadParameter,
+    Other,
+}
+
+/// Permission for traffic of the pool's own: connecting, probing, resetting. Made by `pool` only
+/// (`tests/tidy.rs` looks), and nothing turns it into a lease.
+#[derive(Debug)]
+pub struct Upkeep(());
+
+impl Upkeep {
+    pub(crate) const fn new() -> Self {
+        Self(())
+    }
+}
+
+/// One session protocol. The only thing its folder exports.
+pub trait Wire: Send + Sync + 'static {
+    const NAME: &'static str;
+    const PORT: u16;
+    type Accept: Accept;
+    /// What the client said that must be put on every connection it is lent (start-up settings).
+    type Settings: Clone + Send + Sync;
+    /// What the server told us while we logged in; kept with the connection.
+    type Facts: Facts;
+    type Dial: Dial<Facts = Self::Facts>;
+    type Relay: Relay<Facts = Self::Facts>;
+    type Script: Script;
+
+    fn accept(&self, context: &AcceptContext) -> Self::Accept;
+    /// The start-up settings of a client that has logged in.
+    fn settings(&self, accept: &Self::Accept) -> Self::Settings;
+    fn dial(&self, purpose: DialPurpose<'_>, tls: DialTls, secret: &Secret) -> Self::Dial;
+    fn script(&self, purpose: Purpose<'_, Self::Settings>, facts: &Self::Facts) -> Self::Script;
+    /// Tells the client it is in. Success cannot be said without an `Admission`.
+    fn relay(
+        &self,
+        accept: Self::Accept,
+        entry: Entry<'_>,
+        facts: &Self::Facts,
+        out: &mut BytesMut,
+    ) -> Self::Relay;
+}
+
+/// What an established conversation starts with.
+pub struct Entry<'a> {
+    pub admission: &'a Admission,
+    /// The cancel key that we issue to the client: ours, never the server's.
+    pub key: CancelKey,
+    /// Person and session, at most 63 bytes: what the server itself is shown (`alice/s-0f…`).
+    pub stamp: &'a str,
+    /// A sentence for the client on entering, such as that other grants were open too.
+    pub greeting: Option<&'a str>,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Accept: a client logs in to us
+
+/// What the listener knows before the client speaks.
+#[derive(Debug, Clone)]
+pub struct AcceptContext {
+    /// The listener's fixed target.
+    pub target: Option<Name>,
+    pub peer: IpAddr,
+    pub tls: TlsOffer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsOffer {
+    /// No certificate is configured; only possible on loopback.
+    Unavailable,
+    Optional,
+    /// Who does not ask for TLS is refused before any credential travels.
+    Required,
+}
+
+/// What TLS told us, once it stands.
+#[derive(Debug, Clone, Default)]
+pub struct TlsFacts {
+    pub server_name: Option<String>,
+}
+
+/// A client logs in. `step` is called with `Start` first, then with what the last step asked for.
+pub trait Accept: Send {
+    /// Consumes what it understood from the front of `Bytes`; answers go to `out`.
+    fn step(&mut self, input: AcceptInput<'_>, out: &mut BytesMut) -> Result<AcceptStep, WireError>;
+    /// Words a refusal for this moment of the login.
+    fn refuse(&mut self, refusal: &Refusal, out: &mut BytesMut);
+    /// Shows a line; false where the protocol has no way to at this moment.
+    fn notice(&mut self, text: &str, out: &mut BytesMut) -> bool;
+    /// What the client claims so far, for the audit of a login that fails: user, target, database.
+    fn claimed(&self) -> Claimed<'_>;
+}
+
+/// Unproven words of a client, as sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Claimed<'a> {
+    pub user: Option<&'a str>,
+    pub database: Option<&'a str>,
+}
+
+pub enum AcceptInput<'a> {
+    /// The connection stands; protocols whose server speaks first do so now.
+    Start,
+    /// Everything read and not yet consumed. May be empty: a step may finish what is buffered.
+    Bytes(&'a mut BytesMut),
+    /// After `StartTls`. Bytes that came before the TLS handshake are the engine's to refuse.
+    TlsReady(&'a TlsFacts),
+    /// After `Ask`.
+    Answer(Answer),
+}
+
+pub enum AcceptStep {
+    NeedBytes,
+    /// Write `out`, then shake hands, then step with `TlsReady`.
+    StartTls,
+    Ask(Question),
+    /// The connection only carries a cancel request: never answered.
+    Cancel(CancelKey),
+    Login(Box<(Identity, Claim)>),
+    /// Refuse with this; `why` is for the trail. The machine has not written anything yet: the
+    /// engine slows failed logins down and then calls `refuse`.
+    Refuse(Refusal, &'static str),
+}
+
+#[derive(Debug)]
+pub enum Question {
+    /// The verifiers of this user for SCRAM-SHA-256. `None`: the name cannot be one of ours, a mock
+    /// exchange under the name as sent keeps the client from learning that.
+    Scram { user: Option<Name>, sent: String },
+}
+
+pub enum Answer {
+    Scram(Box<scram::Exchange>),
+}
+
+// ---------------------------------------------------------------------------------------------
+// Dial: we log in to a server
+
+/// What TLS may and must be on this attempt; the engine walks the six modes (a second attempt for
+/// `allow` and `prefer`), the machine only asks or does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialTls {
+    /// Do not ask.
+    Without,
+    /// Ask; go on in clear where the server says no (`prefer`).
+    Try,
+    /// Ask; a server that says no is a fault.
+    Demand,
+}
+
+pub enum DialPurpose<'a> {
+    /// A connection for the pool.
+    Login { upkeep: &'a Upkeep, database: &'a str },
+    /// Stop a statement that runs on another connection.
+    Interrupt(&'a Interruption),
+}
+
+/// What it takes to stop the running statement of one connection, in the protocol's own form (for
+/// PostgreSQL the server's process id and key).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Interruption(pub Vec<u8>);
+
+impl std::fmt::Debug for Interruption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Interruption(..)")
+    }
+}
+
+pub trait Dial: Send {
+    type Facts;
+    fn step(&mut self, input: DialInput<'_>, out: &mut BytesMut) -> Result<DialStep<Self::Facts>, WireError>;
+}
+
+pub enum DialInput<'a> {
+    Start,
+    Bytes(&'a mut BytesMut),
+    /// TLS stands. `secure` is what lets a clear-text password be sent.
+    TlsReady,
+}
+
+pub enum DialStep<F> {
+    NeedBytes,
+    /// Write `out`, then shake hands, then step with `TlsReady`.
+    StartTls,
+    Refused(ServerError),
+    Ready(F),
+    /// An interruption has been sent; it has landed when the server closes the connection.
+    Sent,
+}
+
+/// What a server told us at login.
+pub trait Facts: Clone + Send + Sync + 'static {
+    /// The server's own name for this connection (a backend process id), for the trail.
+    fn upstream_name(&self) -> String;
+    fn server_version(&self) -> &str;
+    /// How to stop what runs on this connection.
+    fn interruption(&self) -> Interruption;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Relay: the established conversation
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Downstream,
+    Upstream,
+}
+
+impl Side {
+    pub fn other(self) -> Self {
+        match self {
+            Self::Downstream => Self::Upstream,
+            Self::Upstream => Self::Downstream,
+        }
+    }
+}
+
+/// The established conversation between one client and the connection it is lent.
+pub trait Relay: Send {
+    type Facts;
+    /// Looks at `input`, everything read from `from` and not yet consumed, and plans what to do
+    /// with its front; what it consumed is in `flow.plan`. Returns with unconsumed bytes when it
+    /// needs more of them, or when it holds.
+    fn pump(&mut self, from: Side, input: &[u8], flow: &mut Flow<'_>) -> Result<RelayStep, WireError>;
+    /// Where the conversation stands as seen from the server.
+    fn boundary(&self) -> Boundary;
+    /// May words of ours be put in here, towards that side?
+    fn at_unit_boundary(&self, towards: Side) -> bool;
+    /// A line shown to the client outside of any answer; false where the protocol cannot now.
+    fn notice(&mut self, text: &str, out: &mut BytesMut) -> bool;
+    /// Words a refusal that ends the session, correct for this very moment. Only called when
+    /// `at_unit_boundary(Downstream)`.
+    fn refuse(&mut self, refusal: &Refusal, out: &mut BytesMut);
+    /// Gives the lease back: what must be put on the next connection, or why that cannot be.
+    /// Only at `Boundary::Idle`, when nothing of the client waits in the engine's buffers.
+    fn detach(&mut self) -> Result<Restore, Pinned>;
+    /// Goes on with another connection that `Prepare` was run on. Writes to `upstream` what must be
+    /// put back first; the answers to it are swallowed.
+    fn attach(&mut self, facts: &Self::Facts, restore: Restore, upstream: &mut BytesMut);
+    /// Statements so far.
+    fn statements(&self) -> u64;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelayStep {
+    /// Go on; needs more bytes of this side for what is unconsumed.
+    Continue,
+    /// Detached, and the client wants something done: lease, `attach`, then pump the same again.
+    NeedLease,
+    /// Read no more of this side until the other side has been pumped; then pump the rest again.
+    Hold,
+    /// The client said goodbye (downstream), or the server ended the conversation (upstream).
+    Close,
+    /// Ends the session with this.
+    Refuse(Refusal),
+}
+
+/// Where a conversation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boundary {
+    /// Answers are due, or a message is on its way.
+    Busy,
+    /// Nothing is due and no transaction is open.
+    Idle,
+    /// Nothing is due; a transaction is open (or failed and not yet rolled back).
+    InTransaction,
+}
+
+/// Why a session cannot give its lease back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pinned(pub &'static str);
+
+/// What a detached session must have put back on its next connection, in the protocol's own form.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restore {
+    /// Prepared statements: name, text, parameter types; bounded by
+    /// [`crate::model::limits::PREPARED_TEXT_BYTES_MAX`].
+    pub prepared: Vec<(Vec<u8>, Vec<u8>, Vec<u32>)>,
+}
+
+pub struct Flow<'a> {
+    pub plan: &'a mut Plan,
+    /// Back to the sender of the input: our own words.
+    pub back: &'a mut BytesMut,
+    /// In the journal before the bytes of `plan` leave.
+    pub notes: &'a mut Notes<'a>,
+    /// Policy: synchronous, in memory.
+    pub judge: &'a mut dyn FnMut(&Operation<'_>) -> Verdict,
+    /// A monotonic clock, in microseconds, read once per call.
+    pub clock_micros: u64,
+}
+
+/// What leaves for the other side: pieces of the input and words of our own, in order. Used again
+/// and again without allocating.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pieces: Vec<Piece>,
+    own: Vec<u8>,
+    consumed: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// This range of the input, as it is.
+    Pass(Range<usize>),
+    /// This range of [`Plan::own`].
+    Own(Range<usize>),
+}
+
+impl Plan {
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        self.own.clear();
+        self.consumed = 0;
+    }
+
+    /// Passes the next `count` bytes of the input on.
+    pub fn pass(&mut self, count: usize) {
+        let end = self.consumed + count;
+        match self.pieces.last_mut() {
+            Some(Piece::Pass(range)) if range.end == self.consumed => range.end = end,
+            _ if count == 0 => {}
+            _ => self.pieces.push(Piece::Pass(self.consumed..end)),
+        }
+        self.consumed = end;
+    }
+
+    /// Leaves the next `count` bytes of the input out.
+    pub fn drop(&mut self, count: usize) {
+        self.consumed += count;
+    }
+
+    /// Puts words of ours in.
+    pub fn own(&mut self, bytes: &[u8]) {
+        let start = self.own.len();
+        self.own.extend_from_slice(bytes);
+        match self.pieces.last_mut() {
+            Some(Piece::Own(range)) if range.end == start => range.end = self.own.len(),
+            _ if bytes.is_empty() => {}
+            _ => self.pieces.push(Piece::Own(start..self.own.len())),
+        }
+    }
+
+    /// How much of the input has been dealt with.
+    pub fn consumed(&self) -> usize {
+        self.consumed
+    }
+
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// The bytes of one piece; `input` is what `pump` was given.
+    pub fn bytes<'a>(&'a self, piece: &Piece, input: &'a [u8]) -> &'a [u8] {
+        match piece {
+            Piece::Pass(range) => &input[range.clone()],
+            Piece::Own(range) => &self.own[range.clone()],
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Script: a short exchange of our own on an upstream connection
+
+pub enum Purpose<'a, S> {
+    /// Once after login and as a health check: who we are there, what may outlive a reset.
+    Probe(&'a Upkeep),
+    /// Dresses a connection for one person: the stamp, the client's start-up settings.
+    Prepare { admission: &'a Admission, stamp: &'a str, settings: &'a S },
+    /// Back to how it was after login, verified at the server.
+    Reset { upkeep: &'a Upkeep, in_transaction: bool },
+    /// Is the connection alive?
+    Ping(&'a Upkeep),
+    /// `target check`: what the connector's rights allow.
+    Check(&'a Upkeep),
+}
+
+pub trait Script: Send {
+    /// Called first with an empty input. `Done` is only said when every answer has arrived.
+    fn step(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<ScriptStep, WireError>;
+}
+
+pub enum ScriptStep {
+    NeedBytes,
+    Done(Report),
+}
+
+/// What a script found. Data only: the pool decides what follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    Done(Findings),
+    /// The server answered one of our own statements with an error.
+    Refused(ServerError),
+    /// The server answered, but the state is not what it must be. Says what.
+    Unclean(String),
+}
+
+/// What a `Probe`, `Reset` or `Check` read from the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Settings of the role that outlive a session, as one comparable text; empty where the
+    /// script did not look.
+    pub fingerprint: String,
+    /// Extensions, languages and C code whose state a reset does not clear.
+    pub stateful: Vec<String>,
+    pub checks: Vec<Check>,
+}
+
+/// One finding of `target check`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Check {
+    pub severity: Severity,
+    pub what: String,
+    /// SQL that mends it, where there is some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Note,
+    Warning,
+    Danger,
+}
+
+// ---------------------------------------------------------------------------------------------
+
+/// The key with which a client asks to cancel: ours. Node and slot in the process id, the rest random.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CancelKey {
+    pub process: u32,
+    pub secret: Vec<u8>,
+}
+
+impl std::fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CancelKey(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_keeps_order_and_merges_neighbours() {
+        let mut plan = Plan::default();
+        plan.pass(2);
+        plan.pass(1);
+        plan.own(b"x");
+        plan.own(b"y");
+        plan.drop(1);
+        plan.pass(1);
+        assert_eq!(plan.pieces(), [Piece::Pass(0..3), Piece::Own(0..2), Piece::Pass(4..5)]);
+        assert_eq!(plan.consumed(), 5);
+        let text: Vec<u8> =
+            plan.pieces().iter().flat_map(|piece| plan.bytes(piece, b"abcde").to_vec()).collect();
+        assert_eq!(text, b"abcxye");
+    }
+}
