@@ -90,6 +90,9 @@ pub trait Wire: Send + Sync + 'static {
     fn settings(&self, accept: &Self::Accept) -> Self::Settings;
     fn dial(&self, purpose: DialPurpose<'_>, tls: DialTls, secret: &Secret) -> Self::Dial;
     fn script(&self, purpose: Purpose<'_, Self::Settings>, facts: &Self::Facts) -> Self::Script;
+    /// What must be the same for two connections to be interchangeable beyond target, level and database,
+    /// because it cannot be changed after the login. Empty where everything can.
+    fn flavour(&self, settings: &Self::Settings) -> String;
     /// Tells the client it is in. Success cannot be said without an `Admission`.
     fn relay(
         &self,
@@ -296,6 +299,9 @@ pub trait Relay: Send {
     /// Goes on with another connection that `Prepare` was run on. Writes to `upstream` what must be
     /// put back first; the answers to it are swallowed.
     fn attach(&mut self, facts: &Self::Facts, restore: Restore, upstream: &mut BytesMut);
+    /// From now on passes only the rest of the message that is on its way to the client, and drops what
+    /// comes after it: the session is about to be ended with a refusal.
+    fn wind_down(&mut self);
     /// Statements so far.
     fn statements(&self) -> u64;
 }
