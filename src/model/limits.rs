@@ -56,3 +56,11 @@ pub const INTERRUPT_AGAIN: Duration = Duration::from_millis(200);
 /// Rows of the session history that wait to be stored; the trail is the truth, so past it rows are
 /// dropped.
 pub const HISTORY_QUEUE_MAX: usize = 10_000;
+/// The least an upstream may ask for: RFC 7677's minimum and PostgreSQL's default. With fewer, whoever
+/// stands in for the server gets a proof from which the connector's password is cheaply guessed.
+pub const SCRAM_ROUNDS_MIN: u32 = 4_096;
+/// Our part of a SCRAM nonce, in random bytes: as many as PostgreSQL uses.
+pub const SCRAM_NONCE_BYTES: usize = 18;
+/// Rounds of our own verifiers for MariaDB's parsec: the least that its format can say. As with
+/// SCRAM, a secret of 130 random bits gains nothing from more.
+pub const PARSEC_ROUNDS: u32 = 1_024;
