@@ -64,3 +64,16 @@ pub const SCRAM_NONCE_BYTES: usize = 18;
 /// Rounds of our own verifiers for MariaDB's parsec: the least that its format can say. As with
 /// SCRAM, a secret of 130 random bits gains nothing from more.
 pub const PARSEC_ROUNDS: u32 = 1_024;
+/// A database name longer than this is cut by PostgreSQL, so it would name another than was granted.
+pub const DATABASE_BYTES_MAX: usize = 63;
+/// A CancelRequest's key: 4 bytes in protocol 3.0, up to this in 3.2.
+pub const CANCEL_KEY_BYTES_MAX: usize = 256;
+/// Messages that a server may send in one login or one script of ours: some 15 settings and a few
+/// notices at login, a row per finding in a check.
+pub const SCRIPT_MESSAGES_MAX: usize = 10_000;
+/// Messages that a server may send before it is ready.
+pub const LOGIN_MESSAGES_MAX: usize = 1_000;
+/// All that a server may send in one login or one script of ours, in bytes.
+pub const SCRIPT_BYTES_MAX: usize = 4 << 20;
+/// A server's error message as we keep it for logs and answers of the admin API.
+pub const SERVER_MESSAGE_CHARS_MAX: usize = 300;
