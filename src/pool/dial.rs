@@ -56,7 +56,14 @@ impl Dialer {
         database: &str,
         secret: &Secret,
     ) -> Result<(Stream, W::Facts), DialFault> {
-        match self.run(wire, || DialPurpose::Login { upkeep, database }, secret).await? {
+        let login = |plain| self.run(wire, move || DialPurpose::Login { upkeep, database, plain }, secret);
+        let end = match login(false).await {
+            Err(DialFault::Refused { source, .. }) if source.kind == ServerErrorKind::UnknownOption => {
+                login(true).await?
+            }
+            other => other?,
+        };
+        match end {
             End::Ready(stream, facts) => Ok((stream, facts)),
             End::Sent(_) => Err(self.wire(WireError::new("login", "it ended without one"))),
         }

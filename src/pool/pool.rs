@@ -228,7 +228,7 @@ impl<W: Wire> Pool<W> {
         let upkeep = Upkeep::new();
         let mut secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
         let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await;
-        let (mut stream, facts) = match login {
+        let (mut stream, mut facts) = match login {
             Err(DialFault::Refused { source, .. }) if source.kind == ServerErrorKind::BadSecret => {
                 secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
                 plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await?
@@ -245,6 +245,7 @@ impl<W: Wire> Pool<W> {
             Report::Refused(error) => return Err(MakeFault::Probe(error.to_string())),
             Report::Unclean(what) => return Err(MakeFault::Probe(what)),
         };
+        facts.apply(&findings);
         if !self.keeper.is_known(&self.target, &self.level, &findings.fingerprint).await {
             return Err(MakeFault::Probe(ROLE_CHANGED.into()));
         }

@@ -58,6 +58,14 @@ pub(super) enum Drain {
     Now,
 }
 
+impl Drain {
+    /// Waits until the living are told to go. Cancel safe.
+    pub async fn now(drain: &mut watch::Receiver<Self>) {
+        // The sender lives as long as the node; without one there is nobody left to wait for.
+        let _ = drain.wait_for(|drain| *drain == Self::Now).await;
+    }
+}
+
 /// What a session must know of the listener it came in by.
 pub(super) struct Entrance {
     pub name: String,

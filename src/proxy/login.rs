@@ -245,7 +245,8 @@ impl<W: Wire> SessionDoor<W> {
         let mut admission = admission.clone();
         let mut changed = self.shared.ledger.changed();
         let mut drain = self.shared.drain.clone();
-        let lease = self.lease(&admission.clone(), stamp, settings);
+        let asked = admission.clone();
+        let lease = self.lease(&asked, stamp, settings);
         tokio::pin!(lease);
         let lease = loop {
             tokio::select! {
@@ -258,7 +259,7 @@ impl<W: Wire> SessionDoor<W> {
                         return Err(refuse(Refusal::Ended(cause), "the grant ended while waiting"));
                     }
                 },
-                _ = drain.wait_for(|drain| *drain == Drain::Now) => {
+                () = Drain::now(&mut drain) => {
                     return Err(refuse(Refusal::ShuttingDown, "the proxy is shutting down"));
                 }
                 // A client that talks before it was told that it is in, or goes away.

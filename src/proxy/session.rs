@@ -43,7 +43,7 @@ struct Closed {
 impl<W: Wire> SessionDoor<W> {
     /// Runs an entered session to its end and writes down how it ended.
     pub(super) async fn converse(&self, mut entered: Entered<W>) {
-        let live = self.shared.metrics.session_live(&entered.admission.target().clone());
+        let live = self.shared.metrics.session_live(entered.admission.target());
         let (outcome, settled) = self.run(&mut entered).await;
         let since = Instant::now();
         let Entered { session, pump, admission, seat, entry, row, began, .. } = entered;
@@ -113,7 +113,7 @@ impl<W: Wire> SessionDoor<W> {
                     }
                 },
                 Some(()) = interruptions.next(), if !interruptions.is_empty() => {}
-                _ = drain.wait_for(|drain| *drain == Drain::Now) => {
+                () = Drain::now(&mut drain) => {
                     break Outcome::Cut(Refusal::ShuttingDown, Ending::Drain);
                 }
                 () = sleep_until(timer) => if let Some(outcome) = self.look_at_clock(entered) { break outcome },
