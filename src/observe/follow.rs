@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::line::Line;
-use super::scan::{FileName, files};
+use super::scan::{Backward, FileName, files};
 use super::search::tail;
 use crate::model::limits::{
     AUDIT_FOLLOW_BYTES_MAX, AUDIT_FOLLOW_TICK, AUDIT_LINE_BYTES_MAX, AUDIT_READ_BYTES,
@@ -34,10 +34,16 @@ impl Follower {
     /// # Errors
     /// The files cannot be read.
     pub fn open(directory: &Path, lines: usize) -> io::Result<Self> {
-        // First the past, then everything in the newest file that is above it: nothing is between.
+        // The place first and the past after it: what is written in between is read twice and shown once.
+        let place = match files(directory)?.last() {
+            Some(name) => {
+                let newest = Backward::open(&name.path(directory))?.next()?.map_or(0, |(at, _)| at);
+                Some((*name, newest))
+            }
+            None => None,
+        };
         let ready: VecDeque<String> = tail(directory, lines.max(1))?.into();
         let seen = ready.back().and_then(|line| Line::parse(line.as_bytes())).map_or(0, |line| line.sequence);
-        let place = files(directory)?.last().map(|name| (*name, 0));
         let mut state = State { directory: directory.to_owned(), place, seen, ready };
         if lines == 0 {
             state.ready.clear();
@@ -84,9 +90,11 @@ impl State {
         };
         let mut file = match std::fs::File::open(name.path(&self.directory)) {
             Ok(file) => file,
-            // Put away while it was read: go on with what there is.
+            // Put away while it was read, or a new file that never began: go on with what there is.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.place = files(&self.directory)?.into_iter().find(|other| *other > name).map(|n| (n, 0));
+                let names = files(&self.directory)?;
+                self.place =
+                    names.iter().find(|other| **other > name).or(names.last()).map(|name| (*name, 0));
                 return Ok(());
             }
             Err(error) => return Err(error),

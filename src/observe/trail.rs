@@ -126,6 +126,16 @@ impl Trail {
         Ok(Self { handle: Arc::new(Handle { shared, join: Mutex::new(Some(join)) }) })
     }
 
+    /// A trail whose writer is turned by hand, and whose limits may be tiny.
+    #[cfg(test)]
+    pub(super) fn by_hand(
+        settings: &TrailSettings,
+        file_bytes_max: u64,
+    ) -> Result<(Self, Writer, std::fs::File), TrailError> {
+        let (shared, writer, lock) = prepare(settings, file_bytes_max)?;
+        Ok((Self { handle: Arc::new(Handle { shared, join: Mutex::new(None) }) }, writer, lock))
+    }
+
     /// The notes of one read, copied into the journal. No system call, no allocation; microseconds.
     /// When it returns, the death of this process cannot lose them.
     ///

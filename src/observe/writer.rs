@@ -101,6 +101,11 @@ impl Writer {
         self.short = done.is_err();
     }
 
+    #[cfg(test)]
+    pub fn fault(&mut self) -> &mut super::audit_file::Fault {
+        &mut self.file.fault
+    }
+
     fn write(&mut self) -> io::Result<()> {
         let Some(mut batch) = self.batch.take().or_else(|| self.take()) else { return Ok(()) };
         let done = self.work_off(&mut batch);
