@@ -60,3 +60,11 @@ pub const LOGIN_MESSAGES_MAX: usize = 1_000;
 pub const SCRIPT_BYTES_MAX: usize = 4 << 20;
 /// A server's error message as we keep it for logs and answers of the admin API.
 pub const SERVER_MESSAGE_CHARS_MAX: usize = 300;
+/// The least an upstream may ask for: RFC 7677's minimum and PostgreSQL's default. With fewer, whoever
+/// stands in for the server gets a proof from which the connector's password is cheaply guessed.
+pub const SCRAM_ROUNDS_MIN: u32 = 4_096;
+/// Our part of a SCRAM nonce, in random bytes: as many as PostgreSQL uses.
+pub const SCRAM_NONCE_BYTES: usize = 18;
+/// Rounds of our own verifiers for MariaDB's parsec: the least that its format can say. As with
+/// SCRAM, a secret of 130 random bits gains nothing from more.
+pub const PARSEC_ROUNDS: u32 = 1_024;
