@@ -47,3 +47,29 @@ pub const INTERRUPT_WAIT: Duration = Duration::from_secs(5);
 pub const GRANT_TICK: Duration = Duration::from_millis(200);
 /// Start-up settings of a client that we carry (`application_name`, `options`, …).
 pub const SETTINGS_MAX: usize = 64;
+/// Connections to the admin socket, and to the admin address, at once: each is one task, a few
+/// buffers, and for `audit tail -f` one reader of files.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// The body of an admin request. The largest real one but `apply` is a grant with its lists.
+pub const ADMIN_BODY_BYTES_MAX: usize = 1 << 20;
+/// The body of `apply`: some 30,000 grants at 250 bytes each.
+pub const ADMIN_APPLY_BYTES_MAX: usize = 8 << 20;
+/// How long the head of an admin request may take to arrive.
+pub const ADMIN_HEAD_WAIT: Duration = Duration::from_secs(10);
+/// How long an admin request may take until its answer begins; `target check` connects at each level.
+pub const ADMIN_REQUEST_WAIT: Duration = Duration::from_secs(60);
+/// How long one connection to the admin address (metrics, health) may live, so that readers who do
+/// not read cannot hold all places.
+pub const ADMIN_PUBLIC_CONNECTION: Duration = Duration::from_secs(300);
+/// Reasons of grants, revocations and suspensions; they are shown in error messages to clients.
+pub const REASON_CHARS_MAX: usize = 400;
+/// Databases or networks that one grant lists; each is compared at every login.
+pub const GRANT_LIST_MAX: usize = 100;
+/// The longest grant or credential: longer than a year is not time-boxed any more.
+pub const ACCESS_SECONDS_MAX: i64 = 366 * 86_400;
+/// Sessions of the history that one answer lists.
+pub const SESSION_HISTORY_MAX: u32 = 1_000;
+/// Audit lines that one answer holds where the request names no limit.
+pub const AUDIT_LINES_DEFAULT: usize = 1_000;
+/// Audit lines on their way to a reader who does not keep up; reading files stops there.
+pub const AUDIT_LINES_PENDING_MAX: usize = 256;
