@@ -73,3 +73,22 @@ pub const SESSION_HISTORY_MAX: u32 = 1_000;
 pub const AUDIT_LINES_DEFAULT: usize = 1_000;
 /// Audit lines on their way to a reader who does not keep up; reading files stops there.
 pub const AUDIT_LINES_PENDING_MAX: usize = 256;
+/// A node file or resource file. A hundred thousand grants fit.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 16 << 20;
+/// A connector's secret: a name and a password, with room for a certificate and its key.
+pub const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// Databases have names of up to 128 characters (SQL Server); PostgreSQL takes 63, MySQL 64.
+pub const DATABASE_CHARS_MAX: usize = 128;
+/// Why somebody was let in, or why that ended: shown in lists and to the person who is cut.
+pub const REASON_CHARS_MAX: usize = 400;
+/// Ended grants and credentials that a snapshot still has, for lists and for `explain`. The store
+/// keeps all of them.
+pub const ENDED_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Rows of the history of sessions, some 30 MB; the oldest go first. The audit trail has all of them.
+pub const SESSION_ROWS_MAX: u32 = 100_000;
+/// The history is cut to size once in so many sessions: the cut reads the whole index.
+pub const SESSION_ROWS_SWEEP: u32 = 1_000;
+/// Readers of the store: lists and look-ups of administrators, never a login.
+pub const STORE_READERS: u32 = 4;
+/// How long one statement of the store waits for another process's lock (`sqlite3`, a backup tool).
+pub const STORE_BUSY: Duration = Duration::from_secs(5);
