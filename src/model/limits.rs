@@ -61,8 +61,6 @@ pub const ADMIN_REQUEST_WAIT: Duration = Duration::from_secs(60);
 /// How long one connection to the admin address (metrics, health) may live, so that readers who do
 /// not read cannot hold all places.
 pub const ADMIN_PUBLIC_CONNECTION: Duration = Duration::from_secs(300);
-/// Reasons of grants, revocations and suspensions; they are shown in error messages to clients.
-pub const REASON_CHARS_MAX: usize = 400;
 /// Databases or networks that one grant lists; each is compared at every login.
 pub const GRANT_LIST_MAX: usize = 100;
 /// The longest grant or credential: longer than a year is not time-boxed any more.
@@ -92,3 +90,11 @@ pub const SESSION_ROWS_SWEEP: u32 = 1_000;
 pub const STORE_READERS: u32 = 4;
 /// How long one statement of the store waits for another process's lock (`sqlite3`, a backup tool).
 pub const STORE_BUSY: Duration = Duration::from_secs(5);
+/// The least an upstream may ask for: RFC 7677's minimum and PostgreSQL's default. With fewer, whoever
+/// stands in for the server gets a proof from which the connector's password is cheaply guessed.
+pub const SCRAM_ROUNDS_MIN: u32 = 4_096;
+/// Our part of a SCRAM nonce, in random bytes: as many as PostgreSQL uses.
+pub const SCRAM_NONCE_BYTES: usize = 18;
+/// Rounds of our own verifiers for MariaDB's parsec: the least that its format can say. As with
+/// SCRAM, a secret of 130 random bits gains nothing from more.
+pub const PARSEC_ROUNDS: u32 = 1_024;
