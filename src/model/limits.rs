@@ -67,10 +67,12 @@ pub const GRANT_LIST_MAX: usize = 100;
 pub const ACCESS_SECONDS_MAX: i64 = 366 * 86_400;
 /// Sessions of the history that one answer lists.
 pub const SESSION_HISTORY_MAX: u32 = 1_000;
-/// Audit lines that one answer holds where the request names no limit.
-pub const AUDIT_LINES_DEFAULT: usize = 1_000;
-/// Audit lines on their way to a reader who does not keep up; reading files stops there.
-pub const AUDIT_LINES_PENDING_MAX: usize = 256;
+/// Audit lines that a person is shown who names no limit.
+pub const AUDIT_LINES_SHOWN: usize = 1_000;
+/// Audit lines travel to a reader in pieces of about this size.
+pub const ADMIN_STREAM_BYTES: usize = 64 << 10;
+/// Pieces on their way to a reader who does not keep up; reading files waits there.
+pub const ADMIN_STREAM_PENDING_MAX: usize = 4;
 /// A node file or resource file. A hundred thousand grants fit.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 16 << 20;
 /// A connector's secret: a name and a password, with room for a certificate and its key.
