@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::Resources;
-use crate::model::{
-    AccessLevel, CredentialId, Ended, Grant, GrantId, Name, SessionId, Target, Time, Window,
-};
+use crate::model::{AccessLevel, CredentialId, Ended, Grant, GrantId, Name, SessionId, Target, Time, Window};
 use crate::proxy::ListenerStatus;
 
 /// The answer to what went wrong.

@@ -122,8 +122,8 @@ fn host(listening: SocketAddr, chain: Option<&Chain>) -> String {
     }
     match names.first() {
         Some(name) => name.clone(),
-        // Listening everywhere and no name known: this machine's own name is the best guess.
-        None if ip.is_unspecified() => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        // Listening everywhere and no name known: at least from this machine it can be reached.
+        None if ip.is_unspecified() => "localhost".to_owned(),
         None => ip.to_string(),
     }
 }
@@ -174,7 +174,10 @@ mod tests {
         assert!(private.root_file.is_some() && private.issuer.contains("our own CA"));
         private.root_file = Some("tls/server.pem".into());
         let seen = door(&listener("127.0.0.1:1", ListenerTlsStatus::Require), Some(&private));
-        assert_eq!((seen.sslmode.as_str(), seen.sslrootcert.as_deref()), ("verify-full", Some("tls/server.pem")));
+        assert_eq!(
+            (seen.sslmode.as_str(), seen.sslrootcert.as_deref()),
+            ("verify-full", Some("tls/server.pem"))
+        );
         let public = chain(&["localhost"], false);
         let seen = door(&listener("127.0.0.1:1", ListenerTlsStatus::Optional), Some(&public));
         assert_eq!((seen.sslmode.as_str(), seen.sslrootcert.as_deref()), ("verify-full", Some("system")));

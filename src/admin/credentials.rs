@@ -8,9 +8,7 @@ use jiff::SignedDuration;
 
 use crate::admin::Admin;
 use crate::admin::answer::{Body, Key, Problem};
-use crate::admin::body::{
-    self, CredentialRequest, CredentialView, Done, IssuedCredential, ReasonRequest,
-};
+use crate::admin::body::{self, CredentialRequest, CredentialView, Done, IssuedCredential, ReasonRequest};
 use crate::admin::grants::{check_reason, random};
 use crate::admin::users;
 use crate::identity::ChangeError;
@@ -74,16 +72,14 @@ fn addition(
         return Err(format!("there is no user {user}"));
     }
     let live = |known: &&Credential| {
-        known.user == *user
-            && body::State::of(&known.window, known.ended.as_ref(), window.start).is_live()
+        known.user == *user && body::State::of(&known.window, known.ended.as_ref(), window.start).is_live()
     };
     if snapshot.credentials.iter().filter(live).count() >= CREDENTIALS_PER_USER_MAX {
         return Err(format!(
             "{user} has {CREDENTIALS_PER_USER_MAX} live credentials, which is the most: revoke one first"
         ));
     }
-    let credential =
-        Credential { id, user: user.clone(), window, verifiers, created_by, ended: None };
+    let credential = Credential { id, user: user.clone(), window, verifiers, created_by, ended: None };
     Ok(vec![Change::AddCredential { credential: Box::new(credential) }])
 }
 
@@ -140,10 +136,7 @@ pub(super) fn end_after(start: Time, seconds: u64, what: &str) -> Result<Time, P
             .checked_add(SignedDuration::from_secs(seconds))
             .map_err(|_| Problem::request(format!("{what} cannot end that late"))),
         Ok(0) => Err(Problem::request(format!("{what} needs a duration of at least a second"))),
-        _ => Err(Problem::request(format!(
-            "{what} may last {} days at most",
-            ACCESS_SECONDS_MAX / 86_400
-        ))),
+        _ => Err(Problem::request(format!("{what} may last {} days at most", ACCESS_SECONDS_MAX / 86_400))),
     }
 }
 
@@ -167,8 +160,10 @@ mod tests {
     fn snapshot(credentials: usize) -> Snapshot {
         let alice = Name::parse("alice").unwrap();
         let window = Window { start: now(), end: end_after(now(), 60, "").unwrap() };
-        let mut snapshot =
-            Snapshot { users: vec![User { name: alice.clone(), groups: Default::default() }], ..Default::default() };
+        let mut snapshot = Snapshot {
+            users: vec![User { name: alice.clone(), groups: Default::default() }],
+            ..Default::default()
+        };
         for number in 0..credentials {
             let id = CredentialId::from_u64(number as u64);
             let mut changes = addition(&snapshot, id, &alice, window, verifiers(), "root".into()).unwrap();
@@ -189,7 +184,9 @@ mod tests {
         full.credentials[3].ended = Some(Ended { at: now(), cause: EndCause::Revoked, reason: None });
         assert!(add(&full).is_ok());
         let bob = Name::parse("bob").unwrap();
-        assert!(addition(&full, id, &bob, window, verifiers(), "root".into()).unwrap_err().contains("no user"));
+        assert!(
+            addition(&full, id, &bob, window, verifiers(), "root".into()).unwrap_err().contains("no user")
+        );
     }
 
     #[test]

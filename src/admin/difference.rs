@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::admin::body::{Edit, EditKind, FieldEdit};
-use crate::model::{Change, Snapshot};
+use crate::model::{Change, GrantId, Name, Snapshot};
 
 /// What a list of changes does to the resources. Changes that are no resource of a file (credentials,
 /// baselines) are left out.
@@ -12,9 +12,9 @@ pub(super) fn edits(snapshot: &Snapshot, changes: &[Change]) -> Vec<Edit> {
 }
 
 fn edit(snapshot: &Snapshot, change: &Change) -> Option<Edit> {
-    let target = |name| snapshot.targets.iter().find(|target| target.name == *name).map(json);
-    let user = |name| snapshot.users.iter().find(|user| user.name == *name).map(json);
-    let grant = |id| snapshot.grants.iter().find(|grant| grant.id == id);
+    let target = |name: &Name| snapshot.targets.iter().find(|target| target.name == *name).map(json);
+    let user = |name: &Name| snapshot.users.iter().find(|user| user.name == *name).map(json);
+    let grant = |id: GrantId| snapshot.grants.iter().find(|grant| grant.id == id);
     Some(match change {
         Change::PutTarget { target: new } => {
             compared("target", new.name.as_str(), target(&new.name), Some(json(new)))
@@ -159,7 +159,10 @@ mod tests {
         let new = Change::PutTarget { target: Box::new(target(7, &["read", "admin"])) };
         let edits = edits(&snapshot, &[new]);
         let [edit] = edits.as_slice() else { panic!("{edits:?}") };
-        assert_eq!((edit.kind, edit.what.as_str(), edit.name.as_str()), (EditKind::Changed, "target", "orders"));
+        assert_eq!(
+            (edit.kind, edit.what.as_str(), edit.name.as_str()),
+            (EditKind::Changed, "target", "orders")
+        );
         let said: Vec<_> =
             edit.fields.iter().map(|f| format!("{} {} {}", f.field, f.before, f.after)).collect();
         assert_eq!(said, ["connectors.admin.secret null \"file:a\"", "pool.size_max 5 7"]);

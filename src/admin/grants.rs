@@ -9,9 +9,7 @@ use axum::{Extension, Json};
 
 use crate::admin::Admin;
 use crate::admin::answer::{Body, Key, Params, Problem};
-use crate::admin::body::{
-    self, AllParams, Done, ExtendRequest, GrantRequest, GrantView, ReasonRequest,
-};
+use crate::admin::body::{self, AllParams, Done, ExtendRequest, GrantRequest, GrantView, ReasonRequest};
 use crate::admin::credentials::end_after;
 use crate::identity::ChangeError;
 use crate::model::limits::{ACCESS_SECONDS_MAX, DATABASE_CHARS_MAX, GRANT_LIST_MAX, REASON_CHARS_MAX};
@@ -135,13 +133,17 @@ fn window(
     let end = match (for_seconds, until) {
         (Some(seconds), None) => end_after(start, seconds, "a grant")?,
         (None, Some(end)) => end,
-        _ => return Err(Problem::request("a grant needs an end: for how long, or until when, one of the two")),
+        _ => {
+            return Err(Problem::request("a grant needs an end: for how long, or until when, one of the two"));
+        }
     };
     if end <= start {
         return Err(Problem::request(format!("the grant would end, at {end}, before it begins, at {start}")));
     }
     if end <= now {
-        return Err(Problem::request(format!("the grant would be over already: it ends at {end}, now is {now}")));
+        return Err(Problem::request(format!(
+            "the grant would be over already: it ends at {end}, now is {now}"
+        )));
     }
     if end.as_second() - start.as_second() > ACCESS_SECONDS_MAX {
         let days = ACCESS_SECONDS_MAX / 86_400;
@@ -160,7 +162,8 @@ fn databases(names: Vec<String>) -> Result<Databases, Problem> {
     if names.len() > GRANT_LIST_MAX {
         return Err(Problem::request(format!("a grant lists at most {GRANT_LIST_MAX} databases")));
     }
-    if let Some(bad) = names.iter().find(|name| name.is_empty() || name.chars().count() > DATABASE_CHARS_MAX) {
+    if let Some(bad) = names.iter().find(|name| name.is_empty() || name.chars().count() > DATABASE_CHARS_MAX)
+    {
         return Err(Problem::request(format!("{bad:?} is no database name")));
     }
     Ok(match names.is_empty() {
@@ -251,11 +254,8 @@ fn extended(grant: &Grant, seconds: u64, now: Time) -> Result<Time, String> {
         return Err("an extension needs a duration of at least a second".into());
     }
     let seconds = i64::try_from(seconds).map_err(|_| too_long())?;
-    let end = grant
-        .window
-        .end
-        .checked_add(jiff::SignedDuration::from_secs(seconds))
-        .map_err(|_| too_long())?;
+    let end =
+        grant.window.end.checked_add(jiff::SignedDuration::from_secs(seconds)).map_err(|_| too_long())?;
     match end.as_second() - now.as_second() > ACCESS_SECONDS_MAX {
         true => Err(too_long()),
         false => Ok(end),
@@ -319,7 +319,8 @@ mod tests {
     }
 
     fn drafted(more: serde_json::Value) -> Result<Grant, String> {
-        draft(request(more), now(), GrantId::from_u64(7), "root".into()).map_err(|problem| format!("{problem:?}"))
+        draft(request(more), now(), GrantId::from_u64(7), "root".into())
+            .map_err(|problem| format!("{problem:?}"))
     }
 
     fn snapshot() -> Snapshot {
@@ -412,8 +413,7 @@ mod tests {
             let mut grant = drafted(json!({})).unwrap();
             grant.id = GrantId::from_u64(number);
             grant.name = Some(Name::parse("week").unwrap());
-            grant.ended = (number != 2)
-                .then(|| Ended { at: now(), cause: EndCause::Revoked, reason: None });
+            grant.ended = (number != 2).then(|| Ended { at: now(), cause: EndCause::Revoked, reason: None });
             known.grants.push(grant);
         }
         assert_eq!(find(&known, "week", now()).unwrap().id, GrantId::from_u64(2));

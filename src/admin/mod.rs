@@ -77,6 +77,8 @@ impl Admin {
     ) -> Result<(), Problem> {
         let act =
             crate::model::Admin { actor: actor.clone(), action, object, before: None, after: None, reason };
-        self.trail.event(&Event::Admin(Box::new(act))).map_err(|error| Problem::unavailable(error.to_string()))
+        self.trail
+            .event(&Event::Admin(Box::new(act)))
+            .map_err(|error| Problem::unavailable(error.to_string()))
     }
 }

@@ -47,7 +47,8 @@ pub(super) async fn reload(
         tokio::spawn(async move { admin.node.reload().await })
     };
     let done = task.await.map_err(|_| Problem::internal("the reload was interrupted; look at the log"))?;
-    let changed = done.map_err(|why| Problem::refused(why).hint("nothing changed: the node goes on as it was"))?;
+    let changed =
+        done.map_err(|why| Problem::refused(why).hint("nothing changed: the node goes on as it was"))?;
     Ok(Json(Reloaded { changed }))
 }
 

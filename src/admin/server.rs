@@ -244,7 +244,10 @@ mod tests {
         let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
         assert!(refusal(Place::take(&path, true)).contains("already running"));
         // The process dies: its lock goes, its socket file stays.
-        std::mem::forget(Place { path: path.clone(), _lock: File::open(&path.with_extension("lock")).unwrap() });
+        std::mem::forget(Place {
+            path: path.clone(),
+            _lock: File::open(&path.with_extension("lock")).unwrap(),
+        });
         let Place { path: kept, _lock } = &first;
         assert!(kept.exists());
         _lock.unlock().unwrap();
@@ -253,6 +256,80 @@ mod tests {
         let second = Place::take(&path, true).unwrap();
         assert!(!path.exists());
         drop(second);
+    }
+
+    /// What a router answers to bytes on a connection.
+    async fn answer(router: Router, request: &str) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let server = tokio::spawn(converse(theirs, router));
+        ours.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        ours.read_to_string(&mut text).await.unwrap();
+        server.await.unwrap();
+        text
+    }
+
+    fn request(line: &str, body: &str) -> String {
+        format!(
+            "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_may_not_come_in_hears_so_whatever_it_asks() {
+        for line in ["GET /v1/status", "POST /v1/grants", "DELETE /nothing"] {
+            let said = answer(router::refusing(4711), &request(line, "")).await;
+            assert!(said.starts_with("HTTP/1.1 403") && said.contains("uid 4711 may not use"), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_are_bounded_and_failures_are_json() {
+        use crate::admin::answer::Body;
+        use crate::admin::body::ExtendRequest;
+        let router = Router::new()
+            .route(
+                "/x",
+                axum::routing::post(|Body(x): Body<ExtendRequest>| async move { x.for_seconds.to_string() }),
+            )
+            .fallback(router::nothing_here)
+            .method_not_allowed_fallback(router::wrong_method)
+            .layer(axum::extract::DefaultBodyLimit::max(64));
+        for (line, body, status, words) in [
+            ("POST /x", r#"{"for_seconds": 7}"#.to_owned(), "200", "7"),
+            ("POST /x", r#"{"for_seconds": 7, "more": 1}"#.to_owned(), "400", "unknown field `more`"),
+            ("POST /x", String::new(), "400", "missing field `for_seconds`"),
+            ("POST /x", "x".repeat(65), "413", "too long"),
+            ("GET /x", String::new(), "405", "does not take GET"),
+            ("GET /y", String::new(), "404", "nothing at /y"),
+        ] {
+            let said = answer(router.clone(), &request(line, &body)).await;
+            assert!(said.starts_with(&format!("HTTP/1.1 {status}")) && said.contains(words), "{said}");
+            let json = said.rsplit("\r\n\r\n").next().unwrap();
+            assert!(status == "200" || json.starts_with("{\"error\":\""), "{json}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_is_what_the_kernel_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let socket = UnixListener::bind(&path).unwrap();
+        let ours = rustix::process::geteuid().as_raw();
+        let whoami = |Extension(actor): Extension<crate::model::Actor>| async move {
+            serde_json::to_string(&actor).unwrap()
+        };
+        let api = Router::new().route("/", axum::routing::get(whoami));
+        let server = tokio::spawn(accept_local(socket, ours, [].into(), api));
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        stream.write_all(request("GET /", "").as_bytes()).await.unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        assert!(said.contains(&format!("{{\"local\":{{\"uid\":{ours}")), "{said}");
+        server.abort();
     }
 
     #[test]

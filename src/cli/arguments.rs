@@ -333,7 +333,7 @@ mod tests {
         assert!(refused(&format!("{line} --for 2h")).contains("--user"));
         assert!(refused(&format!("{line} --user a --group b --for 2h")).contains("cannot be used with"));
         assert!(refused(&format!("{line} --user a")).contains("--for"));
-        assert!(refused(&format!("{line} --user a --for 2 ")).contains("is no duration"));
+        assert!(refused(&format!("{line} --user a --for 2")).contains("is no duration"));
     }
 
     #[test]

@@ -121,7 +121,8 @@ fn postgres(way: &Way<'_>) -> String {
     let _ = writeln!(text, "URI      postgresql://{}@{address}?{query}", escape(user));
     let _ = writeln!(text, "JDBC     jdbc:postgresql://{address}?{jdbc}");
     let _ = writeln!(text, "psycopg  psycopg.connect({})", python(&dsn));
-    let _ = writeln!(text, "DBeaver  host {}, port {}, database {database}, user {user}", door.host, door.port);
+    let _ =
+        writeln!(text, "DBeaver  host {}, port {}, database {database}, user {user}", door.host, door.port);
     match door.sslrootcert.as_deref() {
         Some("system") | None if door.sslmode == "disable" => {
             text += "\nThis listener has no TLS: it is for this machine only.\n";

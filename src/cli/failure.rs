@@ -1,19 +1,11 @@
-//! How a command fails: one sentence, perhaps a hint, an exit code.
+//! How a command fails: one sentence, perhaps a hint, and exit code 1. Wrong usage, 2, is `clap`'s to say.
 
 use std::fmt;
-
-/// 0 done, 1 refused or failed, 2 wrong usage (design 1.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
-    Failed = 1,
-    Usage = 2,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub message: String,
     pub hint: Option<String>,
-    pub code: Code,
     /// Nobody reads our output any more; there is nothing to say and nobody to say it to.
     pub quiet: bool,
 }
@@ -22,12 +14,7 @@ pub type Outcome<T = ()> = Result<T, Failure>;
 
 impl Failure {
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: Code::Failed, quiet: false }
-    }
-
-    /// The command itself makes no sense.
-    pub fn usage(message: impl Into<String>) -> Self {
-        Self { code: Code::Usage, ..Self::new(message) }
+        Self { message: message.into(), hint: None, quiet: false }
     }
 
     /// Failed, and everything that there is to say was printed.

@@ -43,7 +43,7 @@ pub fn run() -> ExitCode {
             if !failure.quiet {
                 output::tell(&failure.to_string());
             }
-            ExitCode::from(failure.code as u8)
+            ExitCode::FAILURE
         }
     }
 }

@@ -48,14 +48,18 @@ fn understood(node: &NodeConfig, resources: &Resources, no_files: bool) -> Strin
             ListenerTls::Optional => "TLS if the client wants it",
             ListenerTls::Require => "TLS required",
         };
-        let target = listener.target.as_ref().map_or("any target".to_owned(), |name| format!("target {name}"));
+        let target =
+            listener.target.as_ref().map_or("any target".to_owned(), |name| format!("target {name}"));
         lines.push(("listener", format!("{} {}, {target}, {tls}", listener.protocol, listener.address)));
     }
     lines.push(("store", node.store_url.clone()));
     lines.push(("secrets", node.secret_directory.display().to_string()));
     lines.push(("audit", node.audit.directory.display().to_string()));
     lines.push(("admin socket", node.admin.socket.display().to_string()));
-    lines.push(("metrics", node.admin.address.map(|address| format!("http://{address}/metrics")).unwrap_or_default()));
+    lines.push((
+        "metrics",
+        node.admin.address.map(|address| format!("http://{address}/metrics")).unwrap_or_default(),
+    ));
     if !no_files {
         lines.push((
             "resources",
@@ -95,7 +99,10 @@ pub async fn apply(context: &Context, files: &[PathBuf], dry_run: bool, prune: b
         return print_json(&applied);
     }
     if applied.changes != planned.changes {
-        print(&format!("somebody else changed something meanwhile; what was applied:\n{}", difference(&applied)))?;
+        print(&format!(
+            "somebody else changed something meanwhile; what was applied:\n{}",
+            difference(&applied)
+        ))?;
     }
     print(&summary(&applied))
 }

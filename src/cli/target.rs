@@ -1,11 +1,11 @@
 //! `target list | show | suspend | resume | check`.
 
 use crate::admin::body::{Done, ReasonRequest, ResumeRequest, TargetView};
+use crate::cli::Context;
 use crate::cli::arguments::TargetCommand;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::node::say;
 use crate::cli::output::{Table, facts, or_dash, plain, print, print_json};
-use crate::cli::Context;
 use crate::model::{Name, TlsMode};
 use crate::protocol::session::Severity;
 use crate::proxy::LevelChecks;
@@ -103,7 +103,8 @@ fn show(view: &TargetView) -> String {
     ]);
     let mut table = Table::new(["LEVEL", "SECRET", "STATE"]);
     for (level, connector) in &target.connectors {
-        let state = connector.suspended.as_ref().map_or("ready".to_owned(), |why| format!("suspended: {why}"));
+        let state =
+            connector.suspended.as_ref().map_or("ready".to_owned(), |why| format!("suspended: {why}"));
         table.row([level.to_string(), connector.secret.clone(), state]);
     }
     text.push('\n');

@@ -134,7 +134,8 @@ mod tests {
         {
             assert_eq!(parse_duration(text), Ok(seconds));
         }
-        for bad in ["", "5", "m", "5x", "30m1h", "1h1h", "-5m", "0s", "1.5h", "5 m", "99999999999999999999w"] {
+        for bad in ["", "5", "m", "5x", "30m1h", "1h1h", "-5m", "0s", "1.5h", "5 m", "99999999999999999999w"]
+        {
             assert!(parse_duration(bad).unwrap_err().contains("is no duration"), "{bad}");
         }
     }
