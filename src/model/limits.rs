@@ -100,3 +100,36 @@ pub const SCRAM_NONCE_BYTES: usize = 18;
 /// Rounds of our own verifiers for MariaDB's parsec: the least that its format can say. As with
 /// SCRAM, a secret of 130 random bits gains nothing from more.
 pub const PARSEC_ROUNDS: u32 = 1_024;
+/// The smallest journal segment: the largest record must fit, and a smaller one would be full in
+/// milliseconds under load.
+pub const AUDIT_SEGMENT_BYTES_MIN: usize = 1 << 20;
+/// One record of the journal: fits the smallest segment. The notes of one read are split into several
+/// records long before; one fact that is larger is refused.
+pub const AUDIT_RECORD_BYTES_MAX: usize = AUDIT_SEGMENT_BYTES_MIN - 4_096;
+/// Notes of one read that are longer than this become several records, so that the end of a segment
+/// that no record fits into any more stays small.
+pub const AUDIT_NOTES_BYTES_MAX: usize = 128 << 10;
+/// More shards than this only make the merge slower; there are never that many workers.
+pub const AUDIT_SHARDS_MAX: usize = 64;
+/// An audit file that has reached this is followed by a new one: still quick to verify and to ship.
+pub const AUDIT_FILE_BYTES_MAX: u64 = 256 << 20;
+/// The longest audit line that is read back. The longest that is written is a record in which every
+/// byte becomes a six byte escape.
+pub const AUDIT_LINE_BYTES_MAX: usize = 16 << 20;
+/// A backlog that passes this wakes the writer before its time.
+pub const AUDIT_WAKE_BYTES: u64 = 1 << 20;
+/// Formatted lines are handed to the file in pieces of this size.
+pub const AUDIT_WRITE_BYTES: usize = 1 << 20;
+/// After a failed write the writer tries again this soon, then half as often each time, …
+pub const AUDIT_RETRY_MIN: Duration = Duration::from_millis(100);
+/// … down to this: somebody who has made room on the disk waits no longer.
+pub const AUDIT_RETRY_MAX: Duration = Duration::from_secs(5);
+/// The audit files are read backwards in blocks of this size.
+pub const AUDIT_READ_BYTES: usize = 64 << 10;
+/// Lines that a search which shows the oldest of the newest first remembers (16 bytes each), and the
+/// most that `tail` shows of the past.
+pub const AUDIT_SEARCH_LINES_MAX: usize = 1 << 20;
+/// Lines that a follower has read and nobody has taken yet, in bytes.
+pub const AUDIT_FOLLOW_BYTES_MAX: usize = 1 << 20;
+/// A follower looks for new lines this often.
+pub const AUDIT_FOLLOW_TICK: Duration = Duration::from_millis(200);
