@@ -77,6 +77,32 @@ pub const LOGIN_MESSAGES_MAX: usize = 1_000;
 pub const SCRIPT_BYTES_MAX: usize = 4 << 20;
 /// A server's error message as we keep it for logs and answers of the admin API.
 pub const SERVER_MESSAGE_CHARS_MAX: usize = 300;
+/// Connections to the admin socket, and to the admin address, at once: each is one task, a few
+/// buffers, and for `audit tail -f` one reader of files.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// The body of an admin request. The largest real one but `apply` is a grant with its lists.
+pub const ADMIN_BODY_BYTES_MAX: usize = 1 << 20;
+/// The body of `apply`: some 30,000 grants at 250 bytes each.
+pub const ADMIN_APPLY_BYTES_MAX: usize = 8 << 20;
+/// How long the head of an admin request may take to arrive.
+pub const ADMIN_HEAD_WAIT: Duration = Duration::from_secs(10);
+/// How long an admin request may take until its answer begins; `target check` connects at each level.
+pub const ADMIN_REQUEST_WAIT: Duration = Duration::from_secs(60);
+/// How long one connection to the admin address (metrics, health) may live, so that readers who do
+/// not read cannot hold all places.
+pub const ADMIN_PUBLIC_CONNECTION: Duration = Duration::from_secs(300);
+/// Databases or networks that one grant lists; each is compared at every login.
+pub const GRANT_LIST_MAX: usize = 100;
+/// The longest grant or credential: longer than a year is not time-boxed any more.
+pub const ACCESS_SECONDS_MAX: i64 = 366 * 86_400;
+/// Sessions of the history that one answer lists.
+pub const SESSION_HISTORY_MAX: u32 = 1_000;
+/// Audit lines that a person is shown who names no limit.
+pub const AUDIT_LINES_SHOWN: usize = 1_000;
+/// Audit lines travel to a reader in pieces of about this size.
+pub const ADMIN_STREAM_BYTES: usize = 64 << 10;
+/// Pieces on their way to a reader who does not keep up; reading files waits there.
+pub const ADMIN_STREAM_PENDING_MAX: usize = 4;
 /// A node file or resource file. A hundred thousand grants fit.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 16 << 20;
 /// A connector's secret: a name and a password, with room for a certificate and its key.
