@@ -2,6 +2,9 @@
 //! has no place in the tree. Every rule reads the tracked sources as text, and has a test of its own
 //! that shows it a bad snippet.
 
+// Helpers of tests are tests, which clippy cannot see.
+#![allow(clippy::expect_used)]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
