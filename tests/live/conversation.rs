@@ -136,13 +136,7 @@ fn an_error_in_a_pipeline_skips_to_the_next_sync(server: &'static Server) {
         ]
         .concat(),
     );
-    assert_eq!(
-        [wire.tags(), wire.tags(), wire.tags()],
-        ["TDCZ", "TEZ", "TDCZ"].map(str::to_owned).map(|t| {
-            // PostgreSQL says what the columns are only once the first row is there.
-            if t == "TEZ" { "EZ".to_owned() } else { t }
-        })
-    );
+    assert_eq!([wire.tags(), wire.tags(), wire.tags()], ["TDCZ", "EZ", "TDCZ"],);
 }
 
 fn a_million_rows_come_through(server: &'static Server) {

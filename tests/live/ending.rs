@@ -74,7 +74,7 @@ impl<'a> Crew<'a> {
     }
 
     /// What must hold once it has ended, with this code.
-    fn is_cut(mut self, code: &str) {
+    fn must_be_cut(mut self, code: &str) {
         let node = self.node;
         node.place.wait_quiet(CUT);
         assert_eq!(node.place.ask("select count(*) from items where id = 7000"), "0");
@@ -126,7 +126,7 @@ fn a_revoked_grant_cuts_in_every_state(server: &'static Server) {
     let crew = Crew::board(&node, "1h");
     node.done(&["grant", "revoke", &crew.grant, "--reason", "end of the shift"]);
     let grant = crew.grant.clone();
-    crew.is_cut("TG004");
+    crew.must_be_cut("TG004");
     node.wait_event("admin", |line| {
         line["action"] == "grant.revoke" && line["object"] == grant && line["reason"] == "end of the shift"
     });
@@ -148,7 +148,7 @@ fn an_expired_grant_cuts_in_every_state(server: &'static Server) {
         assert_eq!(crew.idle.one("select 1"), "1", "cut before its end");
         std::thread::sleep(Duration::from_millis(50));
     }
-    crew.is_cut("TG003");
+    crew.must_be_cut("TG003");
 }
 
 fn a_removed_user_is_cut_in_every_state(server: &'static Server) {
@@ -157,7 +157,7 @@ fn a_removed_user_is_cut_in_every_state(server: &'static Server) {
     for name in PEOPLE {
         node.done(&["user", "remove", name]);
     }
-    crew.is_cut("TG006");
+    crew.must_be_cut("TG006");
 }
 
 fn a_revoked_credential_cuts_in_every_state(server: &'static Server) {
@@ -166,7 +166,7 @@ fn a_revoked_credential_cuts_in_every_state(server: &'static Server) {
     for person in &crew.people {
         node.done(&["credential", "revoke", &person.credential]);
     }
-    crew.is_cut("TG005");
+    crew.must_be_cut("TG005");
 }
 
 fn a_suspended_target_cuts_in_every_state(server: &'static Server) {
@@ -174,7 +174,7 @@ fn a_suspended_target_cuts_in_every_state(server: &'static Server) {
     let crew = Crew::board(&node, "1h");
     node.done(&["target", "suspend", "shop", "--reason", "maintenance"]);
     let secret = (crew.people[0].name.clone(), crew.people[0].secret.clone());
-    crew.is_cut("TG007");
+    crew.must_be_cut("TG007");
     node.done(&["target", "resume", "shop"]);
     let config = crate::support::client::config(node.port, &secret.0, &secret.1, None);
     assert_eq!(Client::connect(&config, None).expect("open again").one("select 1"), "1");
@@ -185,7 +185,7 @@ fn a_left_group_cuts_in_every_state(server: &'static Server) {
     let crew = Crew::board(&node, "1h");
     node.write("people.toml", &with_group(""));
     node.done(&["apply", "people.toml"]);
-    crew.is_cut("TG008");
+    crew.must_be_cut("TG008");
 }
 
 fn a_session_that_is_killed_is_told_so(server: &'static Server) {

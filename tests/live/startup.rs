@@ -139,7 +139,7 @@ fn a_setting_that_the_server_refuses_is_named(server: &'static Server) {
         [("nonsense_setting", "1"), ("work_mem", "much"), ("options", "-c nonsense_setting=1")]
     {
         let login = Wire::login(node.port, "alice", &alice.secret, &[(name, value)]);
-        let (told, _) = login.err().unwrap_or_else(|| panic!("{name} was taken"));
+        let (told, _) = *login.err().unwrap_or_else(|| panic!("{name} was taken"));
         assert!(told.message.starts_with("TG022"), "{told:?}");
         let named = if name == "options" { "nonsense_setting" } else { name };
         assert!(told.message.contains(named), "{told:?} does not name {named}");

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
@@ -24,6 +24,8 @@ rm -rf "$1"
 struct Janitor {
     folder: PathBuf,
     input: Mutex<ChildStdin>,
+    /// Outlives this process, so nobody waits for it.
+    _child: Child,
 }
 
 fn janitor() -> &'static Janitor {
@@ -43,7 +45,7 @@ fn janitor() -> &'static Janitor {
             .spawn()
             .expect("bash is on every Debian");
         let input = Mutex::new(child.stdin.take().expect("its input is a pipe"));
-        Janitor { folder, input }
+        Janitor { folder, input, _child: child }
     })
 }
 

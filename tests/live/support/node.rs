@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -70,7 +71,7 @@ impl Person {
 
     pub fn wire(&self, parameters: &[(&str, &str)]) -> Wire {
         Wire::login(self.port, &self.name, &self.secret, parameters)
-            .map_err(|(told, _)| told)
+            .map_err(|refused| refused.0)
             .unwrap_or_else(|told| panic!("{} is not let in: {told:?}", self.name))
     }
 
@@ -284,6 +285,12 @@ impl Node {
         let person = self.user(name);
         self.grant(name, level, "1h", &[]);
         person
+    }
+
+    /// Somebody new with a grant to read.
+    pub fn credential_of_new_person(&self) -> Person {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        self.person(&format!("person{}", COUNT.fetch_add(1, Ordering::Relaxed)), "read")
     }
 
     /// Live sessions.

@@ -166,6 +166,17 @@ impl Server {
         janitor::forget(child.id());
     }
 
+    /// Has the server show another certificate from now on.
+    pub fn replace_certificate(&self, authority: &tls::Authority, hosts: &[&str]) {
+        authority.write_certificate(&self.folder, "server", hosts);
+        self.admin("postgres").run("select pg_reload_conf()");
+        // The postmaster reads it again when the signal reaches it.
+        let config = self.superuser("postgres");
+        wait_until("the new certificate is shown", Duration::from_secs(30), || {
+            Client::connect(&config, Some(authority)).is_err()
+        });
+    }
+
     pub fn log_file(&self) -> PathBuf {
         self.folder.join("log")
     }
@@ -280,6 +291,11 @@ impl Place {
     /// Waits until the connectors have nothing running or open: no statement, no transaction.
     pub fn wait_quiet(&self, within: Duration) {
         wait_until("nothing runs at the server", within, || self.count("state <> 'idle'") == 0);
+    }
+
+    /// The same, but for `others` that go on.
+    pub fn wait_quiet_but(&self, others: u32, within: Duration) {
+        wait_until("nothing more runs at the server", within, || self.count("state <> 'idle'") <= others);
     }
 
     /// Waits until a statement whose text holds `part` runs.

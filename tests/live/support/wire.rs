@@ -87,19 +87,19 @@ impl Wire {
         }
     }
 
-    /// Logs in; gives the refusal where there is one.
+    /// Logs in; gives the refusal where there is one, and what was seen up to it.
     pub fn login(
         port: u16,
         user: &str,
         password: &str,
         parameters: &[(&str, &str)],
-    ) -> Result<Self, (Told, Self)> {
+    ) -> Result<Self, Box<(Told, Self)>> {
         let mut wire = Self::connect(port);
         let parameters = [&[("user", user)], parameters].concat();
         wire.send(&startup_packet(VERSION_3, &parameters));
         match wire.authenticate(password) {
             Ok(()) => Ok(wire),
-            Err(told) => Err((told, wire)),
+            Err(told) => Err(Box::new((told, wire))),
         }
     }
 
