@@ -17,8 +17,11 @@ use super::wire::Wire;
 use super::{PATIENCE, janitor, text, tls, wait_until, write_private};
 
 /// What a test wants otherwise: lines of TOML for the place that the name says.
-#[derive(Default)]
 pub struct Options<'a> {
+    /// Keys of `[audit]`.
+    pub audit: &'a str,
+    /// The log's level.
+    pub log: &'a str,
     /// Keys of `[limits]`.
     pub limits: &'a str,
     /// Keys of `[target.pool]`.
@@ -28,6 +31,20 @@ pub struct Options<'a> {
     /// Whole tables at the end of the node file.
     pub node: &'a str,
     pub host: Option<&'a str>,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self {
+            audit: "sync_ms = 20",
+            log: "info,tidegate=debug",
+            limits: "",
+            pool: "",
+            target: "",
+            node: "",
+            host: None,
+        }
+    }
 }
 
 /// For `Options::node`: a listener at `Node::second_port` whose clients name the target.
@@ -121,12 +138,14 @@ impl Node {
             "[[listener]]\naddress = \"127.0.0.1:{}\"\nprotocol = \"postgres\"\ntarget = \"shop\"\ntls = \"optional\"\n\
              [tls]\ncertificate = \"listener.pem\"\nkey = \"listener.key\"\n\
              [store]\nurl = \"sqlite:state/tidegate.db\"\n[secret]\ndirectory = \"secrets\"\n\
-             [audit]\ndirectory = \"state/audit\"\nsync_ms = 20\n\
+             [audit]\ndirectory = \"state/audit\"\n{}\n\
              [admin]\nsocket = \"state/admin.sock\"\naddress = \"127.0.0.1:{}\"\n\
-             [keys]\nfile = \"state/installation.key\"\n[log]\nlevel = \"info,tidegate=debug\"\n\
+             [keys]\nfile = \"state/installation.key\"\n[log]\nlevel = \"{}\"\n\
              [limits]\n{}\n{}\n",
             self.port,
+            options.audit,
             self.admin_port,
+            options.log,
             options.limits,
             options.node.replace("SECOND", &self.second_port.to_string()),
         )

@@ -75,7 +75,7 @@ fn server_ids() -> Option<(u32, u32)> {
     Some((fields[2].parse().expect("a uid"), fields[3].parse().expect("a gid")))
 }
 
-fn as_server(program: &Path) -> Command {
+pub fn as_server(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/").stdin(Stdio::null()).env_remove("PGPORT").env_remove("PGHOST");
     if let Some((uid, gid)) = server_ids() {
@@ -84,7 +84,7 @@ fn as_server(program: &Path) -> Command {
     command
 }
 
-fn own(path: &Path) {
+pub fn own(path: &Path) {
     if let Some((uid, gid)) = server_ids() {
         std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("root may change owners");
     }
