@@ -6,12 +6,13 @@ use crate::admin::body::{BackupRequest, Done, ReasonRequest, Reloaded, Status};
 use crate::cli::arguments::Place;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::{Table, counted, facts, or_dash, print, print_json};
-use crate::cli::{Context, locate, time};
+use crate::cli::{Context, locate, serve, time};
 use crate::proxy::ListenerTlsStatus;
 
 pub fn serve(place: &Place) -> Outcome {
-    let config = locate::node_config(place.config.as_deref())?;
-    crate::proxy::node::serve(config).map_err(Failure::from)
+    let file = locate::node_file(place.config.as_deref())?;
+    let config = locate::node_config(Some(&file))?;
+    serve::serve(&file, config).map_err(Failure::from)
 }
 
 pub async fn reload(context: &Context) -> Outcome {

@@ -53,6 +53,11 @@ impl Wire for Postgres {
         accept.settings()
     }
 
+    /// Everything else that a client may choose can be set after the login.
+    fn flavour(&self, _: &Settings) -> String {
+        String::new()
+    }
+
     fn dial(&self, purpose: DialPurpose<'_>, tls: DialTls, secret: &Secret) -> PostgresDial {
         PostgresDial::new(&purpose, tls, secret)
     }
