@@ -774,7 +774,7 @@ fn word(standing: &Standing) -> &'static str {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, max_global_rejects: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, max_global_rejects: 10_000, ..ProptestConfig::default() })]
 
     #[test]
     fn admit_agrees_with_the_reference(
