@@ -14,6 +14,7 @@ mod check;
 mod dial;
 pub mod facts;
 pub(crate) mod frame;
+mod lexer;
 mod message;
 mod query;
 pub(crate) mod refusal;
