@@ -159,7 +159,8 @@ mod tests {
     }
 
     fn level() -> impl Strategy<Value = AccessLevel> {
-        let named = "[a-z0-9._-]{4,12}".prop_filter_map("a slip", |text| super::super::checks::level(&text).ok());
+        let named =
+            "[a-z0-9._-]{4,12}".prop_filter_map("a slip", |text| super::super::checks::level(&text).ok());
         prop_oneof![Just(AccessLevel::Read), Just(AccessLevel::ReadWrite), Just(AccessLevel::Admin), named]
     }
 
@@ -175,17 +176,20 @@ mod tests {
     }
 
     fn pool() -> impl Strategy<Value = PoolSettings> {
-        (1..10_000u32, 0..600u32, 1..300u32).prop_map(|(size_max, wait_seconds_max, connect_seconds_max)| PoolSettings {
-            size_max,
-            warm_min: size_max / 2,
-            wait_seconds_max,
-            connect_seconds_max,
-            ..PoolSettings::default()
+        (1..10_000u32, 0..600u32, 1..300u32).prop_map(|(size_max, wait_seconds_max, connect_seconds_max)| {
+            PoolSettings {
+                size_max,
+                warm_min: size_max / 2,
+                wait_seconds_max,
+                connect_seconds_max,
+                ..PoolSettings::default()
+            }
         })
     }
 
     fn target() -> impl Strategy<Value = TargetResource> {
-        let secret = prop_oneof!["file:[a-z]{1,8}(/[a-z]{1,8})?\\.json", "env:TIDEGATE_SECRET_[A-Z0-9_]{1,8}"];
+        let secret =
+            prop_oneof!["file:[a-z]{1,8}(/[a-z]{1,8})?\\.json", "env:TIDEGATE_SECRET_[A-Z0-9_]{1,8}"];
         let connector = secret.prop_map(|secret| Connector { secret, baseline: None, suspended: None });
         let modes = proptest::sample::select(super::super::checks::TLS_MODES.map(|(_, mode)| mode).to_vec());
         (
@@ -193,34 +197,42 @@ mod tests {
             (btree_set(name(), 0..3), btree_map(level(), connector, 1..4), btree_set(line(), 0..3)),
             (prop_oneof![Just(PoolSettings::default()), pool()], any::<bool>()),
         )
-            .prop_map(|((name, database, tls, tls_ca, details), (owners, connectors, accept_extensions), (pool, confirmed))| {
-                let needed = matches!(tls, TlsMode::VerifyCa | TlsMode::VerifyFull);
-                let address = "[2001:db8::1]:5432".to_owned();
-                TargetResource {
-                    secret_confirmed_for: confirmed.then(|| address.clone()),
-                    target: Target {
-                        name,
-                        protocol: "postgres".to_owned(),
-                        address,
-                        database,
-                        tls,
-                        tls_ca: tls_ca.or(needed.then(|| "ca.pem".to_owned())),
-                        details,
-                        owners,
-                        connectors,
-                        pool,
-                        accept_extensions,
-                        suspended: None,
-                    },
-                }
-            })
+            .prop_map(
+                |(
+                    (name, database, tls, tls_ca, details),
+                    (owners, connectors, accept_extensions),
+                    (pool, confirmed),
+                )| {
+                    let needed = matches!(tls, TlsMode::VerifyCa | TlsMode::VerifyFull);
+                    let address = "[2001:db8::1]:5432".to_owned();
+                    TargetResource {
+                        secret_confirmed_for: confirmed.then(|| address.clone()),
+                        target: Target {
+                            name,
+                            protocol: "postgres".to_owned(),
+                            address,
+                            database,
+                            tls,
+                            tls_ca: tls_ca.or(needed.then(|| "ca.pem".to_owned())),
+                            details,
+                            owners,
+                            connectors,
+                            pool,
+                            accept_extensions,
+                            suspended: None,
+                        },
+                    }
+                },
+            )
     }
 
     fn window() -> impl Strategy<Value = Window> {
         // The years that TOML can write.
-        (0..4_102_444_800i64, 1..100_000_000i64, 0..1_000_000_000i32).prop_map(|(start, length, nanos)| Window {
-            start: Time::new(start, nanos).unwrap(),
-            end: Time::from_second(start + length + 1).unwrap(),
+        (0..4_102_444_800i64, 1..100_000_000i64, 0..1_000_000_000i32).prop_map(|(start, length, nanos)| {
+            Window {
+                start: Time::new(start, nanos).unwrap(),
+                end: Time::from_second(start + length + 1).unwrap(),
+            }
         })
     }
 
@@ -232,24 +244,36 @@ mod tests {
             btree_set(line(), 1..3).prop_map(Databases::Listed)
         ];
         let cidr = prop_oneof![
-            (any::<u32>(), 0..=32u8).prop_map(|(ip, prefix)| ipnet::IpNet::new(std::net::Ipv4Addr::from(ip).into(), prefix).unwrap()),
-            (any::<u128>(), 0..=128u8).prop_map(|(ip, prefix)| ipnet::IpNet::new(std::net::Ipv6Addr::from(ip).into(), prefix).unwrap()),
+            (any::<u32>(), 0..=32u8).prop_map(|(ip, prefix)| ipnet::IpNet::new(
+                std::net::Ipv4Addr::from(ip).into(),
+                prefix
+            )
+            .unwrap()),
+            (any::<u128>(), 0..=128u8).prop_map(|(ip, prefix)| ipnet::IpNet::new(
+                std::net::Ipv6Addr::from(ip).into(),
+                prefix
+            )
+            .unwrap()),
         ];
         (
             (name(), subject, name(), level(), databases),
             (window(), vec(cidr, 0..3), option::of(1..=u32::MAX), option::of(text())),
         )
-            .prop_map(|((name, subject, target, level, databases), (window, cidrs, sessions_max, reason))| GrantResource {
-                name,
-                subject,
-                target,
-                level,
-                databases,
-                window,
-                cidrs,
-                sessions_max,
-                reason,
-            })
+            .prop_map(
+                |((name, subject, target, level, databases), (window, cidrs, sessions_max, reason))| {
+                    GrantResource {
+                        name,
+                        subject,
+                        target,
+                        level,
+                        databases,
+                        window,
+                        cidrs,
+                        sessions_max,
+                        reason,
+                    }
+                },
+            )
     }
 
     proptest! {

@@ -32,7 +32,11 @@ fn target(text: &str, address: &str, secrets: &[(AccessLevel, &str)]) -> Target 
 }
 
 fn orders() -> Target {
-    target("orders", "db:5432", &[(AccessLevel::Read, "file:read.json"), (AccessLevel::ReadWrite, "file:rw.json")])
+    target(
+        "orders",
+        "db:5432",
+        &[(AccessLevel::Read, "file:read.json"), (AccessLevel::ReadWrite, "file:rw.json")],
+    )
 }
 
 fn as_resource(target: Target) -> TargetResource {
@@ -83,7 +87,11 @@ fn applied(snapshot: &Snapshot, changes: &[Change]) -> Snapshot {
                 after.grants.push((**grant).clone());
             }
             Change::EndGrant { id, ended } => {
-                after.grants.iter_mut().filter(|grant| grant.id == *id).for_each(|grant| grant.ended = Some(ended.clone()));
+                after
+                    .grants
+                    .iter_mut()
+                    .filter(|grant| grant.id == *id)
+                    .for_each(|grant| grant.ended = Some(ended.clone()));
             }
             Change::RemoveUser { name } => after.users.retain(|user| user.name != *name),
             Change::RemoveTarget { name } => after.targets.retain(|target| target.name != *name),
@@ -105,7 +113,10 @@ fn a_second_run_changes_nothing() {
         [Change::PutTarget { .. }, Change::PutUser { .. }, Change::PutGrant { .. }]
     ));
     let Change::PutGrant { grant } = &changes[2] else { panic!() };
-    assert_eq!((grant.name.clone(), grant.created_at, grant.created_by.as_str()), (Some(name("week-1")), at(1), "uid 1000"));
+    assert_eq!(
+        (grant.name.clone(), grant.created_at, grant.created_by.as_str()),
+        (Some(name("week-1")), at(1), "uid 1000")
+    );
     for prune in [false, true] {
         assert_eq!(diff(&stored(), &resources(), &Plan { prune, ..plan(2) }), Ok(vec![]));
     }
@@ -156,7 +167,10 @@ fn what_has_ended_is_not_opened_again() {
     let revoked = end(EndCause::Revoked, 10);
     let said = diff(&revoked, &resources(), &plan(20)).unwrap_err();
     assert_eq!(said.len(), 1);
-    assert!(said[0].starts_with("grant week-1: it ended at") && said[0].contains("(the grant was revoked)"), "{said:?}");
+    assert!(
+        said[0].starts_with("grant week-1: it ended at") && said[0].contains("(the grant was revoked)"),
+        "{said:?}"
+    );
     // Once its window is over it opens nothing, and may stay in the file.
     assert_eq!(diff(&revoked, &resources(), &plan(1_000)), Ok(vec![]));
     assert_eq!(diff(&end(EndCause::Expired, 1_000), &resources(), &plan(1_001)), Ok(vec![]));
@@ -184,12 +198,14 @@ fn runtime_state_outlives_an_apply() {
     changed.targets[0].target.details = "new".to_owned();
     // And none of it can be brought in by the resources.
     changed.targets[0].target.suspended = Some("mine".to_owned());
-    changed.targets[0].target.connectors.get_mut(&AccessLevel::ReadWrite).unwrap().baseline = Some("mine".to_owned());
+    changed.targets[0].target.connectors.get_mut(&AccessLevel::ReadWrite).unwrap().baseline =
+        Some("mine".to_owned());
     let changes = diff(&snapshot, &changed, &plan(2)).unwrap();
     let [Change::PutTarget { target }] = changes.as_slice() else { panic!("{changes:?}") };
     assert_eq!(**target, Target { details: "new".to_owned(), ..snapshot.targets[0].clone() });
 
-    changed.targets[0].target.connectors.get_mut(&AccessLevel::Read).unwrap().secret = "file:new.json".to_owned();
+    changed.targets[0].target.connectors.get_mut(&AccessLevel::Read).unwrap().secret =
+        "file:new.json".to_owned();
     let changes = diff(&snapshot, &changed, &plan(2)).unwrap();
     let [Change::PutTarget { target }] = changes.as_slice() else { panic!("{changes:?}") };
     let connector = &target.connectors[&AccessLevel::Read];
@@ -204,8 +220,10 @@ fn a_login_does_not_follow_an_address_by_accident() {
     let said = diff(&snapshot, &moved, &plan(2)).unwrap_err();
     assert_eq!(
         said,
-        ["target orders: its address changes from db:5432 to evil:5432 while level read keeps the secret file:read.json; name \
-          another secret, or add secret_confirmed_for = \"evil:5432\" to the target to send this login there"]
+        [
+            "target orders: its address changes from db:5432 to evil:5432 while level read keeps the secret file:read.json; name \
+          another secret, or add secret_confirmed_for = \"evil:5432\" to the target to send this login there"
+        ]
     );
     // Under another level it is the same login.
     let swapped = [(AccessLevel::Read, "file:rw.json"), (AccessLevel::ReadWrite, "file:new.json")];
@@ -232,7 +250,11 @@ fn prune_removes_what_is_not_named_and_nothing_else() {
     snapshot.users.push(user("bob", &[]));
     snapshot.targets.push(target("old", "db:1", &[(AccessLevel::Read, "file:old.json")]));
     let first = snapshot.grants[0].clone();
-    let live = |id, called: Option<&str>| Grant { id: GrantId::from_u64(id), name: called.map(name), ..first.clone() };
+    let live = |id, called: Option<&str>| Grant {
+        id: GrantId::from_u64(id),
+        name: called.map(name),
+        ..first.clone()
+    };
     let past = Ended { at: at(1), cause: EndCause::Revoked, reason: None };
     snapshot.grants.extend([
         live(2, Some("gone")),
@@ -241,8 +263,11 @@ fn prune_removes_what_is_not_named_and_nothing_else() {
     ]);
     assert_eq!(diff(&snapshot, &resources(), &plan(2)), Ok(vec![]));
     let changes = diff(&snapshot, &resources(), &Plan { prune: true, ..plan(2) }).unwrap();
-    let [Change::EndGrant { id, ended }, Change::RemoveUser { name: user }, Change::RemoveTarget { name: target }] =
-        changes.as_slice()
+    let [
+        Change::EndGrant { id, ended },
+        Change::RemoveUser { name: user },
+        Change::RemoveTarget { name: target },
+    ] = changes.as_slice()
     else {
         panic!("{changes:?}")
     };
@@ -269,7 +294,10 @@ fn names_must_be_there_after_the_change() {
     other.users = vec![user("alice", &[])];
     let said = diff(&snapshot, &other, &plan(2)).unwrap_err();
     assert_eq!(said, ["grant g: no user is in a group backend; add it to the groups of a [[user]]"]);
-    other = Resources { grants: vec![GrantResource { level: AccessLevel::Admin, ..week("g", 0, 10) }], ..Resources::default() };
+    other = Resources {
+        grants: vec![GrantResource { level: AccessLevel::Admin, ..week("g", 0, 10) }],
+        ..Resources::default()
+    };
     let said = diff(&snapshot, &other, &plan(2)).unwrap_err();
     assert_eq!(said, ["grant g: target orders has no connector for admin; it has read and read_write"]);
 }
