@@ -75,8 +75,12 @@ fn a_second_process_on_the_same_state_is_refused() {
 #[test]
 fn a_file_is_applied_as_a_whole_or_not_at_all() {
     let node = node();
-    let good = "[[user]]\nname = \"alice\"\n[[grant]]\nname = \"week\"\nuser = \"alice\"\ntarget = \"shop\"\n\
-                level = \"read\"\nfrom = 2026-01-01T00:00:00Z\nuntil = 2099-01-01T00:00:00Z\n";
+    let now = jiff::Timestamp::now();
+    let [from, until] = [-1, 24].map(|hours| now + jiff::SignedDuration::from_hours(hours));
+    let good = &format!(
+        "[[user]]\nname = \"alice\"\n[[grant]]\nname = \"week\"\nuser = \"alice\"\ntarget = \"shop\"\n\
+         level = \"read\"\nfrom = {from:.0}\nuntil = {until:.0}\n"
+    );
     node.write("people.toml", &format!("{good}sesions = 3\n[[user]]\nname = \"Bob\"\n"));
     let refused = node.tg(&["apply", "people.toml"]);
     let said = text(&refused.stderr);

@@ -162,7 +162,7 @@ fn sigterm_lets_the_living_finish_and_nobody_in() {
     assert_eq!(short.wait().expect("it may finish")[0][1].as_deref(), Some("finished"));
     assert!(person.try_login().is_err(), "nobody new comes in");
     let told = endless.told();
-    assert_eq!((told.code.as_str(), &told.message[..5]), ("57P01", "TG014"), "{told:?}");
+    assert_eq!((told.code.as_str(), &told.message[..5]), ("57P03", "TG014"), "{told:?}");
     assert!(began.elapsed() >= Duration::from_millis(2_800), "cut before drain_seconds");
     assert!(idle.end().expect_err("ended by us").message.starts_with("TG014"));
     assert_eq!(node.wait_ended(PATIENCE), Some(0));
