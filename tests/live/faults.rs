@@ -40,11 +40,9 @@ fn the_statement_of_a_client_that_vanished_ends_at_the_server(server: &'static S
         node.place.wait_quiet(VANISHED);
         wait_until(&format!("no session is left after {how}"), PATIENCE, || node.sessions().is_empty());
     }
+    wait_until("each end is in the trail", PATIENCE, || node.events("session_end").len() == 4);
     let ends = node.events("session_end");
-    assert!(
-        ends.len() == 4 && ends.iter().all(|line| line["how"] == "close" && line["reused"] == false),
-        "{ends:?}"
-    );
+    assert!(ends.iter().all(|line| line["how"] == "close" && line["reused"] == false), "{ends:?}");
     // In a transaction, and with a half-sent message.
     let writer = node.person("bob", "read_write");
     let mut wire = writer.wire(&[]);
