@@ -123,6 +123,8 @@ fn after_kill_9_under_load_everything_that_ran_is_in_the_trail() {
         .collect();
     assert!(ran.len() > 500, "too little load to prove anything: {}", ran.len());
     node.resume();
+    // What the dead process had left is written ahead of the new one's first line.
+    wait_until("the journal is finished", PATIENCE, || node.events("node_start").len() == 2);
     let trail = node.events("statement");
     let written: HashSet<&str> = trail.iter().filter_map(|line| line["text"].as_str()).collect();
     let missing: Vec<_> = ran.difference(&written).collect();
