@@ -2,3 +2,9 @@
 //! (<https://www.postgresql.org/docs/current/protocol.html>).
 
 pub(crate) mod frame;
+
+pub mod facts;
+mod lexer;
+pub(crate) mod relay;
+
+pub use relay::fuzz_relay;
