@@ -6,5 +6,6 @@ pub(crate) mod frame;
 pub mod facts;
 mod lexer;
 pub(crate) mod relay;
+pub mod value;
 
 pub use relay::fuzz_relay;

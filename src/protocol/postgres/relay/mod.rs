@@ -39,6 +39,8 @@ mod server;
 mod stamp;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transcript;
 mod words;
 
 use bytes::{BufMut, BytesMut};
@@ -244,11 +246,6 @@ impl PostgresRelay {
         plan.own(&words);
         words.clear();
         self.scratch = words;
-    }
-
-    fn drop_portal(&mut self, portal: prepared::Id) {
-        let statements = &mut self.statements;
-        self.portals.release(portal, |portal| release_statement(statements, portal));
     }
 
     fn forget_portals(&mut self) {

@@ -167,11 +167,6 @@ impl Outstanding {
         self.queue.get(at)
     }
 
-    /// Whether a ReadyForQuery is due that ends what came before it.
-    pub fn has_sync(&self) -> bool {
-        self.queue.iter().any(|due| matches!(due, Due::Sync | Due::OwnSync(_)))
-    }
-
     /// How many Syncs stand between the front and the client's next end of COPY data, and what follows.
     pub fn copy_syncs(&self) -> (usize, CopyTail) {
         let syncs = self.queue.iter().skip(1).take_while(|due| matches!(due, Due::Sync)).count();
