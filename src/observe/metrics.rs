@@ -350,11 +350,12 @@ mod tests {
             format!("tidegate_pool_connections{{level=\"read\",state=\"{state}\",target=\"orders\"}}")
         };
         assert_eq!(value(&metrics, &of("idle")), Some(1.0));
-        drop((session, idle));
+        pool.show(1, 0, 0);
+        drop(session);
         assert_eq!(value(&metrics, live), Some(1.0));
         assert_eq!(value(&metrics, &of("idle")), Some(0.0));
         assert_eq!(value(&metrics, &of("size")), Some(1.0));
-        drop((other, open));
+        drop(other);
         assert_eq!(value(&metrics, live), Some(0.0));
         assert_eq!(value(&metrics, "tidegate_statements_total{target=\"orders\"}"), Some(2.0));
         let bytes = "tidegate_bytes_total{direction=\"down\",target=\"orders\"}";

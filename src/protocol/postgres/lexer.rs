@@ -285,8 +285,7 @@ impl Head<'_> {
     fn take(&mut self, words: &[&str]) -> bool {
         let found = self.tokens.len() >= words.len()
             && words.iter().zip(self.tokens).all(|(word, token)| {
-                token.kind == Kind::Word
-                    && self.text[token.all.clone()].eq_ignore_ascii_case(word.as_bytes())
+                token.kind == Kind::Word && self.text[token.all.clone()].eq_ignore_ascii_case(word.as_bytes())
             });
         if found {
             self.tokens = &self.tokens[words.len()..];

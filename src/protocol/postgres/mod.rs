@@ -34,9 +34,10 @@ pub use dial::PostgresDial;
 pub use facts::{PostgresFacts, Settings};
 pub use relay::PostgresRelay;
 #[cfg(any(test, feature = "testing"))]
+pub use relay::fuzz_relay;
+#[cfg(any(test, feature = "testing"))]
 pub(crate) use script::Job;
 pub use script::PostgresScript;
-pub(crate) use script::application_name;
 pub use value::describe as describe_parameters;
 
 /// The protocol's entry in the registry.

@@ -206,13 +206,19 @@ mod tests {
                 "create user mapping for a server b options (user 'a', password 's3cret')",
                 "create user mapping for a server b options (user 'a', password '***')",
             ),
-            ("select dblink_connect('c', 'host=h password=s3cret dbname=d')", "select dblink_connect('c', 'host=h password=*** dbname=d')"),
+            (
+                "select dblink_connect('c', 'host=h password=s3cret dbname=d')",
+                "select dblink_connect('c', 'host=h password=*** dbname=d')",
+            ),
             (
                 "create subscription s connection 'host=h password=''s3 cret'' dbname=d' publication p",
                 "create subscription s connection 'host=h password=*** dbname=d' publication p",
             ),
             ("select dblink_connect('password = s3cret')", "select dblink_connect('password = ***')"),
-            ("do $$begin alter role a password 's3cret'; end$$", "do $$begin alter role a password '***'; end$$"),
+            (
+                "do $$begin alter role a password 's3cret'; end$$",
+                "do $$begin alter role a password '***'; end$$",
+            ),
             (
                 "do $$begin execute 'alter role a password ''s3cret'''; end$$",
                 "do $$begin execute 'alter role a password ***'; end$$",

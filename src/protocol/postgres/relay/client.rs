@@ -61,11 +61,7 @@ fn needed(header: Header) -> Option<usize> {
 }
 
 impl PostgresRelay {
-    pub(super) fn pump_client(
-        &mut self,
-        input: &[u8],
-        flow: &mut Flow<'_>,
-    ) -> Result<RelayStep, WireError> {
+    pub(super) fn pump_client(&mut self, input: &[u8], flow: &mut Flow<'_>) -> Result<RelayStep, WireError> {
         if self.from_client.left > 0 {
             self.from_client.go_on(input.len(), flow.plan);
         }
@@ -443,7 +439,14 @@ impl PostgresRelay {
             // Prepared by PREPARE, likewise.
             let text = format!("<prepared {}>", String::from_utf8_lossy(&portal.prepared));
             let text = (text.as_bytes(), false, text.len() as u64);
-            return self.note(run, kind, text, &portal.prepared, Parameters { types: &[], values, length }, flow);
+            return self.note(
+                run,
+                kind,
+                text,
+                &portal.prepared,
+                Parameters { types: &[], values, length },
+                flow,
+            );
         };
         let types = if statement.described.is_empty() { &statement.types } else { &statement.described };
         let types = &types[..types.len().min(AUDIT_PARAMETERS_BYTES_MAX)];

@@ -32,25 +32,30 @@
 //! does not; during COPY FROM STDIN, Sync and Flush are ignored.
 
 mod client;
-mod fuzz;
 mod outstanding;
 mod prepared;
+#[cfg(any(test, feature = "testing"))]
+mod rig;
 mod server;
 mod stamp;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transcript;
 mod words;
 
 use bytes::{BufMut, BytesMut};
 
-pub use fuzz::fuzz_relay;
 use outstanding::{Due, Outstanding, Purpose};
 use prepared::{Portal, Statement, Table};
+#[cfg(any(test, feature = "testing"))]
+pub use rig::fuzz_relay;
 use stamp::Stamp;
-pub(crate) use stamp::{DIAL_APPLICATION_NAME, set_statement, stamped_name};
+pub(crate) use stamp::{DIAL_APPLICATION_NAME, stamped_name};
 
 use super::facts::{PostgresFacts, Settings};
 use super::frame;
+use super::refusal::{Severity, put_error, put_notice};
 use crate::model::Refusal;
 use crate::model::limits::{AUDIT_TEXT_BYTES_MAX, PARAMETERS_MAX};
 use crate::protocol::session::{
@@ -187,7 +192,7 @@ impl PostgresRelay {
             body.put_slice(&key.secret);
         });
         if let Some(greeting) = greeting {
-            words::put_notice(out, greeting);
+            put_notice(out, greeting);
         }
         words::put_ready(out, b'I');
         relay
@@ -247,11 +252,6 @@ impl PostgresRelay {
         plan.own(&words);
         words.clear();
         self.scratch = words;
-    }
-
-    fn drop_portal(&mut self, portal: prepared::Id) {
-        let statements = &mut self.statements;
-        self.portals.release(portal, |portal| release_statement(statements, portal));
     }
 
     fn forget_portals(&mut self) {
@@ -322,13 +322,13 @@ impl Relay for PostgresRelay {
     fn notice(&mut self, text: &str, out: &mut BytesMut) -> bool {
         let can = self.at_unit_boundary(Side::Downstream);
         if can {
-            words::put_notice(out, text);
+            put_notice(out, text);
         }
         can
     }
 
     fn refuse(&mut self, refusal: &Refusal, out: &mut BytesMut) {
-        words::put_refusal(out, "FATAL", refusal);
+        put_error(out, Severity::Fatal, refusal);
     }
 
     /// Settings, LISTEN, temporary tables and the like are for the caller to look at; what only we know

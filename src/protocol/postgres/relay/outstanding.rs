@@ -24,9 +24,15 @@ pub(super) enum Due {
     /// FunctionCallResponse, then ReadyForQuery.
     Function(Run),
     /// ParseComplete. Holds the record.
-    Parse { entry: Id, statement: Id },
+    Parse {
+        entry: Id,
+        statement: Id,
+    },
     /// BindComplete. Holds the record.
-    Bind { entry: Id, portal: Id },
+    Bind {
+        entry: Id,
+        portal: Id,
+    },
     /// ParameterDescription, then RowDescription or NoData. Holds the record.
     DescribeStatement(Option<Id>),
     /// RowDescription or NoData.
@@ -42,9 +48,16 @@ pub(super) enum Due {
     CopyEnd,
     /// An error, in whose place the client is shown this refusal. `simple`: it ends with ReadyForQuery,
     /// else the rest up to the Sync is skipped.
-    Refused { run: Run, refusal: Box<Refusal>, simple: bool },
+    Refused {
+        run: Run,
+        refusal: Box<Refusal>,
+        simple: bool,
+    },
     /// Words of ours: so many answers, swallowed. `inline`: they stand in a batch of the client's.
-    Own { answers: u32, inline: bool },
+    Own {
+        answers: u32,
+        inline: bool,
+    },
     /// ReadyForQuery to words of ours, swallowed.
     OwnSync(Purpose),
 }
@@ -75,7 +88,9 @@ pub(super) enum Stage {
     /// ParameterDescription came.
     Described,
     /// Only ReadyForQuery may come.
-    Ended { failed: bool },
+    Ended {
+        failed: bool,
+    },
 }
 
 /// What follows a statement that copies in, behind its Syncs.
@@ -150,11 +165,6 @@ impl Outstanding {
 
     pub fn get(&self, at: usize) -> Option<&Due> {
         self.queue.get(at)
-    }
-
-    /// Whether a ReadyForQuery is due that ends what came before it.
-    pub fn has_sync(&self) -> bool {
-        self.queue.iter().any(|due| matches!(due, Due::Sync | Due::OwnSync(_)))
     }
 
     /// How many Syncs stand between the front and the client's next end of COPY data, and what follows.

@@ -291,7 +291,6 @@ impl<R: Record> Table<R> {
         }
     }
 
-    #[cfg(any(test, feature = "testing"))]
     pub fn weight(&self) -> usize {
         self.weight
     }

@@ -2,6 +2,7 @@
 //! (<https://www.postgresql.org/docs/current/protocol-message-formats.html>).
 
 use super::super::frame::{self, HEADER_BYTES, Header};
+use super::super::refusal::{Severity, put_error, sqlstate};
 use super::outstanding::{CopyTail, Due, Purpose, Run, Stage};
 use super::stamp::Shown;
 use super::{APPLICATION_NAME, PostgresRelay, words};
@@ -47,11 +48,7 @@ pub(super) fn note_result(
 }
 
 impl PostgresRelay {
-    pub(super) fn pump_server(
-        &mut self,
-        input: &[u8],
-        flow: &mut Flow<'_>,
-    ) -> Result<RelayStep, WireError> {
+    pub(super) fn pump_server(&mut self, input: &[u8], flow: &mut Flow<'_>) -> Result<RelayStep, WireError> {
         if self.from_server.left > 0 {
             self.from_server.go_on(input.len(), flow.plan);
         }
@@ -372,7 +369,7 @@ impl PostgresRelay {
                 self.due.stage = Stage::Ended { failed: true };
             }
             Some(Due::Refused { .. }) => return self.refused(flow),
-            Some(Due::Own { .. } | Due::OwnSync(_)) => return self.own_error(flow),
+            Some(Due::Own { .. } | Due::OwnSync(_)) => return self.own_error(),
             Some(_) => {
                 if let Some(due) = self.pop() {
                     self.failed(due, flow);
@@ -399,9 +396,9 @@ impl PostgresRelay {
     fn refused(&mut self, flow: &mut Flow<'_>) -> Result<Fate, WireError> {
         let simple = match self.due.front() {
             Some(Due::Refused { run, refusal, simple }) => {
-                note_result(*run, b"", 0, 0, words::sqlstate(refusal).as_bytes(), flow);
+                note_result(*run, b"", 0, 0, sqlstate(refusal).as_bytes(), flow);
                 self.scratch.clear();
-                words::put_refusal(&mut self.scratch, "ERROR", refusal);
+                put_error(&mut self.scratch, Severity::Error, refusal);
                 *simple
             }
             _ => return Err(unasked("ErrorResponse")),
@@ -417,7 +414,7 @@ impl PostgresRelay {
         Ok(Fate::Swallow)
     }
 
-    fn own_error(&mut self, flow: &mut Flow<'_>) -> Result<Fate, WireError> {
+    fn own_error(&mut self) -> Result<Fate, WireError> {
         if let Some(Due::Own { inline, .. }) = self.due.front() {
             if *inline {
                 // The client's next messages are skipped for a failure that it did not see.
@@ -540,7 +537,9 @@ impl PostgresRelay {
                 if self.due.results == 0 && !failed {
                     note_result(run, b"", 0, self.due.bytes_down, b"", flow);
                 }
-                self.stamp.statement_ended(run.number, failed);
+                if self.stamp.statement_ended(run.number, failed) {
+                    self.gate = false;
+                }
                 self.forget_unnamed();
             }
             Some(Due::Function(_)) if matches!(stage, Stage::Ended { .. }) => {}

@@ -147,18 +147,19 @@ impl Stamp {
         self.awaited = Some((number, resets));
     }
 
-    /// A simple statement is through.
-    pub fn statement_ended(&mut self, number: u64, failed: bool) {
-        let Some((_, resets)) = self.awaited.take_if(|(awaited, _)| *awaited == number) else { return };
+    /// A simple statement is through; true: it was the one awaited.
+    pub fn statement_ended(&mut self, number: u64, failed: bool) -> bool {
+        let Some((_, resets)) = self.awaited.take_if(|(awaited, _)| *awaited == number) else { return false };
         // A failed one was rolled back, as far as it was one transaction; where it was not, the name tells.
         if failed {
-            return;
+            return true;
         }
         // A reset of everything that the name does not show was rolled back within the same text.
         if !resets.all || self.server != ServerName::Stamped {
             self.due.settings |= resets.settings;
             self.due.name |= resets.name;
         }
+        true
     }
 
     /// The server is ready and no statement of the client's explains a reset any more: one that a

@@ -3,7 +3,6 @@
 use bytes::{BufMut, BytesMut};
 
 use super::super::frame;
-use crate::model::Refusal;
 
 /// The name under which our own statements and portals live on the server for the moment they take.
 /// The client's unnamed ones must not be touched, and no driver makes names like this.
@@ -70,46 +69,4 @@ pub(super) fn put_parameter_status(out: &mut BytesMut, name: &str, value: &[u8])
 
 pub(super) fn put_ready(out: &mut BytesMut, status: u8) {
     frame::put(out, b'Z', |body| body.put_u8(status));
-}
-
-pub(super) fn put_notice(out: &mut BytesMut, text: &str) {
-    put_fields(out, b'N', "NOTICE", "00000", text);
-}
-
-pub(super) fn put_refusal(out: &mut BytesMut, severity: &str, refusal: &Refusal) {
-    put_fields(out, b'E', severity, sqlstate(refusal), &format!("{}: {refusal}", refusal.code()));
-}
-
-/// <https://www.postgresql.org/docs/current/protocol-error-fields.html>
-fn put_fields(out: &mut BytesMut, tag: u8, severity: &str, code: &str, message: &str) {
-    frame::put(out, tag, |body| {
-        for (field, text) in [(b'S', severity), (b'V', severity), (b'C', code), (b'M', message)] {
-            body.put_u8(field);
-            frame::put_string(body, text);
-        }
-        body.put_u8(0);
-    });
-}
-
-/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
-pub(super) fn sqlstate(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::BadCredentials => "28P01",
-        Refusal::NotGranted | Refusal::TlsRequired => "28000",
-        Refusal::Ended(_)
-        | Refusal::Killed
-        | Refusal::TrailUnavailable
-        | Refusal::SessionTimeout
-        | Refusal::LoginTimeout => "57P01",
-        Refusal::OperationDenied(_) => "42501",
-        Refusal::PoolExhausted => "53300",
-        Refusal::RateLimited => "53400",
-        Refusal::TargetUnavailable | Refusal::UpstreamLost => "08006",
-        Refusal::ProtocolViolation(_) => "08P01",
-        Refusal::ShuttingDown => "57P03",
-        Refusal::IdleTimeout => "57P05",
-        Refusal::NotSupported(_) => "0A000",
-        Refusal::BadParameter(_) => "22023",
-        Refusal::NoDatabase => "3D000",
-    }
 }
