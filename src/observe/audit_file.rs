@@ -265,6 +265,7 @@ impl Fault {
 mod tests {
     use super::*;
     use crate::observe::search::verify;
+    use crate::observe::trail_tests::scratch;
 
     fn open(directory: &Path) -> (Found, LineWriter) {
         let mut lines = LineWriter::new(|_| None);
@@ -285,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_chain_goes_on_after_a_restart_and_over_files() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let path = directory.path();
         let (mut found, mut lines) = open(path);
         assert_eq!(found.highest, 1);
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_torn_line_is_moved_aside_at_every_length() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let path = directory.path();
         let (mut found, mut lines) = open(path);
         let start = found.file.length();
@@ -332,7 +333,7 @@ mod tests {
 
     #[test]
     fn damage_is_kept_as_evidence_and_said_in_the_next_file() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let path = directory.path();
         let (mut found, mut lines) = open(path);
         (2..6).for_each(|sequence| put(&mut found.file, &mut lines, sequence));
@@ -352,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_number_that_does_not_rise_is_found_though_the_chain_holds() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let (mut found, mut lines) = open(directory.path());
         [2, 5, 5].into_iter().for_each(|sequence| put(&mut found.file, &mut lines, sequence));
         found.file.sync().unwrap();
@@ -362,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_is_rolled_back_whole() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let path = directory.path();
         let (mut found, mut lines) = open(path);
         for after in 0..2 {
