@@ -197,6 +197,10 @@ impl AuditFile {
     pub fn roll_back(&mut self) -> io::Result<()> {
         self.buffer.clear();
         self.written = self.safe;
+        #[cfg(test)]
+        if self.fault.dead {
+            return Ok(());
+        }
         self.file.set_len(self.safe.length)
     }
 
@@ -230,6 +234,10 @@ fn set_aside(path: &Path, keep: u64) -> io::Result<()> {
 pub struct Fault {
     pub after: u32,
     pub times: u32,
+    /// How much of a failing write is still written, of 256.
+    pub part: u8,
+    /// Nothing is rolled back: the process is about to be no more.
+    pub dead: bool,
 }
 
 #[cfg(test)]
@@ -248,7 +256,8 @@ impl Fault {
 
     /// A write that fails has written a part.
     fn write(&mut self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.check().inspect_err(|_| file.write_all_at(&bytes[..bytes.len() * 2 / 3], at).unwrap())
+        let part = &bytes[..bytes.len() * usize::from(self.part) / 256];
+        self.check().inspect_err(|_| file.write_all_at(part, at).unwrap())
     }
 }
 
@@ -256,6 +265,7 @@ impl Fault {
 mod tests {
     use super::*;
     use crate::observe::search::verify;
+    use crate::observe::trail_tests::scratch;
 
     fn open(directory: &Path) -> (Found, LineWriter) {
         let mut lines = LineWriter::new(|_| None);
@@ -276,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_chain_goes_on_after_a_restart_and_over_files() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let path = directory.path();
         let (mut found, mut lines) = open(path);
         assert_eq!(found.highest, 1);
@@ -300,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_torn_line_is_moved_aside_at_every_length() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let path = directory.path();
         let (mut found, mut lines) = open(path);
         let start = found.file.length();
@@ -323,7 +333,7 @@ mod tests {
 
     #[test]
     fn damage_is_kept_as_evidence_and_said_in_the_next_file() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let path = directory.path();
         let (mut found, mut lines) = open(path);
         (2..6).for_each(|sequence| put(&mut found.file, &mut lines, sequence));
@@ -342,14 +352,24 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_does_not_rise_is_found_though_the_chain_holds() {
+        let directory = scratch();
+        let (mut found, mut lines) = open(directory.path());
+        [2, 5, 5].into_iter().for_each(|sequence| put(&mut found.file, &mut lines, sequence));
+        found.file.sync().unwrap();
+        let broken = verify(directory.path()).unwrap_err();
+        assert_eq!((broken.line, broken.what.contains("not above")), (4, true), "{broken}");
+    }
+
+    #[test]
     fn a_failed_write_is_rolled_back_whole() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let path = directory.path();
         let (mut found, mut lines) = open(path);
         for after in 0..2 {
             let before = std::fs::read(first(path)).unwrap();
             put(&mut found.file, &mut lines, 2 + u64::from(after));
-            found.file.fault = Fault { after, times: 1 };
+            found.file.fault = Fault { after, times: 1, part: 170, dead: false };
             assert!(found.file.sync().is_err());
             assert_ne!(std::fs::read(first(path)).unwrap(), before);
             found.file.roll_back().unwrap();

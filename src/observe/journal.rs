@@ -64,7 +64,7 @@ pub struct Journal {
     generation: AtomicU64,
     /// Segments that a committer had to make itself.
     late: AtomicU64,
-    /// Committers give way to others between their number and their record.
+    /// Committers dawdle between their number and their record.
     #[cfg(test)]
     pub hesitate: std::sync::atomic::AtomicBool,
 }
@@ -153,8 +153,8 @@ impl Journal {
         let before = self.backlog.fetch_add(size as u64, Ordering::Relaxed);
         let sequence = self.sequence.fetch_add(u64::from(draft.lines), Ordering::Relaxed);
         #[cfg(test)]
-        if self.hesitate.load(Ordering::Relaxed) {
-            std::thread::yield_now();
+        if self.hesitate.load(Ordering::Relaxed) && sequence.is_multiple_of(8) {
+            std::thread::sleep(std::time::Duration::from_micros(100));
         }
         let head = draft.head(sequence, state.current.region().generation());
         state.current.append([&head, draft.context, draft.payload]);

@@ -111,7 +111,8 @@ impl LineWriter {
                 if !prepared.is_empty() {
                     members.text("prepared", prepared);
                 }
-                members.parameters(&parameters, protocol_of(context).and_then(self.describers));
+                let describers = self.describers;
+                members.parameters(&parameters, || protocol_of(context).and_then(describers));
             }
             Note::Result { number, tag, rows, bytes_up, bytes_down, micros, sqlstate } => {
                 members.number("number", number);
@@ -179,21 +180,27 @@ impl Members<'_> {
         }
     }
 
-    fn parameters(&mut self, parameters: &Parameters<'_>, describe: Option<DescribeParameters>) {
+    fn parameters(
+        &mut self,
+        parameters: &Parameters<'_>,
+        describe: impl FnOnce() -> Option<DescribeParameters>,
+    ) {
+        // Most statements have none, and then nobody need know whose they would be.
+        let describe = (!parameters.values.is_empty()).then(describe);
         match describe {
-            Some(describe) if !parameters.values.is_empty() => {
+            Some(Some(describe)) => {
                 self.key("parameters");
                 let values = serde_json::Value::Array(describe(parameters));
                 // A vector takes every byte, and every value has a JSON form.
                 let _ = serde_json::to_writer(&mut *self.out, &values);
             }
-            None if !parameters.values.is_empty() => {
+            Some(None) => {
                 self.key("parameters_raw");
                 self.out.push(b'"');
                 put_hex(self.out, parameters.values);
                 self.out.push(b'"');
             }
-            _ => {
+            None => {
                 self.key("parameters");
                 self.out.extend_from_slice(b"[]");
             }

@@ -215,8 +215,8 @@ impl Scan {
 /// Follows the chain through one file.
 #[derive(Debug, Default)]
 pub struct Check {
-    /// The chain value and number of the line before.
-    before: Option<([u8; 32], u64)>,
+    /// The chain value of the line before.
+    before: Option<[u8; 32]>,
 }
 
 impl Check {
@@ -226,16 +226,13 @@ impl Check {
         let Piece::Line(bytes) = piece else { return Err("it has no end") };
         let line = Line::parse(bytes).ok_or("it is not a line of the trail")?;
         let previous = match self.before {
-            Some((_, sequence)) if line.sequence <= sequence => {
-                return Err("its number is not above that of the line before");
-            }
-            Some((chain, _)) => chain,
+            Some(chain) => chain,
             None => start_of(&line).ok_or("a file begins with file_start")?.previous_chain,
         };
         if link(&previous, line.body) != line.chain {
             return Err("its chain value does not fit: it, or the line before, was changed");
         }
-        self.before = Some((line.chain, line.sequence));
+        self.before = Some(line.chain);
         Ok(line)
     }
 }

@@ -15,6 +15,12 @@ use crate::model::{
     AccessLevel, Event, GrantId, Note, Notes, Parameters, SessionContext, SessionId, StatementKind,
 };
 
+/// In memory where that can be had: these tests sync thousands of times, and what a disk does with that
+/// is not what they are about.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 pub fn settings(directory: &Path) -> TrailSettings {
     TrailSettings {
         directory: directory.to_owned(),
@@ -85,10 +91,23 @@ fn alarm(what: &str) -> Event {
 
 #[derive(Debug, Clone)]
 enum Act {
-    Notes { session: u64, count: u64, length: usize },
+    Notes {
+        session: u64,
+        count: u64,
+        length: usize,
+    },
     Event,
     Turn,
-    Fault { after: u32, times: u32 },
+    Fault {
+        after: u32,
+        times: u32,
+        part: u8,
+    },
+    /// Death within a turn, at any byte of what it writes.
+    Die {
+        after: u32,
+        part: u8,
+    },
     Crash,
     Close,
 }
@@ -99,7 +118,9 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(session, count, length)| Act::Notes { session, count, length }),
         2 => Just(Act::Event),
         5 => Just(Act::Turn),
-        1 => (0u32..4, 1u32..3).prop_map(|(after, times)| Act::Fault { after, times }),
+        1 => (0u32..4, 1u32..3, any::<u8>())
+            .prop_map(|(after, times, part)| Act::Fault { after, times, part }),
+        2 => (0u32..4, any::<u8>()).prop_map(|(after, part)| Act::Die { after, part }),
         1 => Just(Act::Crash),
         1 => Just(Act::Close),
     ]
@@ -112,7 +133,7 @@ proptest! {
     /// the order of its session, nothing that was refused is, and the chain holds.
     #[test]
     fn what_was_accepted_is_there_exactly_once(acts in proptest::collection::vec(act(), 1..120)) {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let tiny = TrailSettings {
             lag_bytes_max: 40 << 10, segment_bytes: 9 << 10, ..settings(directory.path())
         };
@@ -137,11 +158,20 @@ proptest! {
                     next += 1;
                 }
                 Act::Turn => { writer.turn(); }
-                Act::Fault { after, times } => *writer.fault() = Fault { after, times },
-                Act::Crash | Act::Close => {
-                    if matches!(act, Act::Close) {
-                        *writer.fault() = Fault::default();
-                        prop_assert!(writer.turn());
+                Act::Fault { after, times, part } => {
+                    *writer.fault() = Fault { after, times, part, dead: false };
+                }
+                Act::Die { .. } | Act::Crash | Act::Close => {
+                    match act {
+                        Act::Die { after, part } => {
+                            *writer.fault() = Fault { after, times: u32::MAX, part, dead: true };
+                            writer.turn();
+                        }
+                        Act::Close => {
+                            *writer.fault() = Fault::default();
+                            prop_assert!(writer.turn());
+                        }
+                        _ => {}
                     }
                     drop((trail, writer, lock));
                     (trail, writer, lock) = open();
@@ -167,7 +197,7 @@ proptest! {
         file in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..400)),
         cut in any::<prop::sample::Index>(), flip in any::<u8>(),
     ) {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let tiny = TrailSettings { segment_bytes: 9 << 10, ..settings(directory.path()) };
         let (trail, _, lock) = Trail::by_hand(&tiny, 1 << 20).unwrap();
         trail.notes(&context(1), &notes(1..5, 20)).unwrap();
@@ -200,11 +230,11 @@ proptest! {
 
 #[tokio::test]
 async fn a_writer_that_cannot_write_fails_the_trail_and_recovers() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (trail, mut writer, _lock) = Trail::by_hand(&settings(directory.path()), 1 << 20).unwrap();
     let failed = trail.failed();
     trail.notes(&context(1), &notes(1..2, 10)).unwrap();
-    *writer.fault() = Fault { after: 1, times: 1 };
+    *writer.fault() = Fault { after: 1, times: 1, ..Fault::default() };
     assert!(!writer.turn());
     assert!(*failed.borrow());
     let error = trail.notes(&context(1), &notes(2..3, 10)).unwrap_err();
@@ -222,7 +252,7 @@ async fn a_writer_that_cannot_write_fails_the_trail_and_recovers() {
 
 #[test]
 fn a_backlog_over_the_limit_fails_the_trail_until_it_is_half() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let small = TrailSettings { lag_bytes_max: 8 << 10, ..settings(directory.path()) };
     let (trail, mut writer, _lock) = Trail::by_hand(&small, 1 << 20).unwrap();
     let mut accepted = 0;
@@ -244,11 +274,11 @@ fn a_backlog_over_the_limit_fails_the_trail_until_it_is_half() {
 
 #[test]
 fn going_on_without_the_trail_counts_what_is_dropped() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let small =
         TrailSettings { lag_bytes_max: 8 << 10, continue_on_failure: true, ..settings(directory.path()) };
     let (trail, mut writer, _lock) = Trail::by_hand(&small, 1 << 20).unwrap();
-    *writer.fault() = Fault { after: 0, times: 1 };
+    *writer.fault() = Fault { times: 1, ..Fault::default() };
     trail.notes(&context(1), &notes(1..2, 10)).unwrap();
     assert!(!writer.turn());
     // The journal still takes what fits.
@@ -257,6 +287,9 @@ fn going_on_without_the_trail_counts_what_is_dropped() {
     }
     let dropped = trail.status().dropped;
     assert!(dropped > 60 && dropped % 2 == 0 && *trail.failed().borrow());
+    // A batch that says so and fails says it again.
+    *writer.fault() = Fault { times: 1, ..Fault::default() };
+    assert!(!writer.turn());
     assert!(writer.turn() && writer.turn());
     assert!(!*trail.failed().borrow());
     let all = lines(directory.path());
@@ -268,7 +301,7 @@ fn going_on_without_the_trail_counts_what_is_dropped() {
 
 #[test]
 fn a_segment_that_cannot_be_had_is_an_error_and_not_the_end() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let small = TrailSettings { segment_bytes: 4 << 10, shards: 1, ..settings(directory.path()) };
     let (trail, mut writer, _lock) = Trail::by_hand(&small, 1 << 20).unwrap();
     let (journal, away) = (directory.path().join("journal"), directory.path().join("away"));
@@ -295,7 +328,7 @@ fn a_segment_that_cannot_be_had_is_an_error_and_not_the_end() {
 
 #[test]
 fn a_late_committer_makes_its_own_segments_up_to_the_limit() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let small = TrailSettings { segment_bytes: 4 << 10, shards: 1, ..settings(directory.path()) };
     let (trail, mut writer, _lock) = Trail::by_hand(&small, 1 << 20).unwrap();
     for number in 1..100 {
@@ -310,7 +343,7 @@ fn a_late_committer_makes_its_own_segments_up_to_the_limit() {
 
 #[test]
 fn notes_that_are_no_notes_and_facts_that_are_too_long_are_refused() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (trail, _writer, _lock) = Trail::by_hand(&settings(directory.path()), 1 << 20).unwrap();
     let whole = notes(1..3, 10);
     assert!(trail.notes(&context(1), &whole[..whole.len() - 1]).is_err());
@@ -324,7 +357,7 @@ fn notes_that_are_no_notes_and_facts_that_are_too_long_are_refused() {
 
 #[test]
 fn the_notes_of_one_read_may_be_longer_than_a_segment() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (trail, mut writer, _lock) = Trail::by_hand(&settings(directory.path()), 1 << 30).unwrap();
     trail.notes(&context(1), &notes(1..101, 30 << 10)).unwrap();
     assert!(writer.turn());
@@ -336,7 +369,7 @@ fn the_notes_of_one_read_may_be_longer_than_a_segment() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_threads_and_a_clean_close() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let trail = Trail::open(settings(directory.path())).unwrap();
     let error = Trail::open(settings(directory.path())).err().unwrap();
     assert!(error.to_string().contains("another process"), "{error}");
@@ -379,7 +412,7 @@ async fn many_threads_and_a_clean_close() {
 /// still on its way. A line out of order would break the check of the chain.
 #[test]
 fn batches_taken_in_the_middle_of_commits_are_complete() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let small = TrailSettings { segment_bytes: 16 << 10, shards: 4, ..settings(directory.path()) };
     let (trail, mut writer, _lock) = Trail::by_hand(&small, 64 << 10).unwrap();
     trail.hesitate();
@@ -408,7 +441,7 @@ fn batches_taken_in_the_middle_of_commits_are_complete() {
 
 #[test]
 fn a_dead_process_is_finished_and_said() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (trail, mut writer, lock) = Trail::by_hand(&settings(directory.path()), 1 << 20).unwrap();
     trail.notes(&context(1), &notes(1..3, 5)).unwrap();
     assert!(writer.turn());
@@ -425,7 +458,7 @@ fn a_dead_process_is_finished_and_said() {
 
 #[tokio::test]
 async fn the_trail_shows_its_own_metrics() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let trail = Trail::open(settings(directory.path())).unwrap();
     let metrics = super::Metrics::new().unwrap();
     metrics.show_trail(&trail).unwrap();
@@ -453,7 +486,7 @@ fn found(directory: &Path, query: &Query) -> Vec<u64> {
 
 #[test]
 fn a_search_finds_by_every_field_in_both_orders() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     // A new file after each batch.
     let (trail, mut writer, _lock) = Trail::by_hand(&settings(directory.path()), 1).unwrap();
     let base: crate::model::Time = "2026-11-22T08:00:00Z".parse().unwrap();
@@ -501,7 +534,7 @@ fn a_search_finds_by_every_field_in_both_orders() {
 
 #[test]
 fn every_change_to_the_files_breaks_the_chain() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (trail, mut writer, _lock) = Trail::by_hand(&settings(directory.path()), 600).unwrap();
     for number in 1..8 {
         trail.notes(&context(1), &notes(number..number + 1, 5)).unwrap();
@@ -551,7 +584,7 @@ fn every_change_to_the_files_breaks_the_chain() {
 
 #[tokio::test]
 async fn a_follower_sees_every_line_once_over_rotations_and_failed_writes() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (trail, mut writer, _lock) = Trail::by_hand(&settings(directory.path()), 900).unwrap();
     for number in 1..6 {
         trail.notes(&context(1), &notes(number..number + 1, 5)).unwrap();
@@ -563,7 +596,7 @@ async fn a_follower_sees_every_line_once_over_rotations_and_failed_writes() {
     let write = tokio::task::spawn_blocking(move || {
         for number in 6..26 {
             if number % 5 == 0 {
-                *writer.fault() = Fault { after: number as u32 % 2, times: 1 };
+                *writer.fault() = Fault { after: number as u32 % 2, times: 1, part: 170, dead: false };
             }
             // A failed batch is kept and written later.
             let _ = trail.notes(&context(1), &notes(number..number + 1, 5));
@@ -613,28 +646,25 @@ fn what_a_record_costs() {
     let context = context(1);
     let note = notes(1..2, 200 - 60);
     println!("one note of {} bytes, context of {}", note.len(), context.members().len());
-    let (mut commits, mut writing, mut count) = (Duration::ZERO, Duration::ZERO, 0u32);
-    for round in 0..60 {
+    const ROUND: u32 = 10_000;
+    let (mut commits, all) = (Vec::new(), cpu_time());
+    for _ in 0..60 {
         let started = std::time::Instant::now();
-        for _ in 0..10_000 {
+        for _ in 0..ROUND {
             trail.notes(&context, &note).unwrap();
         }
-        let committed = started.elapsed();
-        let started = cpu_time();
+        commits.push(started.elapsed() / ROUND);
         assert!(writer.turn());
-        if round >= 10 {
-            commits += committed;
-            writing += cpu_time() - started;
-            count += 10_000;
-        }
     }
+    // The kernel counts CPU time in ticks, so commits are timed by the clock and lines by the difference.
+    let all = (cpu_time() - all) / (60 * ROUND);
+    commits.sort_unstable();
+    let (best, median) = (commits[0], commits[30]);
     println!(
-        "{:?} a commit, {:?} of CPU a line, {} late segments",
-        commits / count,
-        writing / count,
-        trail.status().late_segments
+        "a commit: {best:?} at best, {median:?} median; a line: {:?} of CPU",
+        all.saturating_sub(median)
     );
-    verify(directory.path()).unwrap();
+    println!("{} late segments", trail.status().late_segments);
 }
 
 fn cpu_time() -> Duration {
