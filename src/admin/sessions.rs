@@ -52,7 +52,7 @@ pub(super) async fn kill(
         });
     }
     admin.note(&actor, "session.kill", id.to_string(), reason)?;
-    match admin.registry.kill(id, &actor.to_string()) {
+    match admin.registry.kill(id) {
         true => Ok(Json(Done { done: format!("the session {id} is being cut") })),
         false => Err(Problem::refused(format!("the session {id} has ended already"))),
     }

@@ -15,6 +15,7 @@ mod locate;
 mod node;
 mod output;
 mod resources;
+mod serve;
 mod session;
 mod target;
 mod time;

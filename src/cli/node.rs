@@ -10,8 +10,9 @@ use crate::cli::{Context, locate, time};
 use crate::proxy::ListenerTlsStatus;
 
 pub fn serve(place: &Place) -> Outcome {
-    let config = locate::node_config(place.config.as_deref())?;
-    crate::proxy::node::serve(config).map_err(Failure::from)
+    let file = locate::node_file(place.config.as_deref())?;
+    let config = locate::load(&file)?;
+    crate::cli::serve::serve(&file, config).map_err(Failure::from)
 }
 
 pub async fn reload(context: &Context) -> Outcome {
