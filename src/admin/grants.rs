@@ -134,7 +134,9 @@ fn window(
         (Some(seconds), None) => end_after(start, seconds, "a grant")?,
         (None, Some(end)) => end,
         _ => {
-            return Err(Problem::request("a grant needs an end: for how long, or until when, one of the two"));
+            return Err(Problem::request(
+                "a grant needs an end: for how long, or until when, one of the two",
+            ));
         }
     };
     if end <= start {

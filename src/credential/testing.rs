@@ -1,4 +1,5 @@
-//! For the tests of the layers above: an [`Identity`] as a client with the right key gets it.
+//! For the tests of the layers above: an [`Identity`] as a client with the right key gets it. Only
+//! built for tests; a proxy that people use must not have the feature `testing`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -190,7 +190,7 @@ impl Book {
             None => (EndCause::Revoked, now),
         };
         let since = ended_at.min(now);
-        let follows = |grant: &Grant| grant.id != admission.grant && grant.window.start <= since;
+        let follows = |grant: &Grant| grant.window.start <= since;
         match self.choose(&want, now, sessions, follows) {
             Ok(choice) => {
                 let database = admission.database.as_deref();

@@ -47,6 +47,36 @@ pub const INTERRUPT_WAIT: Duration = Duration::from_secs(5);
 pub const GRANT_TICK: Duration = Duration::from_millis(200);
 /// Start-up settings of a client that we carry (`application_name`, `options`, …).
 pub const SETTINGS_MAX: usize = 64;
+/// A reset waits for the server's own clean-up (dropping temporary tables); a server that takes longer
+/// loses the connection instead.
+pub const RESET_WAIT: Duration = Duration::from_secs(10);
+/// A request to stop a statement is repeated after this while the server is not silent: one that lands
+/// between two statements of a pipeline stops nothing.
+pub const INTERRUPT_AGAIN: Duration = Duration::from_millis(200);
+/// Rows of the session history that wait to be stored; the trail is the truth, so past it rows are
+/// dropped.
+pub const HISTORY_QUEUE_MAX: usize = 10_000;
+/// The least an upstream may ask for: RFC 7677's minimum and PostgreSQL's default. With fewer, whoever
+/// stands in for the server gets a proof from which the connector's password is cheaply guessed.
+pub const SCRAM_ROUNDS_MIN: u32 = 4_096;
+/// Our part of a SCRAM nonce, in random bytes: as many as PostgreSQL uses.
+pub const SCRAM_NONCE_BYTES: usize = 18;
+/// Rounds of our own verifiers for MariaDB's parsec: the least that its format can say. As with
+/// SCRAM, a secret of 130 random bits gains nothing from more.
+pub const PARSEC_ROUNDS: u32 = 1_024;
+/// A database name longer than this is cut by PostgreSQL, so it would name another than was granted.
+pub const DATABASE_BYTES_MAX: usize = 63;
+/// A CancelRequest's key: 4 bytes in protocol 3.0, up to this in 3.2.
+pub const CANCEL_KEY_BYTES_MAX: usize = 256;
+/// Messages that a server may send in one login or one script of ours: some 15 settings and a few
+/// notices at login, a row per finding in a check.
+pub const SCRIPT_MESSAGES_MAX: usize = 10_000;
+/// Messages that a server may send before it is ready.
+pub const LOGIN_MESSAGES_MAX: usize = 1_000;
+/// All that a server may send in one login or one script of ours, in bytes.
+pub const SCRIPT_BYTES_MAX: usize = 4 << 20;
+/// A server's error message as we keep it for logs and answers of the admin API.
+pub const SERVER_MESSAGE_CHARS_MAX: usize = 300;
 /// Connections to the admin socket, and to the admin address, at once: each is one task, a few
 /// buffers, and for `audit tail -f` one reader of files.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
@@ -92,23 +122,6 @@ pub const SESSION_ROWS_SWEEP: u32 = 1_000;
 pub const STORE_READERS: u32 = 4;
 /// How long one statement of the store waits for another process's lock (`sqlite3`, a backup tool).
 pub const STORE_BUSY: Duration = Duration::from_secs(5);
-/// A reset waits for the server's own clean-up (dropping temporary tables); a server that takes longer
-/// loses the connection instead.
-pub const RESET_WAIT: Duration = Duration::from_secs(10);
-/// A request to stop a statement is repeated after this while the server is not silent: one that lands
-/// between two statements of a pipeline stops nothing.
-pub const INTERRUPT_AGAIN: Duration = Duration::from_millis(200);
-/// Rows of the session history that wait to be stored; the trail is the truth, so past it rows are
-/// dropped.
-pub const HISTORY_QUEUE_MAX: usize = 10_000;
-/// The least an upstream may ask for: RFC 7677's minimum and PostgreSQL's default. With fewer, whoever
-/// stands in for the server gets a proof from which the connector's password is cheaply guessed.
-pub const SCRAM_ROUNDS_MIN: u32 = 4_096;
-/// Our part of a SCRAM nonce, in random bytes: as many as PostgreSQL uses.
-pub const SCRAM_NONCE_BYTES: usize = 18;
-/// Rounds of our own verifiers for MariaDB's parsec: the least that its format can say. As with
-/// SCRAM, a secret of 130 random bits gains nothing from more.
-pub const PARSEC_ROUNDS: u32 = 1_024;
 /// The smallest journal segment: the largest record must fit, and a smaller one would be full in
 /// milliseconds under load.
 pub const AUDIT_SEGMENT_BYTES_MIN: usize = 1 << 20;
@@ -142,16 +155,3 @@ pub const AUDIT_SEARCH_LINES_MAX: usize = 1 << 20;
 pub const AUDIT_FOLLOW_BYTES_MAX: usize = 1 << 20;
 /// A follower looks for new lines this often.
 pub const AUDIT_FOLLOW_TICK: Duration = Duration::from_millis(200);
-/// A database name longer than this is cut by PostgreSQL, so it would name another than was granted.
-pub const DATABASE_BYTES_MAX: usize = 63;
-/// A CancelRequest's key: 4 bytes in protocol 3.0, up to this in 3.2.
-pub const CANCEL_KEY_BYTES_MAX: usize = 256;
-/// Messages that a server may send in one login or one script of ours: some 15 settings and a few
-/// notices at login, a row per finding in a check.
-pub const SCRIPT_MESSAGES_MAX: usize = 10_000;
-/// Messages that a server may send before it is ready.
-pub const LOGIN_MESSAGES_MAX: usize = 1_000;
-/// All that a server may send in one login or one script of ours, in bytes.
-pub const SCRIPT_BYTES_MAX: usize = 4 << 20;
-/// A server's error message as we keep it for logs and answers of the admin API.
-pub const SERVER_MESSAGE_CHARS_MAX: usize = 300;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
@@ -77,40 +77,50 @@ fn no_record_that_was_accepted_is_lost_when_the_process_is_killed() {
     }
     let directory = tempfile::tempdir().unwrap();
     let mut accepted: HashMap<String, u64> = HashMap::new();
-    for round in 0..8u64 {
+    for round in 0..7u64 {
         let name = "no_record_that_was_accepted_is_lost_when_the_process_is_killed";
         let mut child = child(name, directory.path(), round);
-        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let output = BufReader::new(child.stdout.take().unwrap());
         let pid = Pid::from_child(&child);
-        let killer = std::thread::spawn(move || {
-            // Early rounds may die while they still recover what the round before has left.
-            let nanos = Instant::now().elapsed().as_nanos() as u64 + u64::from(std::process::id());
-            std::thread::sleep(Duration::from_millis(40 + round * 60 + nanos % 23));
+        if round % 3 == 2 {
+            // At a moment that may be within the recovery of what the round before has left.
+            std::thread::sleep(Duration::from_millis(3 + 11 * round));
             kill_process(pid, Signal::KILL).unwrap();
-        });
-        let mut line = String::new();
-        while output.read_line(&mut line).unwrap() > 0 {
-            // The last line may be torn.
-            if line.ends_with('\n')
-                && let Some(ack) = line.trim_end().strip_prefix("ack ")
-            {
-                let (session, number) = ack.split_once(' ').unwrap();
-                accepted.insert(session.to_owned(), number.parse().unwrap());
-            }
-            line.clear();
+            read_acks(output, u64::MAX, pid, &mut accepted);
+        } else {
+            // In the middle of committing: the child never waits for us.
+            read_acks(output, 300 + 170 * round, pid, &mut accepted);
         }
-        killer.join().unwrap();
         let status = child.wait().unwrap();
-        assert!(!status.success(), "the child ended by itself");
+        assert_eq!(status.code(), None, "the child ended by itself");
         // Every other time the next child finds what this one has left.
-        if round % 2 == 1 {
+        if round % 2 == 0 {
             drop(Trail::open(busy(directory.path())).unwrap());
             check(directory.path(), &accepted);
         }
     }
-    assert!(accepted.len() as u64 > 4 * THREADS, "most children came to commit: {accepted:?}");
+    assert!(accepted.len() >= 5, "five children came to commit: {accepted:?}");
     let recovered = lines(directory.path()).iter().filter(|l| l["event"] == "journal_recovered").count();
-    assert!(recovered > 1, "no child died with something left to write");
+    assert!(recovered > 0, "no child died with something left to write");
+}
+
+/// Notes what the child says until its end; kills it after so many acks.
+fn read_acks(mut output: impl BufRead, most: u64, pid: Pid, accepted: &mut HashMap<String, u64>) {
+    let (mut line, mut count) = (String::new(), 0);
+    while output.read_line(&mut line).unwrap() > 0 {
+        // The last line may be torn.
+        if line.ends_with('\n')
+            && let Some(ack) = line.trim_end().strip_prefix("ack ")
+        {
+            let (session, number) = ack.split_once(' ').unwrap();
+            accepted.insert(session.to_owned(), number.parse().unwrap());
+            count += 1;
+            if count == most {
+                kill_process(pid, Signal::KILL).unwrap();
+            }
+        }
+        line.clear();
+    }
 }
 
 fn check(directory: &Path, accepted: &HashMap<String, u64>) {

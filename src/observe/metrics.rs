@@ -79,17 +79,11 @@ pub struct PoolMeter {
 }
 
 impl PoolMeter {
-    /// A connection, for as long as it is open.
-    pub fn open(&self) -> Raised {
-        Raised::new(&self.size)
-    }
-    /// A connection, for as long as it waits for a lease.
-    pub fn idle(&self) -> Raised {
-        Raised::new(&self.idle)
-    }
-    /// A session, for as long as it waits for a connection.
-    pub fn waiting(&self) -> Raised {
-        Raised::new(&self.waiting)
+    /// How it stands now: connections in all, the idle of them, and sessions in line.
+    pub fn show(&self, size: u32, idle: usize, waiting: usize) {
+        self.size.set(size.into());
+        self.idle.set(idle as i64);
+        self.waiting.set(waiting as i64);
     }
 }
 
@@ -349,7 +343,7 @@ mod tests {
         session.bytes_down(20);
         let other = metrics.session(&target);
         let pool = metrics.pool(&target, &AccessLevel::Read);
-        let (open, idle) = (pool.open(), pool.idle());
+        pool.show(1, 1, 0);
         let live = "tidegate_sessions{target=\"orders\"}";
         assert_eq!(value(&metrics, live), Some(2.0));
         let of = |state: &str| {

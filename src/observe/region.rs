@@ -175,7 +175,7 @@ impl Appender {
 
 /// For file systems that cannot allocate in one call.
 fn fill(file: &File, bytes: usize) -> io::Result<()> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut at = 0;
     while at < bytes {
         let part = &ZEROS[..ZEROS.len().min(bytes - at)];

@@ -106,11 +106,11 @@ impl<W: Wire> Lease<W> {
         let clean = match self.reset(left).await {
             Ok(clean) => clean,
             Err(why) => {
-                self.pool.metrics.reset(false);
+                self.pool.metrics.reset(&self.pool.target, false);
                 return Finished::Closed(why);
             }
         };
-        self.pool.metrics.reset(true);
+        self.pool.metrics.reset(&self.pool.target, true);
         self.put_back(clean)
     }
 

@@ -198,11 +198,11 @@ impl<W: Wire> Pool<W> {
     pub(super) async fn make(self: &Arc<Self>, slot: Slot<W>) -> Result<Held<W>, Refusal> {
         match self.dial().await {
             Ok(connection) => {
-                self.metrics.upstream_connected(&self.target, &self.level, true);
+                self.metrics.connected(&self.target);
                 Ok(Held { connection, slot })
             }
             Err(fault) => {
-                self.metrics.upstream_connected(&self.target, &self.level, false);
+                self.metrics.connect_failed(&self.target);
                 tracing::warn!(target_name = %self.target, level = %self.level, %fault, "no connection");
                 Err(match fault {
                     MakeFault::Dial(DialFault::Refused { source, .. })

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -169,11 +170,6 @@ impl<W: Wire> Pools<W> {
         }
     }
 
-    /// Reads the targets' CA files again, for a reload.
-    pub fn reload(&self, book: &Book) {
-        self.refresh(book);
-    }
-
     /// Once a second: sweeps idle connections and keeps the warm ones. Never returns.
     pub async fn maintain(self: Arc<Self>) {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -181,13 +177,20 @@ impl<W: Wire> Pools<W> {
         loop {
             tick.tick().await;
             let pools: Vec<_> = self.pools.iter().map(|entry| entry.pool.clone()).collect();
+            // The pools of one target and level, one per database, are shown together.
+            let mut shown = HashMap::<_, (u32, usize, usize)>::new();
             for pool in pools {
                 let missing = pool.sweep();
-                self.metrics.pool(&pool.target, &pool.level, pool.status());
+                let status = pool.status();
+                let sum = shown.entry((pool.target.clone(), pool.level.clone())).or_default();
+                *sum = (sum.0 + status.total, sum.1 + status.idle, sum.2 + status.waiting);
                 if missing > 0 {
                     // One at a time and in the background: a target that is down must not hold up the rest.
                     pool.warm_in_background();
                 }
+            }
+            for ((target, level), (total, idle, waiting)) in shown {
+                self.metrics.pool(&target, &level).show(total, idle, waiting);
             }
         }
     }

@@ -26,7 +26,7 @@ macro_rules! protocols {
     };
 }
 
-protocols! {}
+protocols! { postgres::Postgres }
 
 /// The entry of a protocol by its configuration name.
 pub fn by_name(name: &str) -> Option<&'static Entry> {

@@ -34,7 +34,7 @@ pub(super) async fn accept(
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             tracing::warn!(listener = entrance.name, %peer, connections_max, "too many connections");
-            shared.metrics.login_refused("TG011");
+            shared.metrics.login_refused(&crate::model::Refusal::RateLimited);
             continue;
         };
         crate::pool::prepare_socket(&tcp);

@@ -90,7 +90,7 @@ impl<W: Wire> SessionDoor<W> {
         let deadline = began + self.shared.limits.load().login;
         let proof = tokio::time::timeout_at(deadline.into(), self.prove(&mut guest, entrance)).await;
         let stop = match proof {
-            Ok(Ok((identity, claim))) => match self.admit(&mut guest, &identity, &claim, entrance).await {
+            Ok(Ok((identity, claim))) => match self.admit(&mut guest, &identity, &claim).await {
                 Ok((admission, seat)) => match self.enter(guest, admission, seat, began).await {
                     Ok(entered) => return Some(entered),
                     Err((back, stop)) => {
@@ -164,7 +164,6 @@ impl<W: Wire> SessionDoor<W> {
         guest: &mut Guest<W>,
         identity: &Identity,
         claim: &Claim,
-        entrance: &Entrance,
     ) -> Result<(Admission, Seat), Stop> {
         let refuse = |refusal, why: String| Stop::Refuse { refusal, why: why.into(), authenticated: true };
         if let Some(sent) = guest.accept.claimed().user {
@@ -187,7 +186,6 @@ impl<W: Wire> SessionDoor<W> {
             .trail
             .event(&event)
             .map_err(|_| refuse(Refusal::TrailUnavailable, "the trail cannot be written".into()))?;
-        self.shared.metrics.login_accepted(&entrance.name);
         Ok((admission, seat))
     }
 
@@ -208,7 +206,7 @@ impl<W: Wire> SessionDoor<W> {
             Err(stop) => return Err((Box::new(guest), stop)),
         };
         let wait = waited.elapsed();
-        self.shared.metrics.lease_waited(wait);
+        self.shared.metrics.leased(wait);
         let issued = match self.shared.cancels.issue(guest.session) {
             Ok(issued) => issued,
             Err(_) => {
@@ -346,7 +344,7 @@ impl<W: Wire> SessionDoor<W> {
             bytes_down: 0,
         };
         let _ = self.shared.history.try_send(History::Started(row.clone()));
-        self.shared.metrics.login_seconds(began.elapsed());
+        self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
         let key: CancelKey = issued.key.clone();
         let relay = self.wire.relay(
@@ -392,7 +390,7 @@ impl<W: Wire> SessionDoor<W> {
         });
         // Nothing ran, so a trail that cannot be written changes nothing here.
         let _ = self.shared.trail.event(&event);
-        self.shared.metrics.login_refused(refusal.code());
+        self.shared.metrics.login_refused(&refusal);
         if refusal == Refusal::BadCredentials {
             let source = (user.unwrap_or_default(), guest.peer.ip());
             self.shared.throttle.failed(source);

@@ -72,7 +72,7 @@ impl Node {
             .event(&Event::NodeStart { version: env!("CARGO_PKG_VERSION") })
             .map_err(|error| say(&error))?;
 
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new().map_err(|error| say(&error))?);
         let registry = Arc::new(Registry::default());
         let (drain, draining) = watch::channel(Drain::No);
         let (history, rows) = mpsc::channel(limits::HISTORY_QUEUE_MAX);
@@ -89,7 +89,7 @@ impl Node {
             ids: ids::SessionIds::new().map_err(|error| say(&error))?,
         });
         let keeper = Arc::new(LedgerKeeper { ledger: ledger.clone(), trail: trail.clone() });
-        let secrets = Arc::new(Secrets::new(&config.secret_directory));
+        let secrets = Arc::new(Secrets::new(config.secret_directory.clone()));
         let wire = Arc::new(Postgres);
         let pools = Arc::new(Pools::new(
             wire.clone(),

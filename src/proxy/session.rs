@@ -43,7 +43,7 @@ struct Closed {
 impl<W: Wire> SessionDoor<W> {
     /// Runs an entered session to its end and writes down how it ended.
     pub(super) async fn converse(&self, mut entered: Entered<W>) {
-        let live = self.shared.metrics.session_live(entered.admission.target());
+        let live = self.shared.metrics.session(entered.admission.target());
         let (outcome, settled) = self.run(&mut entered).await;
         let since = Instant::now();
         let Entered { session, pump, admission, seat, entry, row, began, .. } = entered;
@@ -53,8 +53,8 @@ impl<W: Wire> SessionDoor<W> {
         drop(seat);
         let closed = self.close(outcome, pump, settled, since).await;
         let code = closed.refusal.as_ref().map(Refusal::code);
-        if let Some(code) = code {
-            self.shared.metrics.cut(code);
+        if let Some(refusal) = &closed.refusal {
+            self.shared.metrics.cut(refusal);
         }
         use std::sync::atomic::Ordering::Relaxed;
         let (bytes_up, bytes_down) = (stats.bytes_up.load(Relaxed), stats.bytes_down.load(Relaxed));
@@ -74,7 +74,9 @@ impl<W: Wire> SessionDoor<W> {
             seconds: began.elapsed().as_secs_f64(),
             reused: closed.reused,
         }));
-        self.shared.metrics.traffic(statements, bytes_up, bytes_down);
+        live.statements(statements);
+        live.bytes_up(bytes_up);
+        live.bytes_down(bytes_down);
         let mut row = row;
         row.ended_at = Some(self.shared.ledger.now());
         row.how = Some(how_word(closed.how).into());
@@ -194,7 +196,7 @@ impl<W: Wire> SessionDoor<W> {
             return None;
         }
         let lease = lease?;
-        self.shared.metrics.cancelled();
+        self.shared.metrics.cancel(true);
         let (pool, interruption) = (lease.pool().clone(), lease.facts().interruption());
         Some(async move {
             if let Err(error) = pool.interrupt(&interruption).await {
@@ -306,7 +308,7 @@ impl<W: Wire> SessionDoor<W> {
         let Some(lease) = lease else { return };
         let (target, name) = (lease.pool().target.clone(), lease.upstream_name());
         match lease.abandon(since, running).await {
-            Some(silent) => self.shared.metrics.upstream_silent(silent),
+            Some(silent) => self.shared.metrics.revoked(silent),
             None => tracing::warn!(target_name = %target, upstream = name, "a statement did not stop in time"),
         }
     }

@@ -1,0 +1,17 @@
+//! The product on real servers, with real clients. Run by `scripts/test live`, which installs PostgreSQL
+//! and says where it is; without it the tests fail and are never skipped.
+
+// Helpers of tests are tests, which clippy cannot see.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod admin;
+mod audit;
+mod conversation;
+mod ending;
+mod faults;
+mod harness;
+mod lease;
+mod login;
+mod startup;
+mod support;
+mod upstream;
