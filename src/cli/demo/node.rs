@@ -26,6 +26,8 @@ pub struct Node {
     psql: PathBuf,
     /// Where people's secrets are written.
     people: PathBuf,
+    /// Where commands are run.
+    folder: PathBuf,
 }
 
 /// What a command printed.
@@ -53,7 +55,7 @@ pub async fn start(stage: &mut Stage, authority: &Authority, server: &Server) ->
     let port = free_port()?;
     let config = home.join("tidegate.toml");
     private_file(&config, &node_file(port))?;
-    private_file(&home.join("orders.toml"), &resource_file(server.port))?;
+    private_file(&home.join("orders.toml"), &resource_file(server.port, 1))?;
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(format!("this program does not know where it is: {error}")))?;
     let node = Node {
@@ -63,6 +65,7 @@ pub async fn start(stage: &mut Stage, authority: &Authority, server: &Server) ->
         root_certificate: stage.path("ca.pem"),
         psql: stage.postgres.psql.clone(),
         people,
+        folder: stage.folder.clone(),
     };
     let mut serve = node.command(&["serve"]);
     stage.start("tidegate", &mut serve, Signal::TERM)?;
@@ -86,13 +89,13 @@ fn node_file(port: u16) -> String {
     )
 }
 
-/// One pooled connection for each level, so that two people must get the same one.
-pub fn resource_file(server_port: u16) -> String {
+/// With one pooled connection for each level, two people must get the same one.
+fn resource_file(server_port: u16, connections: u32) -> String {
     format!(
         "[[target]]\nname = \"orders\"\nprotocol = \"postgres\"\naddress = \"127.0.0.1:{server_port}\"\n\
          database = \"shop\"\ntls = \"verify-full\"\ntls_ca = \"tls/ca.pem\"\n\
          details = \"The shop's orders. Questions: #data\"\n\n\
-         [target.pool]\nsize_max = 1\n\n\
+         [target.pool]\nsize_max = {connections}\n\n\
          [target.connector.read]\nsecret = \"file:orders-read.json\"\n\n\
          [target.connector.read_write]\nsecret = \"file:orders-read_write.json\"\n\n\
          [[user]]\nname = \"alice\"\ngroups = [\"backend\"]\n\n\
@@ -108,12 +111,10 @@ impl Node {
             .env_remove("TIDEGATE_SOCKET")
             .env("TIDEGATE_CONFIG", &self.config)
             .env("NO_COLOR", "1")
+            .current_dir(&self.folder)
             .stdin(Stdio::null())
             .process_group(0)
             .kill_on_drop(true);
-        if let Some(folder) = self.config.parent() {
-            command.current_dir(folder);
-        }
         command
     }
 
@@ -152,6 +153,12 @@ impl Node {
                     .map_err(|error| Failure::new(format!("a trail line is no JSON: {error}")))
             })
             .collect()
+    }
+
+    /// Lets the resource file say that the pool may have more connections.
+    pub fn widen(&self, server_port: u16) -> Outcome {
+        let file = self.config.with_file_name("orders.toml");
+        std::fs::write(&file, resource_file(server_port, 5)).map_err(|error| failed(&file, &error))
     }
 
     pub fn secret_file(&self, user: &str) -> PathBuf {

@@ -39,7 +39,7 @@ pub fn output<'a>(lines: impl IntoIterator<Item = &'a str>) -> Outcome {
     let mut text = String::new();
     for line in lines {
         text += INDENT;
-        text += &fold(line, COLUMNS - INDENT.len(), "      ");
+        text += &fold(line.trim_end(), COLUMNS - INDENT.len(), "      ");
         text.push('\n');
     }
     print(&text)

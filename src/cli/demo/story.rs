@@ -40,10 +40,11 @@ pub async fn prepare(stage: &mut Stage) -> Outcome<Scene> {
         node.port,
         stage.path("tidegate").display()
     ))?;
+    say::command("$", &format!("cd {}", stage.folder.display()))?;
     say::command("$", &format!("export TIDEGATE_CONFIG={}", node.config.display()))?;
-    node.run(&["apply", "orders.toml"]).await?;
+    node.run(&["apply", "tidegate/orders.toml"]).await?;
     for user in ["alice", "bob"] {
-        let secret = node.secret_file(user).display().to_string();
+        let secret = format!("people/{user}.secret");
         node.run(&["credential", "issue", "--user", user, "--for", "8h", "--out", &secret]).await?;
     }
     Ok(Scene { server, node })
@@ -76,7 +77,7 @@ async fn refused(scene: &Scene) -> Outcome {
 /// A grant for two minutes; who is there, as the database server sees it.
 async fn let_in(scene: &Scene) -> Outcome<Session> {
     say::heading(2, "alice gets a grant for two minutes")?;
-    grant(scene, "alice", "2m").await?;
+    grant(scene, "alice", "read_write", "2m").await?;
     let mut alice = scene.node.psql("alice")?.open("alice")?;
     let rows = alice.run("SELECT id, name, price FROM product ORDER BY id;").await?;
     say::expect(rows.iter().any(|row| row.contains("(3 rows)")), "three products", rows.join(" / "))?;
@@ -101,7 +102,7 @@ async fn let_in(scene: &Scene) -> Outcome<Session> {
 }
 
 /// Creates a grant and gives its id.
-async fn grant(scene: &Scene, user: &str, duration: &str) -> Outcome<String> {
+async fn grant(scene: &Scene, user: &str, level: &str, duration: &str) -> Outcome<String> {
     let printed = scene
         .node
         .run(&[
@@ -161,7 +162,7 @@ async fn handed_over(scene: &Scene, mut alice: Session) -> Outcome<(Vec<String>,
     let backend = field(&before, "backend_pid").to_owned();
     let sent = alice.leave().await?;
 
-    let id = grant(scene, "bob", "10m").await?;
+    let id = grant(scene, "bob", "read_write", "10m").await?;
     let mut bob = scene.node.psql("bob")?.open("bob")?;
     bob.set("\\x on").await?;
     let after = expanded(&bob.run(MY_SESSION).await?);
@@ -291,9 +292,11 @@ async fn results(scene: &Scene) -> Outcome {
 /// Fresh grants, and the lines to try it with.
 pub async fn invite(scene: &Scene) -> Outcome {
     say::heading(6, "your turn")?;
-    for user in ["alice", "bob"] {
-        grant(scene, user, "2h").await?;
-    }
+    say::line("More than one connection now, for more than one terminal:")?;
+    scene.node.widen(scene.server.port)?;
+    scene.node.run(&["apply", "tidegate/orders.toml"]).await?;
+    grant(scene, "alice", "read_write", "2h").await?;
+    grant(scene, "bob", "read", "2h").await?;
     let arguments = ["connect", "orders", "--user", "alice"];
     let lines = scene.node.quietly(&arguments).await?;
     say::expect(lines.ok, "tidegate connect to succeed", lines.err.trim())?;
