@@ -227,7 +227,7 @@ mod tests {
         std::fs::write(&node, node_file(6432)).unwrap();
         NodeConfig::load_with(&node, &["postgres"], false).unwrap();
         let resources = folder.path().join("orders.toml");
-        std::fs::write(&resources, resource_file(5432)).unwrap();
+        std::fs::write(&resources, resource_file(5432, 1)).unwrap();
         let known = Known::default();
         let mut names = protocols();
         names.push("postgres");

@@ -64,6 +64,9 @@ impl Psql {
             .env("PGDATABASE", &self.login.database)
             .env("PGSSLMODE", "verify-full")
             .env("PGSSLROOTCERT", &self.login.root_certificate)
+            // Nothing of the user's own: a client certificate in ~/.postgresql would be used.
+            .env("HOME", "/nonexistent")
+            .env("PGSSLCERT", "/nonexistent/postgresql.crt")
             .env("PGCONNECT_TIMEOUT", "20")
             .env("PGCLIENTENCODING", "UTF8")
             .env("LC_ALL", "C")

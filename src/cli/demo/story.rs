@@ -113,7 +113,7 @@ async fn grant(scene: &Scene, user: &str, level: &str, duration: &str) -> Outcom
             "--target",
             "orders",
             "--level",
-            "read_write",
+            level,
             "--for",
             duration,
         ])
