@@ -32,6 +32,8 @@ async fn run(file: &Path, config: NodeConfig, set_log: SetLog) -> Result<(), Str
     let mut terminate = signal(SignalKind::terminate()).map_err(say)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(say)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(say)?;
+    // With a handler a file that reaches its size limit is an error like a full disk, not our death.
+    let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map_err(say)?;
 
     let listening = admin::listen(&config.admin).await?;
     let audit_directory = config.audit.directory.clone();

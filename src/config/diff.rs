@@ -242,3 +242,6 @@ impl Ids {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,7 +116,8 @@ impl NodeConfig {
     }
 
     /// The same, and looks whether what the file names is there and can be used: certificate, key,
-    /// secret directory, store. Makes and changes nothing.
+    /// secret directory, store. Makes and changes nothing. Not for the process that serves: see
+    /// [`Store::check`].
     pub fn check(path: &Path) -> Result<Self, Vec<Mistake>> {
         Self::load_with(path, &protocols(), true)
     }
@@ -217,7 +218,7 @@ impl Reader<'_> {
     }
 
     fn tls(&self, table: &Table<'_>) -> Option<TlsFiles> {
-        let mut file = |key, example| {
+        let file = |key, example| {
             table.need(key, example, |value| {
                 let path = self.resolve(value)?;
                 if self.look {
@@ -402,3 +403,6 @@ pub(super) fn narrow(value: &Value<'_>, least: u32, most: u32) -> Result<u32, St
     // The range is one of 32 bits.
     Ok(value.number(u64::from(least)..=u64::from(most))? as u32)
 }
+
+#[cfg(test)]
+mod tests;

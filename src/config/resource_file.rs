@@ -55,31 +55,29 @@ impl<'r> Reader<'r> {
         // Where a file is missing, what the others name may well be in it.
         if let (Some(known), false) = (self.around.known, self.incomplete) {
             let known = self.all_known(known);
-            let users_sound = !self.mistakes.iter().any(|mistake| mistake.key.starts_with("user."));
-            for mention in std::mem::take(&mut self.mentions) {
-                let (Mention { subject, target, level }, mut note) =
-                    (mention, |place: Mistake, what: String| {
-                        self.mistakes.push(Mistake { what, ..place });
-                    });
-                if let (Some((name, place)), true) = (subject, users_sound)
-                    && let Err(what) = known.subject(&name)
-                {
-                    note(place, what);
+            // What is wrong itself may be the reason that a name or level is not known.
+            let sound = |kind| !self.mistakes.iter().any(|mistake| mistake.key.starts_with(kind));
+            let (users_sound, targets_sound) = (sound("user"), sound("target"));
+            let mut found = Vec::new();
+            for Mention { subject, target, level } in &self.mentions {
+                let mut note = |place: &Mistake, checked: Result<(), String>| {
+                    found.extend(checked.err().map(|what| Mistake { what, ..place.clone() }));
+                };
+                if let (Some((subject, place)), true) = (subject, users_sound) {
+                    note(place, known.subject(subject));
                 }
                 let Some((target, place)) = target else { continue };
-                if let Err(what) = known.target(&target) {
-                    note(place, what);
-                } else if let Some((level, place)) = level
-                    && let Err(what) = known.level(&target, &level)
-                {
-                    note(place, what);
+                note(place, known.target(target));
+                if let (Some((level, place)), true) = (level, targets_sound) {
+                    note(place, known.level(target, level));
                 }
             }
+            self.mistakes.append(&mut found);
         }
         if self.mistakes.is_empty() { Ok(self.resources) } else { Err(self.mistakes) }
     }
 
-    /// What the files have, what they have but wrongly, and what is known besides.
+    /// What the files have, also where it is wrong, and what is known besides.
     fn all_known(&self, besides: &Known) -> Known {
         let targets = self.resources.targets.iter().map(|resource| resource.target.clone());
         let mut known = Known::of(&self.resources.users, targets);
@@ -89,8 +87,7 @@ impl<'r> Reader<'r> {
             known.targets.entry(target.clone()).or_insert_with(|| levels.clone());
         }
         for (_, name) in self.places.keys().filter(|(kind, _)| *kind == "target") {
-            let levels = self.mentions.iter().filter_map(|mention| Some(mention.level.as_ref()?.0.clone()));
-            known.targets.entry(name.clone()).or_insert_with(|| levels.collect());
+            known.targets.entry(name.clone()).or_default();
         }
         known
     }
@@ -322,3 +319,6 @@ fn checked(value: &Value<'_>, check: fn(&str) -> Result<(), String>) -> Result<S
     let text = value.text()?;
     check(text).map(|()| text.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -196,7 +196,8 @@ impl<'a> Table<'a> {
     pub fn named<T>(&self, key: &'static str, mut read: impl FnMut(&str, &Table<'_>) -> Option<T>) -> Vec<T> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let DeValue::Table(entries) = value.value else {
-            value.mistake(format!("must be tables: [{}.NAME]", value.key));
+            let what = format!("must be tables: [{}.NAME]", value.key);
+            value.hidden().mistake(what);
             return Vec::new();
         };
         let each = entries.iter().filter_map(|(name, item)| {

@@ -64,6 +64,9 @@ pub struct Journal {
     generation: AtomicU64,
     /// Segments that a committer had to make itself.
     late: AtomicU64,
+    /// Committers give way to others between their number and their record.
+    #[cfg(test)]
+    pub hesitate: std::sync::atomic::AtomicBool,
 }
 
 /// Apart from its neighbours, so that two workers share no cache line.
@@ -110,6 +113,8 @@ impl Journal {
             number: AtomicU64::new(start.number),
             generation: AtomicU64::new(start.generation),
             late: AtomicU64::new(0),
+            #[cfg(test)]
+            hesitate: Default::default(),
         };
         journal.shards = (0..shards).map(|_| journal.shard()).collect::<io::Result<_>>()?;
         Ok(journal)
@@ -147,6 +152,10 @@ impl Journal {
         // Nothing below can fail: the numbers that are taken here are committed.
         let before = self.backlog.fetch_add(size as u64, Ordering::Relaxed);
         let sequence = self.sequence.fetch_add(u64::from(draft.lines), Ordering::Relaxed);
+        #[cfg(test)]
+        if self.hesitate.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
         let head = draft.head(sequence, state.current.region().generation());
         state.current.append([&head, draft.context, draft.payload]);
         drop(state);

@@ -136,6 +136,11 @@ impl Trail {
         Ok((Self { handle: Arc::new(Handle { shared, join: Mutex::new(None) }) }, writer, lock))
     }
 
+    #[cfg(test)]
+    pub(super) fn hesitate(&self) {
+        self.handle.shared.journal.hesitate.store(true, Ordering::Relaxed);
+    }
+
     /// The notes of one read, copied into the journal. No system call, no allocation; microseconds.
     /// When it returns, the death of this process cannot lose them.
     ///

@@ -26,6 +26,10 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// How long a reader may wait for one of the few connections.
 const ACQUIRE: Duration = Duration::from_secs(10);
 
+/// How often, and after what pause, a lock that another process holds is tried again.
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// The file that `url` names. The error is a sentence about the url.
 pub(crate) fn database_path(url: &str, base: &Path) -> Result<PathBuf, String> {
     const RIGHT: &str = "must be sqlite:PATH, such as \"sqlite:state/tidegate.db\"";
@@ -117,7 +121,7 @@ fn foreign(path: &Path) -> StoreError {
 
 pub(super) async fn open(url: &str, base: &Path) -> Result<Store, StoreError> {
     let path = database_path(url, base).map_err(|what| failed(Path::new(url), what))?;
-    let lock = make_private(&path)?;
+    let lock = make_private(&path).await?;
     let options = SqliteConnectOptions::new()
         .filename(&path)
         .create_if_missing(false)
@@ -164,14 +168,14 @@ fn one_connection() -> SqlitePoolOptions {
 }
 
 /// Makes folder and file where they are missing, for us alone, and locks the store.
-fn make_private(path: &Path) -> Result<File, StoreError> {
+async fn make_private(path: &Path) -> Result<File, StoreError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)
         .map_err(|error| failed(path, format!("cannot be made: the folder {}: {error}", folder.display())))?;
-    let lock = lock(path)?;
+    let lock = lock(path).await?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(lock),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -186,20 +190,22 @@ fn make_private(path: &Path) -> Result<File, StoreError> {
 
 /// In a file of its own: closing any handle of the database itself would drop SQLite's own locks
 /// (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
-fn lock(path: &Path) -> Result<File, StoreError> {
+async fn lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&name);
     let file = file.map_err(|error| {
         failed(path, format!("cannot be locked: {}: {error}", Path::new(&name).display()))
     })?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
-        rustix::io::Errno::WOULDBLOCK => {
-            failed(path, "is in use by another tidegate process; stop that one first")
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            // A process that was told to stop, or a child between fork and exec, is about to let go.
+            Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(errno) => return Err(failed(path, format!("cannot be locked: {errno}"))),
         }
-        errno => failed(path, format!("cannot be locked: {errno}")),
-    })?;
-    Ok(file)
+    }
+    Err(failed(path, "is in use by another tidegate process; stop that one first"))
 }
 
 /// Looks at the tables before anything is changed.

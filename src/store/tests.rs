@@ -615,3 +615,22 @@ async fn a_future_that_is_dropped_leaves_all_or_nothing() {
     store.apply(&[put_user(user("bob", &[]))], at(3)).await.unwrap();
     assert!(store.snapshot().await.unwrap().users.contains(&user("bob", &[])));
 }
+
+/// The ledger holds these across threads.
+#[test]
+fn futures_may_move_between_threads() {
+    fn sendable<T: Send>(_: &T) {}
+    let pending = |store: Store| async move {
+        store.apply(&[], at(0)).await.unwrap();
+        store.snapshot().await.unwrap();
+        store.backup(Path::new("x")).await.unwrap();
+    };
+    let opened = async move {
+        let store = Store::open(URL, Path::new("/")).await.unwrap();
+        pending(store).await;
+    };
+    sendable(&opened);
+}
+
+mod crash;
+mod model;

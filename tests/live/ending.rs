@@ -127,9 +127,7 @@ fn a_revoked_grant_cuts_in_every_state(server: &'static Server) {
     node.done(&["grant", "revoke", &crew.grant, "--reason", "end of the shift"]);
     let grant = crew.grant.clone();
     crew.must_be_cut("TG004");
-    node.wait_event("admin", |line| {
-        line["action"] == "grant.revoke" && line["object"] == grant && line["reason"] == "end of the shift"
-    });
+    assert_eq!(node.wait_admin("grant.revoke", &grant)["reason"], "end of the shift");
     assert!(node.http("/metrics").contains("revo"), "how long it took is a metric");
 }
 

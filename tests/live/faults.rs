@@ -40,11 +40,9 @@ fn the_statement_of_a_client_that_vanished_ends_at_the_server(server: &'static S
         node.place.wait_quiet(VANISHED);
         wait_until(&format!("no session is left after {how}"), PATIENCE, || node.sessions().is_empty());
     }
+    wait_until("each end is in the trail", PATIENCE, || node.events("session_end").len() == 4);
     let ends = node.events("session_end");
-    assert!(
-        ends.len() == 4 && ends.iter().all(|line| line["how"] == "close" && line["reused"] == false),
-        "{ends:?}"
-    );
+    assert!(ends.iter().all(|line| line["how"] == "close" && line["reused"] == false), "{ends:?}");
     // In a transaction, and with a half-sent message.
     let writer = node.person("bob", "read_write");
     let mut wire = writer.wire(&[]);
@@ -125,6 +123,8 @@ fn after_kill_9_under_load_everything_that_ran_is_in_the_trail() {
         .collect();
     assert!(ran.len() > 500, "too little load to prove anything: {}", ran.len());
     node.resume();
+    // What the dead process had left is written ahead of the new one's first line.
+    wait_until("the journal is finished", PATIENCE, || node.events("node_start").len() == 2);
     let trail = node.events("statement");
     let written: HashSet<&str> = trail.iter().filter_map(|line| line["text"].as_str()).collect();
     let missing: Vec<_> = ran.difference(&written).collect();
@@ -162,7 +162,7 @@ fn sigterm_lets_the_living_finish_and_nobody_in() {
     assert_eq!(short.wait().expect("it may finish")[0][1].as_deref(), Some("finished"));
     assert!(person.try_login().is_err(), "nobody new comes in");
     let told = endless.told();
-    assert_eq!((told.code.as_str(), &told.message[..5]), ("57P01", "TG014"), "{told:?}");
+    assert_eq!((told.code.as_str(), &told.message[..5]), ("57P03", "TG014"), "{told:?}");
     assert!(began.elapsed() >= Duration::from_millis(2_800), "cut before drain_seconds");
     assert!(idle.end().expect_err("ended by us").message.starts_with("TG014"));
     assert_eq!(node.wait_ended(PATIENCE), Some(0));
@@ -311,7 +311,8 @@ fn broken_input_after_login_ends_that_session_at_most() {
         let mut answer = Vec::new();
         // It is told an error, or it waits for the rest of its message; then it leaves.
         let ended = wire.socket.read_to_end(&mut answer).is_ok();
-        assert!(answer.first() == Some(&b'E') || (answer.is_empty() && !ended), "{what}: {answer:?}");
+        let quiet = answer.is_empty() && (!ended || what.contains("goodbye"));
+        assert!(answer.first() == Some(&b'E') || quiet, "{what}: {answer:?}");
         wire.vanish();
         node.place.wait_quiet_but(1, VANISHED);
         assert_eq!(node.place.ask("select count(*) from items where id = 9000"), "0", "{what}");

@@ -147,14 +147,20 @@ fn a_target_that_is_not_there_is_said_quickly_and_one_that_hangs_within_its_time
     let address =
         |port: u16| file.replace(&format!("127.0.0.1:{}", server.port), &format!("127.0.0.1:{port}"));
     for port in [1, silent.local_addr().expect("bound").port()] {
-        node.write("target.toml", &address(port));
+        let moved = address(port);
+        node.write("target.toml", &moved);
+        // A changed address does not take its secret along unless that is said.
+        assert_eq!(node.tg(&["apply", "target.toml"]).status.code(), Some(1));
+        let confirmed = format!("secret_confirmed_for = \"127.0.0.1:{port}\"\n[target.pool]");
+        node.write("target.toml", &moved.replace("[target.pool]", &confirmed));
         node.done(&["apply", "target.toml"]);
         let began = Instant::now();
         let told = alice.refused();
         assert_eq!((told.code.as_str(), &told.message[..5]), ("08006", "TG012"), "{told:?}");
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     }
-    node.write("target.toml", &file);
+    let back = format!("secret_confirmed_for = \"127.0.0.1:{}\"\n[target.pool]", server.port);
+    node.write("target.toml", &file.replace("[target.pool]", &back));
     node.done(&["apply", "target.toml"]);
     assert_eq!(alice.login().one("select 1"), "1");
 }

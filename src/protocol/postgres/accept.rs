@@ -61,7 +61,7 @@ enum State {
 }
 
 impl PostgresAccept {
-    pub(super) fn new(context: &AcceptContext) -> Self {
+    pub(crate) fn new(context: &AcceptContext) -> Self {
         Self {
             context: context.clone(),
             state: State::Opening,

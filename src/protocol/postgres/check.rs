@@ -99,7 +99,7 @@ pub(super) const QUERIES: [&str; 12] = [
          WHERE me.rolname {=} session_user AND ", own_schema!("n.nspname"), " LIMIT 200)"
     ),
     concat!(
-        "(SELECT 'definer', ", path!("n.nspname", "p.proname"), " {||} '(' {||} pg_catalog.pg_get_function_identity_arguments(p.oid) {||} ')',
+        "(SELECT 'definer', ", path!("n.nspname", "p.proname"), " {||} '(' {||} pg_catalog.oidvectortypes(p.proargtypes) {||} ')',
          o.rolname::pg_catalog.text
          FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_proc AS p
          JOIN pg_catalog.pg_namespace AS n ON n.oid {=} p.pronamespace
@@ -110,7 +110,7 @@ pub(super) const QUERIES: [&str; 12] = [
     ),
     // Functions of the system by which people under one role reach each other, or the machine.
     "SELECT 'function', p.proname::pg_catalog.text,
-     'pg_catalog.' {||} p.proname::pg_catalog.text {||} '(' {||} pg_catalog.pg_get_function_identity_arguments(p.oid) {||} ')'
+     'pg_catalog.' {||} p.proname::pg_catalog.text {||} '(' {||} pg_catalog.oidvectortypes(p.proargtypes) {||} ')'
      FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_proc AS p
      WHERE me.rolname {=} session_user AND NOT me.rolsuper
      AND p.pronamespace {=} 'pg_catalog'::pg_catalog.regnamespace

@@ -54,7 +54,7 @@ pub struct PostgresDial {
 }
 
 /// What an attempt is for.
-pub(super) enum Goal {
+pub(crate) enum Goal {
     Login { database: String, plain: bool },
     Interrupt(Interruption),
 }
@@ -100,7 +100,7 @@ impl PostgresDial {
         Self::towards(Goal::of(purpose), tls, secret)
     }
 
-    pub(super) fn towards(goal: Goal, tls: DialTls, secret: &Secret) -> Self {
+    pub(crate) fn towards(goal: Goal, tls: DialTls, secret: &Secret) -> Self {
         Self {
             goal,
             tls,

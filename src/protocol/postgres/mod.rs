@@ -14,6 +14,7 @@ mod check;
 mod dial;
 pub mod facts;
 pub(crate) mod frame;
+mod lexer;
 mod message;
 mod query;
 pub(crate) mod refusal;
@@ -23,10 +24,17 @@ mod startup;
 mod stateful;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use accept::PostgresAccept;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use dial::Goal;
 pub use dial::PostgresDial;
 pub use facts::{PostgresFacts, Settings};
 pub use relay::PostgresRelay;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use script::Job;
 pub use script::PostgresScript;
 pub(crate) use script::application_name;
 pub use value::describe as describe_parameters;

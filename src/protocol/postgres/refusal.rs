@@ -106,7 +106,7 @@ mod tests {
         put_error(&mut out, Severity::Error, &Refusal::OperationDenied("why\0hidden"));
         assert_eq!(
             &out[..],
-            b"E\0\0\0\x48SERROR\0VERROR\0C42501\0MTG009: this is not allowed here: why\0\0".as_slice()
+            b"E\0\0\0\x40SERROR\0VERROR\0C42501\0MTG009: this is not allowed here: why\0\0".as_slice()
         );
     }
 }

@@ -45,7 +45,7 @@ pub struct PostgresScript {
 
 /// What a script is for: a [`Purpose`] without its permits.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Job<'a> {
+pub(crate) enum Job<'a> {
     Probe,
     Prepare { stamp: &'a str, settings: &'a Settings },
     Reset { in_transaction: bool },
@@ -116,7 +116,7 @@ impl PostgresScript {
         Self::run(Job::of(purpose), facts)
     }
 
-    pub(super) fn run(job: Job<'_>, facts: &PostgresFacts) -> Self {
+    pub(crate) fn run(job: Job<'_>, facts: &PostgresFacts) -> Self {
         let task = match job {
             Job::Probe => Task::Probe,
             Job::Prepare { .. } => Task::Prepare(Vec::new()),
@@ -147,6 +147,21 @@ impl PostgresScript {
         script
     }
 
+    /// What follows `DISCARD ALL`, without it.
+    #[cfg(test)]
+    pub(super) fn verify_only(facts: &PostgresFacts) -> Self {
+        let mut script = Self::run(Job::Ping, facts);
+        script.due.clear();
+        script.request.clear();
+        script.task = Task::Reset;
+        script.verify();
+        script
+    }
+
+    fn verify(&mut self) {
+        self.select(&query::reset(self.dialled.iter().map(|(name, _)| name.as_str())));
+    }
+
     fn select(&mut self, text: &str) {
         self.simple(text, [Due::Description, Due::Rows]);
     }
@@ -158,7 +173,7 @@ impl PostgresScript {
         // By itself: inside a transaction block, which several statements in one Query are, it is
         // refused.
         self.simple("DISCARD ALL", [Due::Command("DISCARD ALL")]);
-        self.select(&query::reset(self.dialled.iter().map(|(name, _)| name.as_str())));
+        self.verify();
     }
 
     /// One statement of ours, as a simple Query.

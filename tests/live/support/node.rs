@@ -358,6 +358,12 @@ impl Node {
         found.expect("just waited for")
     }
 
+    /// Waits for the line of an administrative change of `object`, which is named with its kind in front.
+    pub fn wait_admin(&self, action: &str, object: &str) -> Value {
+        let named = |line: &Value| line["object"].as_str().is_some_and(|text| text.ends_with(object));
+        self.wait_event("admin", |line| line["action"] == action && named(line))
+    }
+
     /// Waits for the statement with exactly this text.
     pub fn wait_statement(&self, sql: &str) -> Value {
         self.wait_event("statement", |line| line["text"] == sql)

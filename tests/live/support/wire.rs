@@ -41,6 +41,8 @@ pub struct Wire {
     pub parameters: Vec<(String, String)>,
     /// The tags of the answers during login, for comparing refusals.
     pub steps: String,
+    /// Notices during login.
+    pub notices: Vec<String>,
     /// The server's first SCRAM message.
     pub challenge: String,
 }
@@ -84,6 +86,7 @@ impl Wire {
             parameters: Vec::new(),
             steps: String::new(),
             challenge: String::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -140,7 +143,7 @@ impl Wire {
                     self.key = message.body[4..].to_vec();
                 }
                 'E' => return Err(message.told()),
-                'N' => {}
+                'N' => self.notices.push(message.field(b'M')),
                 'Z' => return Ok(()),
                 other => panic!("{other} during login"),
             }
