@@ -62,7 +62,7 @@ fn plan(
     let changes = config::diff(snapshot, resources, &asked).map_err(|wrong| wrong.join("; "))?;
     let cut = match changes.is_empty() {
         true => Vec::new(),
-        false => admin.registry.would_cut(&Book::new(imagined(snapshot, &changes)), admin.ledger.now()),
+        false => admin.registry.would_cut(&Book::new(imagined(snapshot, &changes)), now),
     };
     let shown = Shown { edits: edits(snapshot, &changes), cut };
     Ok((changes, shown))

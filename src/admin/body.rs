@@ -43,8 +43,15 @@ pub struct Status {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrailStatus {
-    pub failing: bool,
     pub directory: PathBuf,
+    /// Why it cannot be written now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    pub lines: u64,
+    /// Committed and not yet in an audit file.
+    pub backlog_bytes: u64,
+    /// Facts that were lost, which only `on_failure = "continue"` allows.
+    pub dropped: u64,
 }
 
 /// Something was done, and there is nothing more to say.

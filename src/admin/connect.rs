@@ -112,9 +112,10 @@ fn host(listening: SocketAddr, chain: Option<&Chain>) -> String {
     let names = chain.map(|chain| chain.names.as_slice()).unwrap_or_default();
     let named = |ip: &IpAddr| chain.is_some_and(|chain| chain.addresses.contains(ip));
     if ip.is_loopback() {
+        // libpq before 15 does not look for addresses in a certificate, so the name is better.
         return match names.iter().find(|name| *name == "localhost") {
-            Some(name) if !named(&ip) => name.clone(),
-            _ => ip.to_string(),
+            Some(name) => name.clone(),
+            None => ip.to_string(),
         };
     }
     if named(&ip) {
@@ -164,8 +165,8 @@ mod tests {
         assert_eq!(host("10.0.0.8:6432".parse().unwrap(), None), "10.0.0.8");
         let local = chain(&["localhost"], true);
         assert_eq!(host("127.0.0.1:6432".parse().unwrap(), Some(&local)), "localhost");
-        let both = chain(&["localhost", "127.0.0.1"], true);
-        assert_eq!(host("127.0.0.1:6432".parse().unwrap(), Some(&both)), "127.0.0.1");
+        let address = chain(&["127.0.0.1"], true);
+        assert_eq!(host("127.0.0.1:6432".parse().unwrap(), Some(&address)), "127.0.0.1");
     }
 
     #[test]

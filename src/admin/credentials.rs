@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use crate::admin::Admin;
 use crate::admin::answer::{Body, Key, Problem};
 use crate::admin::body::{self, CredentialRequest, CredentialView, Done, IssuedCredential, ReasonRequest};
-use crate::admin::grants::{check_reason, random};
+use crate::admin::grants::{check_reason, end_from_now, floor, random};
 use crate::admin::users;
 use crate::identity::ChangeError;
 use crate::model::limits::{ACCESS_SECONDS_MAX, CREDENTIALS_PER_USER_MAX};
@@ -44,7 +44,8 @@ pub(super) async fn issue(
 ) -> Result<Json<IssuedCredential>, Problem> {
     users::find(admin.ledger.book().snapshot(), &request.user)?;
     let now = admin.ledger.now();
-    let window = Window { start: now, end: end_after(now, request.for_seconds, "a credential")? };
+    let end = end_from_now(now, request.for_seconds, "a credential")?;
+    let window = Window { start: floor(now), end };
     let id = CredentialId::new(now, random()?);
     let (secret, verifiers) = admin
         .keys

@@ -123,7 +123,7 @@ fn window(
     for_seconds: Option<u64>,
     until: Option<Time>,
 ) -> Result<Window, Problem> {
-    let start = from.unwrap_or(now);
+    let start = from.unwrap_or(floor(now));
     if start.as_second() < now.as_second() - PAST_SECONDS_MAX {
         return Err(Problem::request(format!("the grant would begin in the past, at {start}; now is {now}")));
     }
@@ -131,10 +131,15 @@ fn window(
         return Err(Problem::request("the grant would begin more than a year from now"));
     }
     let end = match (for_seconds, until) {
-        (Some(seconds), None) => end_after(start, seconds, "a grant")?,
+        (Some(seconds), None) => match from {
+            Some(start) => end_after(start, seconds, "a grant")?,
+            None => end_from_now(now, seconds, "a grant")?,
+        },
         (None, Some(end)) => end,
         _ => {
-            return Err(Problem::request("a grant needs an end: for how long, or until when, one of the two"));
+            return Err(Problem::request(
+                "a grant needs an end: for how long, or until when, one of the two",
+            ));
         }
     };
     if end <= start {
@@ -150,6 +155,21 @@ fn window(
         return Err(Problem::request(format!("a grant may last {days} days at most")));
     }
     Ok(Window { start, end })
+}
+
+/// Ids and the trail have the exact time; windows are whole seconds, never shorter than asked for.
+pub(super) fn floor(now: Time) -> Time {
+    Time::from_second(now.as_second()).unwrap_or(now)
+}
+
+fn ceiling(now: Time) -> Time {
+    let below = floor(now);
+    if below == now { now } else { below.checked_add(jiff::SignedDuration::from_secs(1)).unwrap_or(now) }
+}
+
+/// The end of what begins now and lasts so many seconds.
+pub(super) fn end_from_now(now: Time, seconds: u64, what: &str) -> Result<Time, Problem> {
+    end_after(ceiling(now), seconds, what)
 }
 
 fn databases(names: Vec<String>) -> Result<Databases, Problem> {
@@ -345,6 +365,14 @@ mod tests {
         let grant = drafted(until).unwrap();
         assert_eq!(grant.window.end, "2026-11-23T00:00:00Z".parse().unwrap());
         assert_eq!(grant.databases, Databases::All);
+    }
+
+    #[test]
+    fn windows_are_whole_seconds_and_never_shorter_than_asked_for() {
+        let odd: Time = "2026-11-22T08:00:00.4Z".parse().unwrap();
+        let window = window(odd, None, Some(120), None).unwrap();
+        assert_eq!(window.start, now());
+        assert_eq!(window.end, "2026-11-22T08:02:01Z".parse().unwrap());
     }
 
     #[test]

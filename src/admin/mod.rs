@@ -23,6 +23,9 @@ mod sessions;
 mod targets;
 mod users;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

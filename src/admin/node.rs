@@ -12,7 +12,7 @@ use crate::admin::public::unhealthy;
 use crate::model::Actor;
 
 pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
-    let node = admin.node.status();
+    let (node, trail) = (admin.node.status(), admin.trail.status());
     let book = admin.ledger.book();
     let snapshot = book.snapshot();
     let now = admin.ledger.now();
@@ -26,8 +26,11 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
         sessions: admin.registry.list().len(),
         draining: admin.node.draining(),
         trail: TrailStatus {
-            failing: *admin.trail.failed().borrow(),
             directory: admin.audit_directory.clone(),
+            failed: trail.failed,
+            lines: trail.lines,
+            backlog_bytes: trail.backlog_bytes,
+            dropped: trail.dropped,
         },
         listeners: node.listeners,
         targets: snapshot.targets.len(),

@@ -38,8 +38,8 @@ pub(super) fn unhealthy(admin: &Admin) -> Vec<String> {
     if admin.node.draining() {
         reasons.push("draining: the node is shutting down".to_owned());
     }
-    if *admin.trail.failed().borrow() {
-        reasons.push("the audit trail cannot be written".to_owned());
+    if let Some(why) = admin.trail.status().failed {
+        reasons.push(format!("the audit trail cannot be written: {why}"));
     }
     reasons.extend(admin.node.status().problems);
     reasons

@@ -11,7 +11,7 @@ const NODE_FILES: [&str; 2] = ["tidegate.toml", "/etc/tidegate/tidegate.toml"];
 pub fn socket(named: Option<PathBuf>, config: Option<&Path>) -> Outcome<PathBuf> {
     match named {
         Some(path) => Ok(path),
-        None => Ok(node_config(config)?.admin.socket),
+        None => Ok(load(&node_file(config)?)?.admin.socket),
     }
 }
 
@@ -26,10 +26,9 @@ pub fn node_file(named: Option<&Path>) -> Outcome<PathBuf> {
     })
 }
 
-/// Reads and checks the node file.
-pub fn node_config(named: Option<&Path>) -> Outcome<NodeConfig> {
-    let path = node_file(named)?;
-    NodeConfig::load(&path).map_err(|mistakes| {
+/// Reads the node file; all its mistakes are the failure.
+pub fn load(path: &Path) -> Outcome<NodeConfig> {
+    NodeConfig::load(path).map_err(|mistakes| {
         let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
         Failure::new(lines.join("\nerror: "))
     })

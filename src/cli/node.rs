@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
-use crate::admin::body::{BackupRequest, Done, ReasonRequest, Reloaded, Status};
+use crate::admin::body::{BackupRequest, Done, ReasonRequest, Reloaded, Status, TrailStatus};
 use crate::cli::arguments::Place;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::{Table, counted, facts, or_dash, print, print_json};
-use crate::cli::{Context, locate, serve, time};
+use crate::cli::{Context, locate, time};
 use crate::proxy::ListenerTlsStatus;
 
 pub fn serve(place: &Place) -> Outcome {
     let file = locate::node_file(place.config.as_deref())?;
-    let config = locate::node_config(Some(&file))?;
-    serve::serve(&file, config).map_err(Failure::from)
+    let config = locate::load(&file)?;
+    crate::cli::serve::serve(&file, config).map_err(Failure::from)
 }
 
 pub async fn reload(context: &Context) -> Outcome {
@@ -69,7 +69,7 @@ fn render(status: &Status) -> String {
                 counted(status.grants_open, "grant"),
             ),
         ),
-        ("trail", status.trail.directory.display().to_string()),
+        ("trail", trail(&status.trail)),
     ]);
     for problem in &status.problems {
         text += &format!("problem: {problem}\n");
@@ -92,6 +92,14 @@ fn render(status: &Status) -> String {
     text + "\n" + &table.text()
 }
 
+fn trail(trail: &TrailStatus) -> String {
+    let lost = match trail.dropped {
+        0 => String::new(),
+        count => format!(", {} lost", counted(count as usize, "fact")),
+    };
+    format!("{}, {}{lost}", trail.directory.display(), counted(trail.lines as usize, "line"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,9 +108,9 @@ mod tests {
     fn the_state_of_the_node_is_readable() {
         let status: Status = serde_json::from_value(serde_json::json!({
             "version": "0.1.0", "started_at": "2026-11-22T08:00:00Z", "now": "2026-11-22T09:30:00Z",
-            "sessions": 3, "draining": false, "trail": {"failing": true, "directory": "/var/lib/tidegate/audit"},
+            "sessions": 3, "draining": false, "trail": {"directory": "/var/lib/tidegate/audit", "failed": "no space", "lines": 1, "backlog_bytes": 0, "dropped": 0},
             "listeners": [{"name": "pg", "address": "127.0.0.1:6432", "protocol": "postgres", "tls": "require"}],
-            "targets": 1, "users": 2, "grants_open": 1, "problems": ["the audit trail cannot be written"],
+            "targets": 1, "users": 2, "grants_open": 1, "problems": ["the audit trail cannot be written: no space"],
         }))
         .unwrap();
         insta::assert_snapshot!(render(&status), @r"
@@ -111,8 +119,8 @@ mod tests {
         started:   2026-11-22 08:00:00Z, 1h30m ago
         sessions:  3
         resources: 1 target, 2 users, 1 grant open
-        trail:     /var/lib/tidegate/audit
-        problem: the audit trail cannot be written
+        trail:     /var/lib/tidegate/audit, 1 line
+        problem: the audit trail cannot be written: no space
 
         LISTENER  ADDRESS         PROTOCOL  TARGET  TLS
         pg        127.0.0.1:6432  postgres  -       require

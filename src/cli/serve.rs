@@ -91,7 +91,8 @@ fn start_log(log: &Log) -> Result<SetLog, String> {
     let started = if log.json {
         registry.with(lines.json()).try_init()
     } else {
-        let colour = std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let colour =
+            std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
         registry.with(lines.with_ansi(colour)).try_init()
     };
     started.map_err(|error| format!("the log cannot be started: {error}"))?;
