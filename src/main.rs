@@ -1,1 +1,7 @@
-fn main() {}
+//! The one program: server and command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidegate::cli::run()
+}

@@ -1,1 +1,84 @@
-//! (being written)
+//! The admin API: HTTP and JSON over a unix socket for everything, and a TCP address that serves
+//! nothing but `/metrics` and `/health` (design 1.2, 1.4).
+//!
+//! Every change of a resource goes through [`Ledger::change`], which writes who did what to the trail
+//! before it is in force. Whoever may use the socket is an administrator; who that is, the kernel says
+//! (the peer's uid), not the request.
+
+mod access;
+mod answer;
+mod apply;
+mod audit;
+pub mod body;
+mod connect;
+mod credentials;
+mod difference;
+mod explain;
+mod grants;
+mod node;
+mod public;
+mod router;
+mod server;
+mod sessions;
+mod targets;
+mod users;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::credential::Keys;
+use crate::identity::{ChangeError, Ledger};
+use crate::model::{Actor, Change, Event, Snapshot};
+use crate::observe::{Metrics, Trail};
+use crate::proxy::{NodeControl, Registry};
+
+pub use server::{Listening, listen};
+
+use answer::Problem;
+
+/// What the admin API works on.
+pub struct Admin {
+    pub ledger: Arc<Ledger>,
+    pub keys: Arc<Keys>,
+    pub registry: Arc<Registry>,
+    pub trail: Trail,
+    /// Where the trail's files are.
+    pub audit_directory: PathBuf,
+    pub metrics: Arc<Metrics>,
+    pub node: Arc<dyn NodeControl>,
+}
+
+impl Admin {
+    /// Changes resources. Runs to its end even when the administrator hangs up: a change is stored
+    /// and published, or neither, and a dropped future must not stop in between.
+    async fn change(
+        self: &Arc<Self>,
+        actor: &Actor,
+        action: &'static str,
+        reason: Option<String>,
+        plan: impl FnOnce(&Snapshot) -> Result<Vec<Change>, ChangeError> + Send + 'static,
+    ) -> Result<Vec<Change>, Problem> {
+        let admin = Arc::clone(self);
+        let actor = actor.clone();
+        let task = tokio::spawn(async move {
+            admin.ledger.change(&actor, action, reason.as_deref(), plan).await.map_err(Problem::from)
+        });
+        task.await.map_err(|_| Problem::internal("the change was interrupted; look at the log"))?
+    }
+
+    /// Writes an act that changes no resource (a killed session, a reload, a backup) to the trail.
+    /// It comes before the act, and where it cannot be written the act is not done.
+    fn note(
+        &self,
+        actor: &Actor,
+        action: &'static str,
+        object: String,
+        reason: Option<String>,
+    ) -> Result<(), Problem> {
+        let act =
+            crate::model::Admin { actor: actor.clone(), action, object, before: None, after: None, reason };
+        self.trail
+            .event(&Event::Admin(Box::new(act)))
+            .map_err(|error| Problem::unavailable(error.to_string()))
+    }
+}

@@ -1,1 +1,23 @@
-//! (being written)
+//! The two kinds of configuration files: the node file ([`NodeConfig`]) and resource files
+//! ([`Resources`]); their mistakes; the difference between resources and the store ([`diff`]).
+
+mod checks;
+mod diff;
+mod mistake;
+mod node;
+mod render;
+mod resource_file;
+mod resources;
+mod table;
+
+pub(crate) use checks::conditions;
+pub use diff::{Plan, diff};
+pub use mistake::Mistake;
+pub use node::{Admin, Audit, Limits, Listener, ListenerTls, Log, NodeConfig, TlsFiles};
+pub use render::render;
+pub use resources::{GrantResource, Known, Resources, Surroundings, TargetResource};
+
+/// The names of the protocols that are built in.
+pub fn protocols() -> Vec<&'static str> {
+    crate::protocol::SESSION_PROTOCOLS.iter().map(|entry| entry.name).collect()
+}

@@ -49,4 +49,9 @@ impl Admission {
     pub fn others(&self) -> &[(AccessLevel, Time)] {
         &self.others
     }
+
+    /// The same, with the end that a recheck found.
+    pub fn with_until(self, until: Time) -> Self {
+        Self { until, ..self }
+    }
 }

@@ -2,6 +2,11 @@
 
 mod admission;
 mod book;
+mod fit;
+
+#[cfg(test)]
+mod tests;
 
 pub use admission::Admission;
-pub use book::{Book, NotAdmitted, Standing};
+pub use book::{Book, Explanation, NotAdmitted, Standing};
+pub use fit::Asked;

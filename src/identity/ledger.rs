@@ -1,12 +1,20 @@
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::credential::Identity;
+use super::describe::describe;
+use crate::credential::{Identity, Keys, scram};
 use crate::grant::{Admission, Book, NotAdmitted, Standing};
-use crate::model::{Actor, Change, Claim, Snapshot, Time};
+use crate::model::{
+    Actor, Admin, Change, Claim, EndCause, Ended, Event, GrantId, Name, Snapshot, Time, limits,
+};
+use crate::observe::Trail;
 use crate::store::{Store, StoreError};
 
+/// Why a change was not made. Nothing of it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     #[error("{0}")]
@@ -18,41 +26,240 @@ pub enum ChangeError {
 }
 
 /// The one place through which resources change and logins are decided.
-pub struct Ledger {}
+///
+/// A change is written to the trail, then stored, then put in force by a new [`Book`]; readers take
+/// the book without a lock. Live sessions watch [`Ledger::changed`] and look at their own grant again.
+pub struct Ledger {
+    store: Store,
+    trail: Trail,
+    keys: Arc<Keys>,
+    book: ArcSwap<Book>,
+    changed: watch::Sender<u64>,
+    /// One change at a time: what a plan saw is what it is applied to.
+    changing: tokio::sync::Mutex<()>,
+    seats: Arc<Seats>,
+    /// The latest wall time seen, in microseconds: a clock that is set back does not reopen a grant.
+    latest_micros: AtomicI64,
+}
+
+/// Live sessions per grant.
+#[derive(Default)]
+struct Seats(Mutex<HashMap<GrantId, u32>>);
+
+impl Seats {
+    fn lock(&self) -> MutexGuard<'_, HashMap<GrantId, u32>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
 
 /// A place under a grant's session limit; given back when dropped.
-pub struct Seat {}
+pub struct Seat {
+    grant: GrantId,
+    seats: Arc<Seats>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        release(&mut self.seats.lock(), self.grant);
+    }
+}
+
+fn release(seats: &mut HashMap<GrantId, u32>, grant: GrantId) {
+    if let Some(count) = seats.get_mut(&grant) {
+        *count -= 1;
+        if *count == 0 {
+            seats.remove(&grant);
+        }
+    }
+}
 
 impl Ledger {
+    pub async fn open(store: Store, trail: Trail, keys: Arc<Keys>) -> Result<Arc<Self>, StoreError> {
+        let book = Book::new(store.snapshot().await?);
+        Ok(Arc::new(Self {
+            store,
+            trail,
+            keys,
+            book: ArcSwap::from_pointee(book),
+            changed: watch::Sender::new(0),
+            changing: tokio::sync::Mutex::new(()),
+            seats: Arc::default(),
+            latest_micros: AtomicI64::new(i64::MIN),
+        }))
+    }
+
     pub fn book(&self) -> Arc<Book> {
-        todo!()
+        self.book.load_full()
     }
+
     pub fn store(&self) -> &Store {
-        todo!()
+        &self.store
     }
-    /// Wall time as grants see it: never goes back.
+
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Wall time as grants see it: never goes back while the process lives.
     pub fn now(&self) -> Time {
-        todo!()
+        let wall = Time::now();
+        let latest = self.latest_micros.fetch_max(wall.as_microsecond(), Ordering::Relaxed);
+        if latest > wall.as_microsecond() { Time::from_microsecond(latest).unwrap_or(wall) } else { wall }
     }
+
     /// Changes whenever a live session should look at its grant again.
     pub fn changed(&self) -> watch::Receiver<u64> {
-        todo!()
+        self.changed.subscribe()
     }
+
     /// Validates, writes to the trail (who, before, after), stores, publishes. The change is in force
-    /// when it returns. Serialised: one change at a time. `plan` sees the state it will be applied to.
+    /// when it returns. `plan` sees the state it will be applied to. Not cancel safe in the sense that
+    /// a caller that goes away may leave the change made; run it in a task of its own.
     pub async fn change(
         &self,
-        _actor: &Actor,
-        _action: &'static str,
-        _reason: Option<&str>,
-        _plan: impl FnOnce(&Snapshot) -> Result<Vec<Change>, ChangeError> + Send,
+        actor: &Actor,
+        action: &'static str,
+        reason: Option<&str>,
+        plan: impl FnOnce(&Snapshot) -> Result<Vec<Change>, ChangeError> + Send,
     ) -> Result<Vec<Change>, ChangeError> {
-        todo!()
+        let _one_at_a_time = self.changing.lock().await;
+        let book = self.book();
+        let changes = plan(book.snapshot())?;
+        if changes.is_empty() {
+            return Ok(changes);
+        }
+        for change in &changes {
+            let (object, before, after) = describe(change, book.snapshot());
+            let event = Event::Admin(Box::new(Admin {
+                actor: actor.clone(),
+                action,
+                object,
+                before,
+                after,
+                reason: reason.map(str::to_owned),
+            }));
+            self.trail.event(&event).map_err(|error| ChangeError::Trail(error.to_string()))?;
+        }
+        if let Err(error) = self.apply(&changes).await {
+            let object = format!("{} changes", changes.len());
+            // The trail said that it was going to happen; it must not stay the last word.
+            let _ = self.trail.event(&Event::Admin(Box::new(Admin {
+                actor: actor.clone(),
+                action: "change.failed",
+                object,
+                before: None,
+                after: None,
+                reason: Some(error.to_string()),
+            })));
+            return Err(error.into());
+        }
+        Ok(changes)
     }
-    pub fn admit(&self, _identity: &Identity, _claim: &Claim) -> Result<(Admission, Seat), NotAdmitted> {
-        todo!()
+
+    async fn apply(&self, changes: &[Change]) -> Result<(), StoreError> {
+        self.store.apply(changes, self.now()).await?;
+        // What is stored is in force even if reading it back fails: then nobody gets in by an old book.
+        match self.store.snapshot().await {
+            Ok(snapshot) => self.book.store(Arc::new(Book::new(snapshot))),
+            Err(error) => {
+                self.book.store(Arc::new(Book::new(Snapshot::default())));
+                self.wake();
+                return Err(error);
+            }
+        }
+        self.wake();
+        Ok(())
     }
-    pub fn recheck(&self, _admission: &Admission) -> Standing {
-        todo!()
+
+    fn wake(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// The verifiers of a user for one exchange. Unknown names cost and look the same.
+    pub fn scram(&self, user: Option<Name>, sent: &str) -> scram::Exchange {
+        let now = self.now();
+        let book = self.book();
+        let candidates = match &user {
+            Some(name) => book
+                .credentials(name.as_str(), now)
+                .into_iter()
+                .filter_map(|credential| {
+                    Some(scram::Candidate {
+                        credential: credential.id,
+                        until: credential.window.end,
+                        stored_key: credential.verifiers.scram_stored_key.as_slice().try_into().ok()?,
+                        server_key: credential.verifiers.scram_server_key.as_slice().try_into().ok()?,
+                    })
+                })
+                .take(limits::CREDENTIALS_PER_USER_MAX)
+                .collect(),
+            None => Vec::new(),
+        };
+        let salt = self.keys.scram_salt(user.as_ref().map_or(sent, Name::as_str));
+        scram::Exchange::new(user, candidates, salt, limits::SCRAM_ROUNDS)
+    }
+
+    /// The decision, and a place under the grant's session limit, taken in one step.
+    pub fn admit(&self, identity: &Identity, claim: &Claim) -> Result<(Admission, Seat), NotAdmitted> {
+        let mut seats = self.seats.lock();
+        let count = |grant| seats.get(&grant).copied().unwrap_or(0);
+        let admission = self.book().admit(identity, claim, self.now(), &count)?;
+        *seats.entry(admission.grant()).or_insert(0) += 1;
+        drop(seats);
+        let seat = Seat { grant: admission.grant(), seats: self.seats.clone() };
+        Ok((admission, seat))
+    }
+
+    /// Looks at a live session's grant again; its seat moves along with it.
+    pub fn recheck(&self, admission: &Admission, seat: &mut Seat) -> Standing {
+        let mut seats = self.seats.lock();
+        let count = |grant| seats.get(&grant).copied().unwrap_or(0);
+        let standing = self.book().recheck(admission, self.now(), &count);
+        if let Standing::Moved(to) = &standing {
+            *seats.entry(to.grant()).or_insert(0) += 1;
+            release(&mut seats, seat.grant);
+            seat.grant = to.grant();
+        }
+        standing
+    }
+
+    /// Ends what is due: wakes the sessions first, then stores that it has ended, for good.
+    /// Called every [`limits::GRANT_TICK`].
+    pub async fn tick(&self) -> Result<(), ChangeError> {
+        let now = self.now();
+        let (grants, credentials) = self.book().due(now);
+        if grants.is_empty() && credentials.is_empty() {
+            return Ok(());
+        }
+        self.wake();
+        let ended = Ended { at: now, cause: EndCause::Expired, reason: None };
+        self.change(&Actor::Proxy, "expire", None, |snapshot| {
+            let open = snapshot.grants.iter().filter(|grant| grant.ended.is_none());
+            let mut changes: Vec<Change> = open
+                .filter(|grant| grants.contains(&grant.id))
+                .map(|grant| Change::EndGrant { id: grant.id, ended: ended.clone() })
+                .collect();
+            let live = snapshot.credentials.iter().filter(|credential| credential.ended.is_none());
+            changes.extend(
+                live.filter(|credential| credentials.contains(&credential.id))
+                    .map(|credential| Change::EndCredential { id: credential.id, ended: ended.clone() }),
+            );
+            Ok(changes)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// What a client is told when it was let in although more was open: never more than its own grants.
+    pub fn greeting(admission: &Admission) -> Option<String> {
+        let (level, until) = admission.others().first()?;
+        let count = admission.others().len();
+        Some(format!(
+            "you are in with level {}; {count} more open grant{} matched, such as {level} until {until:.0} \
+             (log in as {}+{level} to use it)",
+            admission.level(),
+            if count == 1 { "" } else { "s" },
+            admission.user(),
+        ))
     }
 }

@@ -47,3 +47,130 @@ pub const INTERRUPT_WAIT: Duration = Duration::from_secs(5);
 pub const GRANT_TICK: Duration = Duration::from_millis(200);
 /// Start-up settings of a client that we carry (`application_name`, `options`, …).
 pub const SETTINGS_MAX: usize = 64;
+/// A reset waits for the server's own clean-up (dropping temporary tables); a server that takes longer
+/// loses the connection instead.
+pub const RESET_WAIT: Duration = Duration::from_secs(10);
+/// A request to stop a statement is repeated after this while the server is not silent: one that lands
+/// between two statements of a pipeline stops nothing.
+pub const INTERRUPT_AGAIN: Duration = Duration::from_millis(200);
+/// Rows of the session history that wait to be stored; the trail is the truth, so past it rows are
+/// dropped.
+pub const HISTORY_QUEUE_MAX: usize = 10_000;
+/// The least an upstream may ask for: RFC 7677's minimum and PostgreSQL's default. With fewer, whoever
+/// stands in for the server gets a proof from which the connector's password is cheaply guessed.
+pub const SCRAM_ROUNDS_MIN: u32 = 4_096;
+/// Our part of a SCRAM nonce, in random bytes: as many as PostgreSQL uses.
+pub const SCRAM_NONCE_BYTES: usize = 18;
+/// Rounds of our own verifiers for MariaDB's parsec: the least that its format can say. As with
+/// SCRAM, a secret of 130 random bits gains nothing from more.
+pub const PARSEC_ROUNDS: u32 = 1_024;
+/// A database name longer than this is cut by PostgreSQL, so it would name another than was granted.
+pub const DATABASE_BYTES_MAX: usize = 63;
+/// A CancelRequest's key: 4 bytes in protocol 3.0, up to this in 3.2.
+pub const CANCEL_KEY_BYTES_MAX: usize = 256;
+/// Messages that a server may send in one login or one script of ours: some 15 settings and a few
+/// notices at login, a row per finding in a check.
+pub const SCRIPT_MESSAGES_MAX: usize = 10_000;
+/// Messages that a server may send before it is ready.
+pub const LOGIN_MESSAGES_MAX: usize = 1_000;
+/// All that a server may send in one login or one script of ours, in bytes.
+pub const SCRIPT_BYTES_MAX: usize = 4 << 20;
+/// A server's error message as we keep it for logs and answers of the admin API.
+pub const SERVER_MESSAGE_CHARS_MAX: usize = 300;
+/// Connections to the admin socket, and to the admin address, at once: each is one task, a few
+/// buffers, and for `audit tail -f` one reader of files.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// The body of an admin request. The largest real one but `apply` is a grant with its lists.
+pub const ADMIN_BODY_BYTES_MAX: usize = 1 << 20;
+/// The body of `apply`: some 30,000 grants at 250 bytes each.
+pub const ADMIN_APPLY_BYTES_MAX: usize = 8 << 20;
+/// How long the head of an admin request may take to arrive.
+pub const ADMIN_HEAD_WAIT: Duration = Duration::from_secs(10);
+/// How long an admin request may take until its answer begins; `target check` connects at each level.
+pub const ADMIN_REQUEST_WAIT: Duration = Duration::from_secs(60);
+/// How long one connection to the admin address (metrics, health) may live, so that readers who do
+/// not read cannot hold all places.
+pub const ADMIN_PUBLIC_CONNECTION: Duration = Duration::from_secs(300);
+/// Databases or networks that one grant lists; each is compared at every login.
+pub const GRANT_LIST_MAX: usize = 100;
+/// The longest grant or credential: longer than a year is not time-boxed any more.
+pub const ACCESS_SECONDS_MAX: i64 = 366 * 86_400;
+/// Sessions of the history that one answer lists.
+pub const SESSION_HISTORY_MAX: u32 = 1_000;
+/// Audit lines that a person is shown who names no limit.
+pub const AUDIT_LINES_SHOWN: usize = 1_000;
+/// Audit lines travel to a reader in pieces of about this size.
+pub const ADMIN_STREAM_BYTES: usize = 64 << 10;
+/// Pieces on their way to a reader who does not keep up; reading files waits there.
+pub const ADMIN_STREAM_PENDING_MAX: usize = 4;
+/// A node file or resource file. A hundred thousand grants fit.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 16 << 20;
+/// A connector's secret: a name and a password, with room for a certificate and its key.
+pub const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// Databases have names of up to 128 characters (SQL Server); PostgreSQL takes 63, MySQL 64.
+pub const DATABASE_CHARS_MAX: usize = 128;
+/// Why somebody was let in, or why that ended: shown in lists and to the person who is cut.
+pub const REASON_CHARS_MAX: usize = 400;
+/// Ended grants and credentials that a snapshot still has, for lists and for `explain`. The store
+/// keeps all of them.
+pub const ENDED_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Rows of the history of sessions, some 30 MB; the oldest go first. The audit trail has all of them.
+pub const SESSION_ROWS_MAX: u32 = 100_000;
+/// The history is cut to size once in so many sessions: the cut reads the whole index.
+pub const SESSION_ROWS_SWEEP: u32 = 1_000;
+/// Readers of the store: lists and look-ups of administrators, never a login.
+pub const STORE_READERS: u32 = 4;
+/// How long one statement of the store waits for another process's lock (`sqlite3`, a backup tool).
+pub const STORE_BUSY: Duration = Duration::from_secs(5);
+/// The smallest journal segment: the largest record must fit, and a smaller one would be full in
+/// milliseconds under load.
+pub const AUDIT_SEGMENT_BYTES_MIN: usize = 1 << 20;
+/// One record of the journal: fits the smallest segment. The notes of one read are split into several
+/// records long before; one fact that is larger is refused.
+pub const AUDIT_RECORD_BYTES_MAX: usize = AUDIT_SEGMENT_BYTES_MIN - 4_096;
+/// Notes of one read that are longer than this become several records, so that the end of a segment
+/// that no record fits into any more stays small.
+pub const AUDIT_NOTES_BYTES_MAX: usize = 128 << 10;
+/// More shards than this only make the merge slower; there are never that many workers.
+pub const AUDIT_SHARDS_MAX: usize = 64;
+/// An audit file that has reached this is followed by a new one: still quick to verify and to ship.
+pub const AUDIT_FILE_BYTES_MAX: u64 = 256 << 20;
+/// The longest audit line that is read back. The longest that is written is a record in which every
+/// byte becomes a six byte escape.
+pub const AUDIT_LINE_BYTES_MAX: usize = 16 << 20;
+/// A backlog that passes this wakes the writer before its time.
+pub const AUDIT_WAKE_BYTES: u64 = 1 << 20;
+/// Formatted lines are handed to the file in pieces of this size.
+pub const AUDIT_WRITE_BYTES: usize = 1 << 20;
+/// After a failed write the writer tries again this soon, then half as often each time, …
+pub const AUDIT_RETRY_MIN: Duration = Duration::from_millis(100);
+/// … down to this: somebody who has made room on the disk waits no longer.
+pub const AUDIT_RETRY_MAX: Duration = Duration::from_secs(5);
+/// The audit files are read backwards in blocks of this size.
+pub const AUDIT_READ_BYTES: usize = 64 << 10;
+/// Lines that a search which shows the oldest of the newest first remembers (16 bytes each), and the
+/// most that `tail` shows of the past.
+pub const AUDIT_SEARCH_LINES_MAX: usize = 1 << 20;
+/// Lines that a follower has read and nobody has taken yet, in bytes.
+pub const AUDIT_FOLLOW_BYTES_MAX: usize = 1 << 20;
+/// A follower looks for new lines this often.
+pub const AUDIT_FOLLOW_TICK: Duration = Duration::from_millis(200);
+/// Prepared statements (and as many portals) that one session may name; the server would need a
+/// gigabyte for so many.
+pub const PREPARED_MAX: usize = 65_536;
+/// Buffers of closed statements that are kept for the next ones: a pipeline's usual depth.
+pub const RECYCLED_BUFFERS_MAX: usize = 16;
+/// How large a buffer may be to be kept for the next statement; most statements are shorter.
+pub const RECYCLED_BYTES_MAX: usize = 4 << 10;
+/// PostgreSQL's own limit for the messages that carry only names and numbers (`PQ_SMALL_MESSAGE_LIMIT`).
+pub const SMALL_MESSAGE_BYTES_MAX: usize = 10_000;
+/// Where an ErrorResponse must have named its severity and SQLSTATE: they come before any free text
+/// but one translated word.
+pub const ERROR_HEAD_BYTES_MAX: usize = 1 << 10;
+/// Parameters of a server that we know the last value of, so as to tell a client what differs after
+/// its session moved. PostgreSQL 18 reports 16.
+pub const PARAMETERS_MAX: usize = 128;
+/// How often we try to put a stamp or a setting back at a server that does not take it.
+pub const PUT_BACK_TRIES_MAX: u8 = 3;
+/// An outstanding queue that grew beyond this gives the memory back when it has drained.
+pub const OUTSTANDING_KEPT: usize = 1_024;

@@ -1,1 +1,21 @@
-//! (being written)
+//! Upstream connections: one pool per target, level and database, fair waiting, and the [`Lease`].
+//!
+//! ```text
+//!   lease(admission) --> idle one, or dial + probe, or wait in line --> Prepare --> Lease
+//!   Lease::finish    --> Reset, verified at the server --> Clean --> idle   (anything else: closed)
+//! ```
+//!
+//! What the pool sends for itself carries an `Upkeep` permit; nothing turns that into a lease.
+
+mod connection;
+mod dial;
+mod lease;
+mod pool;
+mod pools;
+
+pub use connection::{Exchange, run_script};
+pub(crate) use dial::prepare_socket;
+pub use dial::{DialFault, Dialer};
+pub use lease::{Finished, Lease, Leased};
+pub use pool::{Pool, PoolStatus};
+pub use pools::{Keeper, Pools};

@@ -1,6 +1,8 @@
 //! Protocols as machines without IO: bytes in, bytes and decisions out. One folder each; the
 //! registry below is the one line that a new protocol adds.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod kit;
 pub mod postgres;
 pub mod session;
 
@@ -26,7 +28,7 @@ macro_rules! protocols {
     };
 }
 
-protocols! {}
+protocols! { postgres::Postgres }
 
 /// The entry of a protocol by its configuration name.
 pub fn by_name(name: &str) -> Option<&'static Entry> {

@@ -56,8 +56,11 @@ pub enum ServerErrorKind {
     Full,
     /// Starting, stopping, in recovery: worth another try later.
     Unready,
-    /// A start-up setting of the client, by name.
+    /// A start-up setting of the client; the error's message is its name.
     BadParameter,
+    /// The server does not know an option that we dialled with ourselves: worth one more attempt
+    /// with `plain`, at once.
+    UnknownOption,
     Other,
 }
 
@@ -90,6 +93,9 @@ pub trait Wire: Send + Sync + 'static {
     fn settings(&self, accept: &Self::Accept) -> Self::Settings;
     fn dial(&self, purpose: DialPurpose<'_>, tls: DialTls, secret: &Secret) -> Self::Dial;
     fn script(&self, purpose: Purpose<'_, Self::Settings>, facts: &Self::Facts) -> Self::Script;
+    /// What must be the same for two connections to be interchangeable beyond target, level and database,
+    /// because it cannot be changed after the login. Empty where everything can.
+    fn flavour(&self, settings: &Self::Settings) -> String;
     /// Tells the client it is in. Success cannot be said without an `Admission`.
     fn relay(
         &self,
@@ -208,8 +214,9 @@ pub enum DialTls {
 }
 
 pub enum DialPurpose<'a> {
-    /// A connection for the pool.
-    Login { upkeep: &'a Upkeep, database: &'a str },
+    /// A connection for the pool. `plain`: without the options that older servers refuse, after
+    /// they answered [`ServerErrorKind::UnknownOption`].
+    Login { upkeep: &'a Upkeep, database: &'a str, plain: bool },
     /// Stop a statement that runs on another connection.
     Interrupt(&'a Interruption),
 }
@@ -254,6 +261,8 @@ pub trait Facts: Clone + Send + Sync + 'static {
     fn server_version(&self) -> &str;
     /// How to stop what runs on this connection.
     fn interruption(&self) -> Interruption;
+    /// Takes over what a script learnt: call it with the findings of every script that was done.
+    fn apply(&mut self, findings: &Findings);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -296,6 +305,9 @@ pub trait Relay: Send {
     /// Goes on with another connection that `Prepare` was run on. Writes to `upstream` what must be
     /// put back first; the answers to it are swallowed.
     fn attach(&mut self, facts: &Self::Facts, restore: Restore, upstream: &mut BytesMut);
+    /// From now on passes only the rest of the message that is on its way to the client, and drops what
+    /// comes after it: the session is about to be ended with a refusal.
+    fn wind_down(&mut self);
     /// Statements so far.
     fn statements(&self) -> u64;
 }
@@ -430,8 +442,8 @@ pub enum Purpose<'a, S> {
     Reset { upkeep: &'a Upkeep, in_transaction: bool },
     /// Is the connection alive?
     Ping(&'a Upkeep),
-    /// `target check`: what the connector's rights allow.
-    Check(&'a Upkeep),
+    /// `target check`: what the connector's rights allow, judged for the level it serves.
+    Check { upkeep: &'a Upkeep, level: &'a str },
 }
 
 pub trait Script: Send {
@@ -454,7 +466,7 @@ pub enum Report {
     Unclean(String),
 }
 
-/// What a `Probe`, `Reset` or `Check` read from the server.
+/// What a script read from the server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Settings of the role that outlive a session, as one comparable text; empty where the
@@ -463,6 +475,9 @@ pub struct Findings {
     /// Extensions, languages and C code whose state a reset does not clear.
     pub stateful: Vec<String>,
     pub checks: Vec<Check>,
+    /// What the server reported of itself meanwhile (PostgreSQL: `ParameterStatus`), in order; for
+    /// [`Facts::apply`].
+    pub parameters: Vec<(String, String)>,
 }
 
 /// One finding of `target check`.

@@ -1,6 +1,23 @@
 //! The engine: listeners, the login, the session, cancellation, draining. Owns every socket, timer
 //! and limit.
+//!
+//! Reading order: `node` starts it all, `listener` accepts, `door` is where a protocol is erased,
+//! `login` makes a session of a connection, `session` ends it, `pump` moves the bytes between.
 
+mod cancel;
+mod clock;
+mod control;
+mod door;
+mod ids;
+mod keeper;
+mod listener;
+mod login;
+mod node;
+mod pump;
 mod registry;
+mod session;
+mod throttle;
 
+pub use control::{BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus};
+pub use node::{Node, SetLog};
 pub use registry::{Registry, SessionInfo};

@@ -1,6 +1,16 @@
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
+use dashmap::DashMap;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::grant::{Admission, Book, Standing};
 use crate::model::{AccessLevel, GrantId, Name, SessionId, Time};
+use crate::protocol::session::Boundary;
 
 /// One live session, for `session list`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,16 +35,166 @@ pub struct SessionInfo {
     pub upstream: Option<String>,
 }
 
+/// What a session is doing, as it last said itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum State {
+    Waiting = 0,
+    Idle = 1,
+    Busy = 2,
+    InTransaction = 3,
+}
+
+impl State {
+    pub fn of(boundary: Boundary) -> Self {
+        match boundary {
+            Boundary::Busy => Self::Busy,
+            Boundary::Idle => Self::Idle,
+            Boundary::InTransaction => Self::InTransaction,
+        }
+    }
+
+    fn words(value: u8) -> &'static str {
+        match value {
+            1 => "idle",
+            2 => "busy",
+            3 => "in transaction",
+            _ => "waiting",
+        }
+    }
+}
+
+/// Counters that a session writes and others read.
+#[derive(Default)]
+pub(super) struct Stats {
+    pub bytes_up: AtomicU64,
+    pub bytes_down: AtomicU64,
+    pub statements: AtomicU64,
+    state: AtomicU8,
+}
+
+impl Stats {
+    pub fn see(&self, statements: u64, state: State) {
+        self.statements.store(statements, Relaxed);
+        self.state.store(state as u8, Relaxed);
+    }
+}
+
+/// What can be asked of a session from outside. It decides itself what to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A cancel request with its key has come.
+    Cancel {
+        peer: String,
+    },
+    Kill,
+    /// Give the lease back if nothing would be lost, and take another at the next statement.
+    Detach,
+}
+
+/// What the registry knows of one session.
+pub(super) struct Listed {
+    pub session: SessionId,
+    pub peer: String,
+    pub protocol: &'static str,
+    pub started_at: Time,
+    pub admission: ArcSwap<Admission>,
+    pub upstream: ArcSwapOption<String>,
+    pub stats: Arc<Stats>,
+    pub commands: mpsc::Sender<Command>,
+}
+
 /// Lists and addresses the live sessions; ends none by itself.
 #[derive(Default)]
-pub struct Registry {}
+pub struct Registry {
+    sessions: DashMap<SessionId, Arc<Listed>>,
+}
+
+/// Takes the session off the list when dropped.
+pub(super) struct Entry {
+    registry: Arc<Registry>,
+    pub listed: Arc<Listed>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.registry.sessions.remove(&self.listed.session);
+    }
+}
 
 impl Registry {
-    pub fn list(&self) -> Vec<SessionInfo> {
-        todo!()
+    pub(super) fn enter(self: &Arc<Self>, listed: Listed) -> Entry {
+        let listed = Arc::new(listed);
+        self.sessions.insert(listed.session, listed.clone());
+        Entry { registry: self.clone(), listed }
     }
+
+    /// Newest last.
+    pub fn list(&self) -> Vec<SessionInfo> {
+        let mut list: Vec<_> = self.sessions.iter().map(|entry| entry.info()).collect();
+        list.sort_by_key(|info| info.session);
+        list
+    }
+
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
     /// Asks a session to end with `Refusal::Killed`. False: there is none of that id.
-    pub fn kill(&self, _session: SessionId, _by: &str) -> bool {
-        todo!()
+    pub fn kill(&self, session: SessionId) -> bool {
+        self.send(session, Command::Kill)
+    }
+
+    /// Asks an idle session to give its connection back until it needs one again.
+    pub fn detach(&self, session: SessionId) -> bool {
+        self.send(session, Command::Detach)
+    }
+
+    pub(super) fn send(&self, session: SessionId, command: Command) -> bool {
+        // Out of the map first: nothing is held while sending.
+        let listed = self.sessions.get(&session).map(|entry| entry.value().clone());
+        // A full queue means that it has been asked already.
+        listed.is_some_and(|listed| {
+            !matches!(listed.commands.try_send(command), Err(mpsc::error::TrySendError::Closed(_)))
+        })
+    }
+
+    /// The live sessions that this book would end.
+    pub fn would_cut(&self, book: &Book, now: Time) -> Vec<SessionId> {
+        let mut cut: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|entry| matches!(book.recheck(&entry.admission.load(), now, &|_| 0), Standing::Ended(_)))
+            .map(|entry| entry.session)
+            .collect();
+        cut.sort_unstable();
+        cut
+    }
+}
+
+impl Listed {
+    fn info(&self) -> SessionInfo {
+        let admission = self.admission.load();
+        SessionInfo {
+            session: self.session,
+            user: admission.user().clone(),
+            target: admission.target().clone(),
+            level: admission.level().clone(),
+            grant: admission.grant(),
+            database: admission.database().map(str::to_owned),
+            peer: self.peer.clone(),
+            protocol: self.protocol.to_owned(),
+            started_at: self.started_at,
+            until: admission.until(),
+            state: State::words(self.stats.state.load(Relaxed)).to_owned(),
+            statements: self.stats.statements.load(Relaxed),
+            bytes_up: self.stats.bytes_up.load(Relaxed),
+            bytes_down: self.stats.bytes_down.load(Relaxed),
+            upstream: self.upstream.load().as_ref().map(|name| name.to_string()),
+        }
     }
 }

@@ -123,24 +123,12 @@ fn after_kill_9_under_load_everything_that_ran_is_in_the_trail() {
         .collect();
     assert!(ran.len() > 500, "too little load to prove anything: {}", ran.len());
     node.resume();
-    let missing = || -> Vec<String> {
-        let trail = node.events("statement");
-        let written: HashSet<&str> = trail.iter().filter_map(|line| line["text"].as_str()).collect();
-        ran.difference(&written).map(|sql| sql.to_string()).collect()
-    };
-    // What the old process had in its journal is finished by the new one.
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while !missing().is_empty() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let missing = missing();
-    assert!(
-        missing.is_empty(),
-        "{} of {} ran unseen, such as {:?}",
-        missing.len(),
-        ran.len(),
-        missing.first()
-    );
+    // What the dead process had left is written ahead of the new one's first line.
+    wait_until("the journal is finished", PATIENCE, || node.events("node_start").len() == 2);
+    let trail = node.events("statement");
+    let written: HashSet<&str> = trail.iter().filter_map(|line| line["text"].as_str()).collect();
+    let missing: Vec<_> = ran.difference(&written).collect();
+    assert!(missing.is_empty(), "{} of {} ran unseen, such as {:?}", missing.len(), ran.len(), missing[0]);
     node.done(&["audit", "verify"]);
     let grants = node.json(&["grant", "list"]).to_string();
     assert!(acknowledged.iter().all(|id| grants.contains(id.as_str())), "an acknowledged grant is lost");

@@ -1,4 +1,86 @@
 //! PostgreSQL's frontend/backend protocol, version 3.0
 //! (<https://www.postgresql.org/docs/current/protocol.html>).
+//!
+//! Refused: protocol 2, replication, direct TLS (`sslnegotiation=direct`), GSSAPI encryption. A client
+//! that asks for 3.2 or for protocol options is told that it gets 3.0.
 
+use bytes::BytesMut;
+
+use crate::credential::Secret;
+use crate::protocol::session::{AcceptContext, DialPurpose, DialTls, Entry, Purpose, Wire};
+
+mod accept;
+mod check;
+mod dial;
+pub mod facts;
 pub(crate) mod frame;
+mod lexer;
+mod message;
+mod query;
+pub(crate) mod refusal;
+mod relay;
+mod script;
+mod startup;
+mod stateful;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use accept::PostgresAccept;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use dial::Goal;
+pub use dial::PostgresDial;
+pub use facts::{PostgresFacts, Settings};
+pub use relay::PostgresRelay;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use script::Job;
+pub use script::PostgresScript;
+pub(crate) use script::application_name;
+pub use value::describe as describe_parameters;
+
+/// The protocol's entry in the registry.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Postgres;
+
+impl Wire for Postgres {
+    const NAME: &'static str = "postgres";
+    const PORT: u16 = 5432;
+    type Accept = PostgresAccept;
+    type Settings = Settings;
+    type Facts = PostgresFacts;
+    type Dial = PostgresDial;
+    type Relay = PostgresRelay;
+    type Script = PostgresScript;
+
+    fn accept(&self, context: &AcceptContext) -> PostgresAccept {
+        PostgresAccept::new(context)
+    }
+
+    fn settings(&self, accept: &PostgresAccept) -> Settings {
+        accept.settings()
+    }
+
+    /// Everything else that a client may choose can be set after the login.
+    fn flavour(&self, _: &Settings) -> String {
+        String::new()
+    }
+
+    fn dial(&self, purpose: DialPurpose<'_>, tls: DialTls, secret: &Secret) -> PostgresDial {
+        PostgresDial::new(&purpose, tls, secret)
+    }
+
+    fn script(&self, purpose: Purpose<'_, Settings>, facts: &PostgresFacts) -> PostgresScript {
+        PostgresScript::new(&purpose, facts)
+    }
+
+    fn relay(
+        &self,
+        accept: PostgresAccept,
+        entry: Entry<'_>,
+        facts: &PostgresFacts,
+        out: &mut BytesMut,
+    ) -> PostgresRelay {
+        PostgresRelay::new(entry, accept.settings(), facts, out)
+    }
+}

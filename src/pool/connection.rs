@@ -1,0 +1,94 @@
+use std::io;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+
+use crate::model::{Name, limits};
+use crate::protocol::session::{Facts, Report, Script, ScriptStep, Wire, WireError};
+use crate::tls::Stream;
+
+/// One upstream connection that is logged in as a connector.
+pub(super) struct Connection<W: Wire> {
+    pub stream: Stream,
+    /// As the server told them at login; what `Reset` goes back to.
+    pub facts: W::Facts,
+    pub born: Instant,
+    pub idle_since: Instant,
+    /// The secret's epoch it was made under.
+    pub epoch: u64,
+    /// Role settings at the server when it was made.
+    pub fingerprint: String,
+    /// Extensions and code whose state no reset clears, and which the operator has not accepted.
+    pub stateful: Vec<String>,
+    /// Who had it last. Where `stateful` is not empty, nobody else gets it.
+    pub last_user: Option<Name>,
+    /// Whether it has ever been lent: a failure then is no news about the target.
+    pub used: bool,
+}
+
+impl<W: Wire> Connection<W> {
+    pub fn suits(&self, user: &Name) -> bool {
+        self.stateful.is_empty() || self.last_user.as_ref().is_none_or(|last| last == user)
+    }
+
+    /// Whether an idle connection has something to say: an end, an error, a notification. It must
+    /// be silent, so anything at all means that it is not to be lent. Never waits.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut space = [0u8; 64];
+        let mut buffer = ReadBuf::new(&mut space);
+        let mut cx = Context::from_waker(Waker::noop());
+        let stream = std::pin::Pin::new(&mut self.stream);
+        matches!(stream.poll_read(&mut cx, &mut buffer), Poll::Pending) && !self.stream.peer_is_gone()
+    }
+}
+
+/// Why a script could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Exchange {
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+    #[error("the server broke the protocol: {0}")]
+    Wire(#[from] WireError),
+    #[error("the server sent more than {} bytes in answer to a script", limits::SCRIPT_MESSAGE_BYTES_MAX)]
+    TooMuch,
+    #[error("the server took too long")]
+    Timeout,
+}
+
+/// Drives a script over a stream. Not cancel safe: a connection whose script was dropped half way
+/// is to be closed.
+pub async fn run_script<S: Script>(stream: &mut Stream, script: &mut S) -> Result<Report, Exchange> {
+    let mut input = BytesMut::new();
+    let mut out = BytesMut::new();
+    loop {
+        let step = script.step(&mut input, &mut out)?;
+        if !out.is_empty() {
+            stream.write_all(&out).await?;
+            stream.flush().await?;
+            out.clear();
+        }
+        match step {
+            // An answer that nobody asked for would be taken for one of the next person's.
+            ScriptStep::Done(_) if !input.is_empty() => {
+                return Err(WireError::new("script", "bytes after the last answer").into());
+            }
+            ScriptStep::Done(report) => return Ok(report),
+            ScriptStep::NeedBytes => {
+                if input.len() > limits::SCRIPT_MESSAGE_BYTES_MAX {
+                    return Err(Exchange::TooMuch);
+                }
+                if stream.read_buf(&mut input).await? == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+            }
+        }
+    }
+}
+
+impl<W: Wire> std::fmt::Debug for Connection<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Connection({})", self.facts.upstream_name())
+    }
+}

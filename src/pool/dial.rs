@@ -1,0 +1,203 @@
+//! Connecting to a target: TCP, TLS as the mode says, login or interruption.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::credential::Secret;
+use crate::model::limits;
+use crate::protocol::session::{
+    Dial, DialInput, DialPurpose, DialStep, DialTls, Interruption, ServerError, ServerErrorKind, Upkeep,
+    Wire, WireError,
+};
+use crate::tls::{Attempt, Stream, UpstreamTls};
+
+/// Why a connection could not be made. For logs and metrics; a client only learns that the target
+/// cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialFault {
+    #[error("{address}: {source}")]
+    Connect { address: String, source: io::Error },
+    #[error("{address}: TLS: {source}")]
+    Tls { address: String, source: io::Error },
+    #[error("{address}: the server broke the protocol: {source}")]
+    Wire { address: String, source: WireError },
+    #[error("{address}: the server refused: {source}")]
+    Refused { address: String, source: ServerError },
+    #[error("{address}: no answer within {seconds} s")]
+    Timeout { address: String, seconds: u64 },
+    #[error("{0}")]
+    Setup(String),
+}
+
+/// Everything it takes to connect to one target, but the secret.
+#[derive(Clone)]
+pub struct Dialer {
+    pub address: String,
+    pub tls: UpstreamTls,
+    pub timeout: Duration,
+}
+
+enum End<F> {
+    Ready(Stream, F),
+    Sent(Stream),
+}
+
+impl Dialer {
+    /// Logs in. Not cancel safe, but dropping it only closes the half-made connection.
+    pub(super) async fn login<W: Wire>(
+        &self,
+        wire: &W,
+        upkeep: &Upkeep,
+        database: &str,
+        secret: &Secret,
+    ) -> Result<(Stream, W::Facts), DialFault> {
+        let login = |plain| self.run(wire, move || DialPurpose::Login { upkeep, database, plain }, secret);
+        let end = match login(false).await {
+            Err(DialFault::Refused { source, .. }) if source.kind == ServerErrorKind::UnknownOption => {
+                login(true).await?
+            }
+            other => other?,
+        };
+        match end {
+            End::Ready(stream, facts) => Ok((stream, facts)),
+            End::Sent(_) => Err(self.wire(WireError::new("login", "it ended without one"))),
+        }
+    }
+
+    /// Asks the server to stop what runs on another connection. Returns when the server has closed
+    /// this one, which it does after it has passed the request on.
+    pub async fn interrupt<W: Wire>(
+        &self,
+        wire: &W,
+        interruption: &Interruption,
+        secret: &Secret,
+    ) -> Result<(), DialFault> {
+        let end = self.run(wire, || DialPurpose::Interrupt(interruption), secret).await?;
+        let (End::Sent(mut stream) | End::Ready(mut stream, _)) = end;
+        let mut rest = [0u8; 64];
+        let closed = async {
+            while let Ok(count) = stream.read(&mut rest).await {
+                if count == 0 {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(self.timeout, closed).await.map_err(|_| self.too_slow())
+    }
+
+    async fn run<'a, W: Wire>(
+        &self,
+        wire: &W,
+        purpose: impl Fn() -> DialPurpose<'a>,
+        secret: &Secret,
+    ) -> Result<End<W::Facts>, DialFault> {
+        let attempts = self.tls.attempts();
+        let mut last = None;
+        for attempt in attempts {
+            let tls = match attempt {
+                Attempt::Without => DialTls::Without,
+                Attempt::Try => DialTls::Try,
+                Attempt::Demand => DialTls::Demand,
+            };
+            let machine = wire.dial(purpose(), tls, secret);
+            match tokio::time::timeout(self.timeout, self.attempt::<W>(machine)).await {
+                Ok(Ok(end)) => return Ok(end),
+                // Wrong passwords and missing databases are the same with and without TLS; what a
+                // server says of "no encryption" is not among them.
+                Ok(Err(fault)) => match &fault {
+                    DialFault::Refused { source, .. } if source.kind != ServerErrorKind::BadSecret => {
+                        last = Some(fault);
+                    }
+                    DialFault::Refused { .. } | DialFault::Tls { .. } => last = Some(fault),
+                    _ => return Err(fault),
+                },
+                Err(_) => return Err(self.too_slow()),
+            }
+        }
+        Err(last.unwrap_or_else(|| DialFault::Setup("no way to connect is configured".into())))
+    }
+
+    async fn attempt<W: Wire>(&self, mut machine: W::Dial) -> Result<End<W::Facts>, DialFault> {
+        let tcp = TcpStream::connect(&self.address).await.map_err(|source| self.connect(source))?;
+        prepare_socket(&tcp);
+        let mut stream = Stream::Plain(tcp);
+        let mut input = BytesMut::new();
+        let mut out = BytesMut::new();
+        let mut step = machine.step(DialInput::Start, &mut out).map_err(|source| self.wire(source))?;
+        loop {
+            if !out.is_empty() {
+                stream.write_all(&out).await.map_err(|source| self.connect(source))?;
+                stream.flush().await.map_err(|source| self.connect(source))?;
+                out.clear();
+            }
+            step = match step {
+                DialStep::NeedBytes => {
+                    if input.len() > limits::SCRIPT_MESSAGE_BYTES_MAX {
+                        return Err(self.wire(WireError::new("login", "a message that is too long")));
+                    }
+                    let count = stream.read_buf(&mut input).await.map_err(|source| self.connect(source))?;
+                    if count == 0 {
+                        return Err(self.connect(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                    machine.step(DialInput::Bytes(&mut input), &mut out)
+                }
+                DialStep::StartTls => {
+                    // What came ahead of TLS was not protected by it (CVE-2021-23222).
+                    if !input.is_empty() {
+                        return Err(self.wire(WireError::new("TLS", "bytes ahead of the handshake")));
+                    }
+                    stream = self.secure(stream).await?;
+                    machine.step(DialInput::TlsReady, &mut out)
+                }
+                DialStep::Refused(source) => {
+                    return Err(DialFault::Refused { address: self.address.clone(), source });
+                }
+                DialStep::Ready(facts) if input.is_empty() => return Ok(End::Ready(stream, facts)),
+                DialStep::Ready(_) => {
+                    return Err(self.wire(WireError::new("login", "bytes after it was over")));
+                }
+                DialStep::Sent => return Ok(End::Sent(stream)),
+            }
+            .map_err(|source| self.wire(source))?;
+        }
+    }
+
+    async fn secure(&self, stream: Stream) -> Result<Stream, DialFault> {
+        let fault = |source| DialFault::Tls { address: self.address.clone(), source };
+        let (Stream::Plain(tcp), Some(connector)) = (stream, self.tls.connector()) else {
+            return Err(DialFault::Setup("TLS is asked for twice or not configured".into()));
+        };
+        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host).map_err(|error| fault(io::Error::other(error)))?;
+        let tls = connector.connect(name, tcp).await.map_err(fault)?;
+        Ok(Stream::Upstream(Box::new(tls)))
+    }
+
+    fn connect(&self, source: io::Error) -> DialFault {
+        DialFault::Connect { address: self.address.clone(), source }
+    }
+
+    fn wire(&self, source: WireError) -> DialFault {
+        DialFault::Wire { address: self.address.clone(), source }
+    }
+
+    fn too_slow(&self) -> DialFault {
+        DialFault::Timeout { address: self.address.clone(), seconds: self.timeout.as_secs() }
+    }
+}
+
+/// No delay for small messages, and keepalive so that a peer whose machine died is noticed.
+pub(crate) fn prepare_socket(tcp: &TcpStream) {
+    let _ = tcp.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+}

@@ -1,0 +1,205 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::connection::{Connection, run_script};
+use super::pool::{Held, Pool, upstream_name};
+use crate::grant::Admission;
+use crate::model::{Name, Refusal, limits};
+use crate::protocol::session::{Boundary, Facts, Findings, Purpose, Report, ServerErrorKind, Upkeep, Wire};
+use crate::tls::Stream;
+
+/// An upstream connection while a session has it. Dropping it closes the connection: forgetting is
+/// safe, only [`Lease::finish`] returns it.
+pub struct Lease<W: Wire> {
+    held: Held<W>,
+    pool: Arc<Pool<W>>,
+    user: Name,
+    facts: W::Facts,
+}
+
+/// How a session leaves its connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Leased {
+    pub boundary: Boundary,
+    /// Nothing read from the server is unconsumed, nothing for it is unwritten.
+    pub empty: bool,
+    /// Every interruption that was sent for it has landed.
+    pub settled: bool,
+}
+
+/// What became of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    Reused,
+    Closed(&'static str),
+}
+
+/// Proof of a clean reset: the script is done, the server confirmed it, the boundary before it was
+/// clean. Made here only.
+struct Clean(Findings);
+
+impl<W: Wire> Pool<W> {
+    /// Lends a connection to an admitted person, dressed with the stamp and the client's start-up
+    /// settings. Cancel safe: a connection that is dropped half dressed is closed.
+    pub async fn lease(
+        self: &Arc<Self>,
+        admission: &Admission,
+        stamp: &str,
+        settings: &W::Settings,
+    ) -> Result<Lease<W>, Refusal> {
+        // An idle connection may have died unseen; then the next one is tried, and in the end a new one.
+        let tries = self.plan.load().settings.size_max.saturating_add(1);
+        for _ in 0..tries {
+            let mut held = self.obtain(admission.user()).await?;
+            let mut facts = held.connection.facts.clone();
+            let purpose = Purpose::Prepare { admission, stamp, settings };
+            let mut script = self.wire.script(purpose, &held.connection.facts);
+            let prepare = run_script(&mut held.connection.stream, &mut script);
+            match tokio::time::timeout(limits::RESET_WAIT, prepare).await {
+                Ok(Ok(Report::Done(findings))) => {
+                    facts.apply(&findings);
+                    held.connection.used = true;
+                    return Ok(Lease { held, pool: self.clone(), user: admission.user().clone(), facts });
+                }
+                Ok(Ok(Report::Refused(error))) if error.kind == ServerErrorKind::BadParameter => {
+                    let lease = Lease { held, pool: self.clone(), user: admission.user().clone(), facts };
+                    lease.finish(Leased { boundary: Boundary::Idle, empty: true, settled: true }).await;
+                    return Err(Refusal::BadParameter(error.message));
+                }
+                Ok(Err(error)) if held.connection.used => {
+                    tracing::debug!(pool = ?self, %error, "an idle connection had died");
+                }
+                other => {
+                    tracing::warn!(pool = ?self, outcome = ?other, "a connection could not be prepared");
+                    return Err(Refusal::TargetUnavailable);
+                }
+            }
+        }
+        Err(Refusal::TargetUnavailable)
+    }
+}
+
+impl<W: Wire> Lease<W> {
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.held.connection.stream
+    }
+
+    /// What the server told at login, with what `Prepare` changed of it.
+    pub fn facts(&self) -> &W::Facts {
+        &self.facts
+    }
+
+    pub fn pool(&self) -> &Arc<Pool<W>> {
+        &self.pool
+    }
+
+    /// The server's own name of the connection.
+    pub fn upstream_name(&self) -> String {
+        upstream_name(&self.held)
+    }
+
+    /// Resets the connection and gives it back, or closes it. Never fails: what is not proven clean
+    /// is closed. Not cancel safe, but dropping it closes the connection.
+    pub async fn finish(mut self, left: Leased) -> Finished {
+        let clean = match self.reset(left).await {
+            Ok(clean) => clean,
+            Err(why) => {
+                self.pool.metrics.reset(&self.pool.target, false);
+                return Finished::Closed(why);
+            }
+        };
+        self.pool.metrics.reset(&self.pool.target, true);
+        self.put_back(clean)
+    }
+
+    /// Where a reset does not prove that nothing is left, says why.
+    async fn reset(&mut self, left: Leased) -> Result<Clean, &'static str> {
+        if !left.empty {
+            return Err("bytes were on their way");
+        }
+        if !left.settled {
+            return Err("an interruption may still land");
+        }
+        let in_transaction = match left.boundary {
+            Boundary::Busy => return Err("something was running"),
+            Boundary::Idle => false,
+            Boundary::InTransaction => true,
+        };
+        let connection = &mut self.held.connection;
+        let upkeep = Upkeep::new();
+        let purpose = Purpose::Reset { upkeep: &upkeep, in_transaction };
+        let mut script = self.pool.wire.script(purpose, &connection.facts);
+        let reset = run_script(&mut connection.stream, &mut script);
+        let findings = match tokio::time::timeout(self.pool.reset_limit(), reset).await {
+            Ok(Ok(Report::Done(findings))) => findings,
+            Ok(Ok(Report::Unclean(what))) => {
+                tracing::warn!(pool = ?self.pool, what, "a reset left something behind");
+                return Err("the server shows that something was left");
+            }
+            Ok(Ok(Report::Refused(error))) => {
+                tracing::warn!(pool = ?self.pool, %error, "a reset was refused");
+                return Err("the server refused the reset");
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(pool = ?self.pool, %error, "a reset failed");
+                return Err("the reset failed");
+            }
+            Err(_) => return Err("the reset took too long"),
+        };
+        if findings.fingerprint != connection.fingerprint {
+            self.pool.keeper.alarm(&self.pool.target, &self.pool.level, super::pool::ROLE_CHANGED).await;
+            return Err("the role's own settings were changed");
+        }
+        Ok(Clean(findings))
+    }
+
+    fn put_back(self, clean: Clean) -> Finished {
+        let Self { held, pool, user, .. } = self;
+        let Held { connection, slot } = held;
+        let stateful = pool.unaccepted(&clean.0);
+        let connection = Connection { stateful, last_user: Some(user), ..connection };
+        pool.give_back(Held { connection, slot });
+        Finished::Reused
+    }
+}
+
+/// How long an upstream that is being left is given to fall silent after its statement was stopped.
+pub const SILENCE_WAIT: Duration = limits::INTERRUPT_WAIT;
+
+impl<W: Wire> Lease<W> {
+    /// Ends the connection for good, and with it what runs on it: shuts our side, has the running
+    /// statement stopped, and waits until the server has closed its side. Returns how long that took
+    /// from `since`, or `None` where the server did not within [`SILENCE_WAIT`].
+    ///
+    /// Cancel safe in that dropping it closes the socket; the statement may then run until the server
+    /// notices (`client_connection_check_interval`).
+    pub async fn abandon(mut self, since: Instant, running: bool) -> Option<Duration> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let interruption = self.facts.interruption();
+        let pool = self.pool.clone();
+        let stream = &mut self.held.connection.stream;
+        let _ = stream.shutdown().await;
+        let silent = async {
+            let mut rest = vec![0u8; 16 << 10];
+            while let Ok(count) = stream.read(&mut rest).await {
+                if count == 0 {
+                    break;
+                }
+            }
+        };
+        // A request that lands between two statements of a pipeline stops nothing, so it is repeated.
+        let stop = async {
+            loop {
+                if running && let Err(error) = pool.interrupt(&interruption).await {
+                    tracing::warn!(?pool, error, "a statement could not be interrupted");
+                }
+                tokio::time::sleep(limits::INTERRUPT_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            () = silent => Some(since.elapsed()),
+            () = stop => None,
+            () = tokio::time::sleep(SILENCE_WAIT) => None,
+        }
+    }
+}

@@ -1,0 +1,488 @@
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
+
+use super::connection::{Connection, Exchange, run_script};
+use super::dial::{DialFault, Dialer};
+use super::pools::Keeper;
+use crate::model::{AccessLevel, Name, PoolSettings, Refusal, limits};
+use crate::observe::Metrics;
+use crate::protocol::session::{
+    Check, Facts, Findings, Interruption, Purpose, Report, ServerErrorKind, Upkeep, Wire,
+};
+use crate::secret::Secrets;
+
+/// `ALTER ROLE CURRENT_USER SET …` is allowed to ordinary roles and outlives the session.
+pub(super) const ROLE_CHANGED: &str = "the role's own settings differ from what was known";
+
+/// What a pool was made for, and how it is to behave; swapped when the target's settings change.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub dialer: Dialer,
+    /// The reference of the connector's secret.
+    pub secret: String,
+    pub settings: PoolSettings,
+    pub accepted: std::collections::BTreeSet<String>,
+    /// Keeps `warm_min` connections: the default database only.
+    pub warm: bool,
+}
+
+/// The connections of one target, level and database.
+pub struct Pool<W: Wire> {
+    pub(super) wire: Arc<W>,
+    pub target: Name,
+    pub level: AccessLevel,
+    pub database: String,
+    pub(super) plan: ArcSwap<Plan>,
+    pub(super) secrets: Arc<Secrets>,
+    pub(super) keeper: Arc<dyn Keeper>,
+    pub(super) metrics: Arc<Metrics>,
+    state: Mutex<State<W>>,
+    warming: AtomicBool,
+}
+
+struct State<W: Wire> {
+    /// The one that came back last is lent first: the rest can age out.
+    idle: Vec<Connection<W>>,
+    /// Lent, idle and being made.
+    total: u32,
+    line: VecDeque<Waiter<W>>,
+    /// The target is gone or was changed: what comes back is closed.
+    retired: bool,
+    /// The newest epoch of the secret that was seen; connections of an older one are retired.
+    epoch: u64,
+}
+
+struct Waiter<W: Wire> {
+    user: Name,
+    hand: oneshot::Sender<Handed<W>>,
+}
+
+/// What somebody in line is given.
+enum Handed<W: Wire> {
+    Connection(Box<Connection<W>>),
+    /// The right to make one.
+    Slot(Slot<W>),
+}
+
+/// One of the pool's places, counted in `total`. Dropping it gives the place to the next in line.
+pub(super) struct Slot<W: Wire> {
+    pool: Option<Arc<Pool<W>>>,
+}
+
+impl<W: Wire> Drop for Slot<W> {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.free();
+        }
+    }
+}
+
+/// For `target show` and the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolStatus {
+    pub total: u32,
+    pub idle: usize,
+    pub waiting: usize,
+}
+
+/// A connection and the place it takes. Dropping it closes the one and frees the other.
+pub(super) struct Held<W: Wire> {
+    pub connection: Connection<W>,
+    pub slot: Slot<W>,
+}
+
+impl<W: Wire> Pool<W> {
+    pub(super) fn new(
+        wire: Arc<W>,
+        (target, level, database): (Name, AccessLevel, String),
+        plan: Plan,
+        secrets: Arc<Secrets>,
+        keeper: Arc<dyn Keeper>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let state = State { idle: Vec::new(), total: 0, line: VecDeque::new(), retired: false, epoch: 0 };
+        Arc::new(Self {
+            wire,
+            target,
+            level,
+            database,
+            plan: ArcSwap::from_pointee(plan),
+            secrets,
+            keeper,
+            metrics,
+            state: Mutex::new(state),
+            warming: AtomicBool::new(false),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<W>> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub fn status(&self) -> PoolStatus {
+        let state = self.state();
+        PoolStatus { total: state.total, idle: state.idle.len(), waiting: state.line.len() }
+    }
+
+    /// A connection for this person: an idle one, a new one, or the next that comes free, first come
+    /// first served. Cancel safe: who goes away leaves the line, and what was handed over is given on.
+    pub(super) async fn obtain(self: &Arc<Self>, user: &Name) -> Result<Held<W>, Refusal> {
+        let settings = self.plan.load().settings;
+        let deadline = Instant::now() + Duration::from_secs(settings.wait_seconds_max.into());
+        match self.take(user, &settings)? {
+            Taken::Held(held) => Ok(held),
+            Taken::Slot(slot) => self.make(slot).await,
+            Taken::Line(mut turn) => {
+                let handed = tokio::time::timeout_at(deadline.into(), &mut turn.turn).await;
+                match handed {
+                    Ok(Ok(handed)) => self.receive(handed).await,
+                    Ok(Err(_)) => Err(Refusal::TargetUnavailable),
+                    Err(_) => Err(Refusal::PoolExhausted),
+                }
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, user: &Name, settings: &PoolSettings) -> Result<Taken<W>, Refusal> {
+        let mut unfit = Vec::new();
+        let mut state = self.state();
+        if state.retired {
+            return Err(Refusal::TargetUnavailable);
+        }
+        // Nobody passes those who wait already.
+        if state.line.is_empty() {
+            while let Some(at) = state.idle.iter().rposition(|connection| connection.suits(user)) {
+                let mut connection = state.idle.remove(at);
+                if connection.epoch >= state.epoch && connection.is_quiet() {
+                    return Ok(Taken::Held(Held { connection, slot: self.slot() }));
+                }
+                state.total -= 1;
+                unfit.push(connection);
+            }
+            if state.total < settings.size_max {
+                state.total += 1;
+                return Ok(Taken::Slot(self.slot()));
+            }
+            // All places are taken, some by idle connections that only others may have.
+            if !state.idle.is_empty() {
+                unfit.push(state.idle.remove(0));
+                return Ok(Taken::Slot(self.slot()));
+            }
+        }
+        if state.line.len() >= settings.waiting_max as usize {
+            return Err(Refusal::PoolExhausted);
+        }
+        let (hand, turn) = oneshot::channel();
+        state.line.push_back(Waiter { user: user.clone(), hand });
+        drop(state);
+        Ok(Taken::Line(Turn { turn, pool: self.clone() }))
+    }
+
+    fn slot(self: &Arc<Self>) -> Slot<W> {
+        Slot { pool: Some(self.clone()) }
+    }
+
+    async fn receive(self: &Arc<Self>, handed: Handed<W>) -> Result<Held<W>, Refusal> {
+        match handed {
+            Handed::Connection(connection) => Ok(Held { connection: *connection, slot: self.slot() }),
+            Handed::Slot(slot) => self.make(slot).await,
+        }
+    }
+
+    /// Makes a connection in this place. Where it cannot be had, the place goes to the next in line.
+    pub(super) async fn make(self: &Arc<Self>, slot: Slot<W>) -> Result<Held<W>, Refusal> {
+        match self.dial().await {
+            Ok(connection) => {
+                self.metrics.connected(&self.target);
+                Ok(Held { connection, slot })
+            }
+            Err(fault) => {
+                self.metrics.connect_failed(&self.target);
+                tracing::warn!(target_name = %self.target, level = %self.level, %fault, "no connection");
+                Err(match fault {
+                    MakeFault::Dial(DialFault::Refused { source, .. })
+                        if source.kind == ServerErrorKind::NoDatabase =>
+                    {
+                        Refusal::NoDatabase
+                    }
+                    MakeFault::Dial(DialFault::Refused { source, .. })
+                        if source.kind == ServerErrorKind::Full =>
+                    {
+                        Refusal::PoolExhausted
+                    }
+                    _ => Refusal::TargetUnavailable,
+                })
+            }
+        }
+    }
+
+    /// Connects, logs in and looks around. A refused secret is read again once: it may have been
+    /// changed at the server and in its file.
+    async fn dial(&self) -> Result<Connection<W>, MakeFault> {
+        let plan = self.plan.load_full();
+        let upkeep = Upkeep::new();
+        let mut secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
+        let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await;
+        let (mut stream, mut facts) = match login {
+            Err(DialFault::Refused { source, .. }) if source.kind == ServerErrorKind::BadSecret => {
+                secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
+                plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await?
+            }
+            other => other?,
+        };
+        let mut probe = self.wire.script(Purpose::Probe(&upkeep), &facts);
+        let report = tokio::time::timeout(plan.dialer.timeout, run_script(&mut stream, &mut probe))
+            .await
+            .map_err(|_| MakeFault::Probe("it took too long".into()))?
+            .map_err(|error| MakeFault::Probe(error.to_string()))?;
+        let findings = match report {
+            Report::Done(findings) => findings,
+            Report::Refused(error) => return Err(MakeFault::Probe(error.to_string())),
+            Report::Unclean(what) => return Err(MakeFault::Probe(what)),
+        };
+        facts.apply(&findings);
+        if !self.keeper.is_known(&self.target, &self.level, &findings.fingerprint).await {
+            return Err(MakeFault::Probe(ROLE_CHANGED.into()));
+        }
+        self.see_epoch(secret.epoch());
+        let now = Instant::now();
+        Ok(Connection {
+            stream,
+            facts,
+            born: now,
+            idle_since: now,
+            epoch: secret.epoch(),
+            stateful: self.unaccepted(&findings),
+            fingerprint: findings.fingerprint,
+            last_user: None,
+            used: false,
+        })
+    }
+
+    pub(super) fn unaccepted(&self, findings: &Findings) -> Vec<String> {
+        let plan = self.plan.load();
+        findings.stateful.iter().filter(|name| !plan.accepted.contains(*name)).cloned().collect()
+    }
+
+    /// A newer secret retires the connections of the older one.
+    fn see_epoch(&self, epoch: u64) {
+        let mut state = self.state();
+        if epoch <= state.epoch {
+            return;
+        }
+        state.epoch = epoch;
+        let (old, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.idle).into_iter().partition(|connection| connection.epoch < epoch);
+        state.idle = kept;
+        state.total -= old.len() as u32;
+    }
+
+    /// A clean connection comes back: to the first in line whom it suits, else to the idle ones.
+    pub(super) fn give_back(self: &Arc<Self>, held: Held<W>) {
+        let Held { mut connection, mut slot } = held;
+        let settings = self.plan.load().settings;
+        let too_old = connection.born.elapsed() > Duration::from_secs(settings.age_seconds_max.into());
+        let mut state = self.state();
+        if state.retired || too_old || connection.epoch < state.epoch || state.total > settings.size_max {
+            drop(state);
+            return; // `slot` frees the place, the connection closes.
+        }
+        // The place goes along with the connection from here on.
+        slot.pool = None;
+        connection.idle_since = Instant::now();
+        let mut handed = Handed::Connection(Box::new(connection));
+        while let Some(waiter) = state.line.pop_front() {
+            handed = match handed {
+                // Only the one who left state behind that no reset clears may have it again.
+                Handed::Connection(connection) if !connection.suits(&waiter.user) => {
+                    Handed::Slot(self.slot())
+                }
+                other => other,
+            };
+            match waiter.hand.send(handed) {
+                Ok(()) => return,
+                Err(back) => handed = back,
+            }
+        }
+        match handed {
+            Handed::Connection(connection) => state.idle.push(*connection),
+            Handed::Slot(mut slot) => {
+                slot.pool = None;
+                state.total -= 1;
+            }
+        }
+    }
+
+    /// A place is free: the next in line may make a connection.
+    fn free(self: &Arc<Self>) {
+        let mut state = self.state();
+        let size_max = self.plan.load().settings.size_max;
+        if !state.retired && state.total <= size_max {
+            while let Some(waiter) = state.line.pop_front() {
+                match waiter.hand.send(Handed::Slot(self.slot())) {
+                    Ok(()) => return,
+                    // The one in line has gone; its slot must not free itself under our lock.
+                    Err(Handed::Slot(mut slot)) => slot.pool = None,
+                    Err(Handed::Connection(_)) => {}
+                }
+            }
+        }
+        state.total -= 1;
+    }
+
+    /// Closes what is idle, lends no more, sends away who waits.
+    pub(super) fn retire(&self) {
+        let mut state = self.state();
+        state.retired = true;
+        let idle = std::mem::take(&mut state.idle);
+        state.total -= idle.len() as u32;
+        let line = std::mem::take(&mut state.line);
+        drop(state);
+        drop((idle, line));
+    }
+
+    /// Removes idle connections that are old, spent or not quiet. Returns how many are to be made
+    /// to have `warm_min` again.
+    pub(super) fn sweep(&self) -> u32 {
+        let plan = self.plan.load();
+        let settings = plan.settings;
+        let idle_max = Duration::from_secs(settings.idle_seconds_max.into());
+        let age_max = Duration::from_secs(settings.age_seconds_max.into());
+        let warm_min = if plan.warm { settings.warm_min.min(settings.size_max) } else { 0 };
+        let mut gone = Vec::new();
+        let mut state = self.state();
+        let mut kept = 0;
+        // The freshest are at the end: those are the ones to keep.
+        for mut connection in std::mem::take(&mut state.idle).into_iter().rev() {
+            let spare = kept >= warm_min && connection.idle_since.elapsed() > idle_max;
+            let stale = connection.born.elapsed() > age_max || connection.epoch < state.epoch;
+            if spare || stale || !connection.is_quiet() {
+                state.total -= 1;
+                gone.push(connection);
+            } else {
+                kept += 1;
+                state.idle.insert(0, connection);
+            }
+        }
+        let missing = warm_min.saturating_sub(state.idle.len() as u32);
+        let room = settings.size_max.saturating_sub(state.total);
+        if state.retired { 0 } else { missing.min(room) }
+    }
+
+    /// Makes one connection ahead of need.
+    pub(super) async fn warm(self: &Arc<Self>) -> Result<(), Refusal> {
+        let slot = {
+            let mut state = self.state();
+            if state.retired || state.total >= self.plan.load().settings.size_max {
+                return Ok(());
+            }
+            state.total += 1;
+            self.slot()
+        };
+        let held = self.make(slot).await?;
+        self.give_back(held);
+        Ok(())
+    }
+
+    /// Starts making one connection ahead of need, unless one is being made.
+    pub(super) fn warm_in_background(self: &Arc<Self>) {
+        if self.warming.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let pool = self.clone();
+        tokio::spawn(async move {
+            // What went wrong has been logged; the next sweep tries again.
+            let _ = pool.warm().await;
+            pool.warming.store(false, Ordering::Release);
+        });
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.state().retired
+    }
+
+    /// Stops what runs on a connection of this pool. Returns when the request has landed.
+    pub async fn interrupt(&self, interruption: &Interruption) -> Result<(), String> {
+        let plan = self.plan.load_full();
+        let secret = self.secrets.read(&plan.secret).map_err(|error| error.to_string())?;
+        plan.dialer.interrupt(&*self.wire, interruption, &secret).await.map_err(|error| error.to_string())
+    }
+
+    /// `target check`: what the connector may do there.
+    pub async fn check(&self) -> Result<Vec<Check>, String> {
+        let plan = self.plan.load_full();
+        let upkeep = Upkeep::new();
+        let secret = self.secrets.read(&plan.secret).map_err(|error| error.to_string())?;
+        let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await;
+        let (mut stream, facts) = login.map_err(|fault| fault.to_string())?;
+        let purpose = Purpose::Check { upkeep: &upkeep, level: self.level.as_str() };
+        let mut script = self.wire.script(purpose, &facts);
+        let limit = plan.dialer.timeout.max(Duration::from_secs(10));
+        match tokio::time::timeout(limit, run_script(&mut stream, &mut script)).await {
+            Ok(Ok(Report::Done(findings))) => Ok(findings.checks),
+            Ok(Ok(Report::Refused(error))) => Err(error.to_string()),
+            Ok(Ok(Report::Unclean(what))) => Err(what),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(Exchange::Timeout.to_string()),
+        }
+    }
+
+    /// How long a reset may take: what it waits for is the server's own clean-up.
+    pub(super) fn reset_limit(&self) -> Duration {
+        limits::RESET_WAIT
+    }
+}
+
+enum Taken<W: Wire> {
+    Held(Held<W>),
+    Slot(Slot<W>),
+    Line(Turn<W>),
+}
+
+/// A place in line. What was handed to somebody who went away at that moment is given on.
+struct Turn<W: Wire> {
+    turn: oneshot::Receiver<Handed<W>>,
+    pool: Arc<Pool<W>>,
+}
+
+impl<W: Wire> Drop for Turn<W> {
+    fn drop(&mut self) {
+        self.turn.close();
+        if let Ok(Handed::Connection(connection)) = self.turn.try_recv() {
+            let slot = self.pool.slot();
+            self.pool.give_back(Held { connection: *connection, slot });
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum MakeFault {
+    #[error(transparent)]
+    Dial(#[from] DialFault),
+    #[error("{0}")]
+    Secret(String),
+    #[error("looking around after the login: {0}")]
+    Probe(String),
+}
+
+impl MakeFault {
+    fn secret(error: impl std::fmt::Display) -> Self {
+        Self::Secret(error.to_string())
+    }
+}
+
+impl<W: Wire> std::fmt::Debug for Pool<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({} {} {})", self.target, self.level, self.database)
+    }
+}
+
+/// The server's own name of a held connection.
+pub(super) fn upstream_name<W: Wire>(held: &Held<W>) -> String {
+    held.connection.facts.upstream_name()
+}

@@ -1,0 +1,218 @@
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+use super::dial::Dialer;
+use super::pool::{Plan, Pool, PoolStatus};
+use crate::grant::Book;
+use crate::model::{AccessLevel, Name, Refusal, Target, TlsMode};
+use crate::observe::Metrics;
+use crate::protocol::session::Wire;
+use crate::secret::Secrets;
+use crate::tls::UpstreamTls;
+
+/// What pools report, and to whom: the ledger keeps baselines and suspends levels.
+pub trait Keeper: Send + Sync {
+    /// Whether these role settings are the known ones. The first ever seen become the known ones;
+    /// others suspend the level.
+    fn is_known<'a>(
+        &'a self,
+        target: &'a Name,
+        level: &'a AccessLevel,
+        fingerprint: &'a str,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
+    /// Suspends the level.
+    fn alarm<'a>(
+        &'a self,
+        target: &'a Name,
+        level: &'a AccessLevel,
+        what: &'a str,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+}
+
+/// Two connections are interchangeable only if all of this is the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct PoolKey {
+    target: Name,
+    level: AccessLevel,
+    database: String,
+    /// The protocol's own list of what must match and cannot be changed after the login.
+    flavour: String,
+}
+
+/// Where and as whom; a change of it retires the pool.
+#[derive(Clone, PartialEq, Eq)]
+struct Place {
+    address: String,
+    tls: TlsMode,
+    tls_ca: Option<String>,
+    secret: String,
+}
+
+struct Entry<W: Wire> {
+    pool: Arc<Pool<W>>,
+    place: Place,
+}
+
+/// Every pool of one protocol.
+pub struct Pools<W: Wire> {
+    wire: Arc<W>,
+    pools: DashMap<PoolKey, Entry<W>>,
+    secrets: Arc<Secrets>,
+    keeper: Arc<dyn Keeper>,
+    metrics: Arc<Metrics>,
+    /// Relative CA files start here.
+    base: PathBuf,
+}
+
+impl<W: Wire> Pools<W> {
+    pub fn new(
+        wire: Arc<W>,
+        secrets: Arc<Secrets>,
+        keeper: Arc<dyn Keeper>,
+        metrics: Arc<Metrics>,
+        base: PathBuf,
+    ) -> Self {
+        Self { wire, pools: DashMap::new(), secrets, keeper, metrics, base }
+    }
+
+    /// The pool for this target and level, made where there is none or where the target has moved.
+    pub fn pool(
+        &self,
+        target: &Target,
+        level: &AccessLevel,
+        database: &str,
+        flavour: &str,
+    ) -> Result<Arc<Pool<W>>, Refusal> {
+        let key = PoolKey {
+            target: target.name.clone(),
+            level: level.clone(),
+            database: database.to_owned(),
+            flavour: flavour.to_owned(),
+        };
+        let place = place(target, level).ok_or(Refusal::TargetUnavailable)?;
+        if let Some(entry) = self.pools.get(&key)
+            && entry.place == place
+        {
+            return Ok(entry.pool.clone());
+        }
+        let plan = self.plan(target, level, database).map_err(|error| {
+            tracing::error!(target_name = %target.name, %level, error, "the target cannot be used");
+            Refusal::TargetUnavailable
+        })?;
+        let made = Pool::new(
+            self.wire.clone(),
+            (target.name.clone(), level.clone(), database.to_owned()),
+            plan,
+            self.secrets.clone(),
+            self.keeper.clone(),
+            self.metrics.clone(),
+        );
+        let mut entry =
+            self.pools.entry(key).or_insert_with(|| Entry { pool: made.clone(), place: place.clone() });
+        if entry.place != place {
+            std::mem::replace(&mut *entry, Entry { pool: made, place }).pool.retire();
+        }
+        Ok(entry.pool.clone())
+    }
+
+    fn plan(&self, target: &Target, level: &AccessLevel, database: &str) -> Result<Plan, String> {
+        let connector = target.connectors.get(level).ok_or("it has no connector of this level")?;
+        let ca = target.tls_ca.as_ref().map(|file| self.base.join(file));
+        let tls = UpstreamTls::new(target.tls, ca.as_deref()).map_err(|error| error.to_string())?;
+        Ok(Plan {
+            dialer: Dialer {
+                address: target.address.clone(),
+                tls,
+                timeout: Duration::from_secs(target.pool.connect_seconds_max.max(1).into()),
+            },
+            secret: connector.secret.clone(),
+            settings: target.pool,
+            accepted: target.accept_extensions.clone(),
+            warm: target.database.as_deref() == Some(database),
+        })
+    }
+
+    /// Makes the pools follow the targets: new limits at once; a place that changed, a target or level
+    /// that is gone or suspended, retires its pools. Warm pools that are missing are made.
+    pub fn refresh(&self, book: &Book) {
+        self.pools.retain(|key, entry| {
+            let target = book.target(key.target.as_str());
+            let plan = target
+                .filter(|target| target.suspended.is_none())
+                .filter(|target| place(target, &key.level).as_ref() == Some(&entry.place))
+                .filter(|target| {
+                    target.connectors.get(&key.level).is_some_and(|level| level.suspended.is_none())
+                })
+                .and_then(|target| self.plan(target, &key.level, &key.database).ok());
+            match plan {
+                Some(plan) => entry.pool.plan.store(Arc::new(plan)),
+                None => entry.pool.retire(),
+            }
+            !entry.pool.is_retired()
+        });
+        for target in &book.snapshot().targets {
+            let Some(database) = target.database.as_deref().filter(|_| target.pool.warm_min > 0) else {
+                continue;
+            };
+            if target.protocol != W::NAME || target.suspended.is_some() {
+                continue;
+            }
+            for level in target.connectors.iter().filter(|(_, known)| known.suspended.is_none()) {
+                // What is wrong with it has been logged; the next login says it again.
+                let _ = self.pool(target, level.0, database, "");
+            }
+        }
+    }
+
+    /// Once a second: sweeps idle connections and keeps the warm ones. Never returns.
+    pub async fn maintain(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let pools: Vec<_> = self.pools.iter().map(|entry| entry.pool.clone()).collect();
+            // The pools of one target and level, one per database, are shown together.
+            let mut shown = HashMap::<_, (u32, usize, usize)>::new();
+            for pool in pools {
+                let missing = pool.sweep();
+                let status = pool.status();
+                let sum = shown.entry((pool.target.clone(), pool.level.clone())).or_default();
+                *sum = (sum.0 + status.total, sum.1 + status.idle, sum.2 + status.waiting);
+                if missing > 0 {
+                    // One at a time and in the background: a target that is down must not hold up the rest.
+                    pool.warm_in_background();
+                }
+            }
+            for ((target, level), (total, idle, waiting)) in shown {
+                self.metrics.pool(&target, &level).show(total, idle, waiting);
+            }
+        }
+    }
+
+    pub fn status(&self) -> Vec<(Name, AccessLevel, String, PoolStatus)> {
+        let of =
+            |pool: &Pool<W>| (pool.target.clone(), pool.level.clone(), pool.database.clone(), pool.status());
+        self.pools.iter().map(|entry| of(&entry.pool)).collect()
+    }
+
+    /// Closes everything that is idle, for the end of the process.
+    pub fn close(&self) {
+        self.pools.iter().for_each(|entry| entry.pool.retire());
+        self.pools.clear();
+    }
+}
+
+fn place(target: &Target, level: &AccessLevel) -> Option<Place> {
+    Some(Place {
+        address: target.address.clone(),
+        tls: target.tls,
+        tls_ca: target.tls_ca.clone(),
+        secret: target.connectors.get(level)?.secret.clone(),
+    })
+}

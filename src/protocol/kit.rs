@@ -1,0 +1,173 @@
+//! What every protocol is tested with: drivers that play the engine for one machine, feed it in
+//! pieces of any size, and write down what it said and how it ended. The tests beside the protocols
+//! and the fuzz targets are built on them (feature `testing`).
+//!
+//! A peer is a list of turns: what it sends once it has heard what the machine said so far.
+
+pub mod postgres;
+
+use bytes::BytesMut;
+
+use super::session::{
+    Accept, AcceptInput, AcceptStep, Answer, Dial, DialInput, DialStep, Question, Report, Script, ScriptStep,
+    TlsFacts, WireError,
+};
+
+/// Steps of one machine on one turn: more, and it does not come to an end.
+const STEPS_MAX: usize = 1_000_000;
+
+/// What a peer sends next, from all that the machine said since its last turn; `None`: it is gone.
+pub type Peer<'a> = &'a mut dyn FnMut(&[u8]) -> Option<Vec<u8>>;
+/// How many of the bytes that are left of a turn arrive now: from 1 to all of them.
+pub type Cut<'a> = &'a mut dyn FnMut(usize) -> usize;
+
+/// All at once.
+pub fn whole(left: usize) -> usize {
+    left
+}
+
+/// A peer that says these things, whatever it hears.
+pub fn script(turns: &[&[u8]]) -> impl FnMut(&[u8]) -> Option<Vec<u8>> {
+    let mut turns: std::collections::VecDeque<Vec<u8>> = turns.iter().map(|turn| turn.to_vec()).collect();
+    move |_| turns.pop_front()
+}
+
+/// What became of a conversation; the same for the same turns however they were cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// All that the machine said.
+    pub said: Vec<u8>,
+    /// How it ended, in words.
+    pub end: String,
+}
+
+/// One conversation while it lasts.
+struct Talk<'a> {
+    peer: Peer<'a>,
+    cut: Cut<'a>,
+    /// What arrived and is not consumed.
+    input: BytesMut,
+    out: BytesMut,
+    said: Vec<u8>,
+    /// What of this turn has not arrived.
+    turn: Vec<u8>,
+}
+
+impl<'a> Talk<'a> {
+    fn new(peer: Peer<'a>, cut: Cut<'a>) -> Self {
+        Self { peer, cut, input: BytesMut::new(), out: BytesMut::new(), said: Vec::new(), turn: Vec::new() }
+    }
+
+    /// Lets the next piece arrive. False: there is none, and there never will be.
+    fn listen(&mut self) -> bool {
+        if self.turn.is_empty() {
+            match (self.peer)(&self.out) {
+                Some(turn) => self.turn = turn,
+                None => return false,
+            }
+            self.said.extend_from_slice(&self.out.split());
+        }
+        let count = match self.turn.len() {
+            0 => 0,
+            left => (self.cut)(left).clamp(1, left),
+        };
+        self.input.extend(self.turn.drain(..count));
+        true
+    }
+
+    /// TLS begins; whatever came before it must not be used.
+    fn is_quiet(&self) -> bool {
+        self.input.is_empty() && self.turn.is_empty()
+    }
+
+    fn end(mut self, end: impl Into<String>) -> Outcome {
+        self.said.extend_from_slice(&self.out);
+        Outcome { said: self.said, end: end.into() }
+    }
+
+    fn broken(self, error: &WireError) -> Outcome {
+        self.end(format!("error: {error}"))
+    }
+}
+
+/// Drives a login to its end.
+pub fn accept<A: Accept>(
+    machine: &mut A,
+    peer: Peer<'_>,
+    cut: Cut<'_>,
+    answer: &mut dyn FnMut(Question) -> Answer,
+) -> Outcome {
+    let mut talk = Talk::new(peer, cut);
+    let mut step = machine.step(AcceptInput::Start, &mut talk.out);
+    for _ in 0..STEPS_MAX {
+        step = match step {
+            Err(error) => return talk.broken(&error),
+            Ok(AcceptStep::NeedBytes) => match talk.listen() {
+                true => machine.step(AcceptInput::Bytes(&mut talk.input), &mut talk.out),
+                false => return talk.end("gone"),
+            },
+            Ok(AcceptStep::StartTls) if !talk.is_quiet() => return talk.end("bytes ahead of TLS"),
+            Ok(AcceptStep::StartTls) => {
+                machine.step(AcceptInput::TlsReady(&TlsFacts::default()), &mut talk.out)
+            }
+            Ok(AcceptStep::Ask(question)) => {
+                match machine.step(AcceptInput::Answer(answer(question)), &mut talk.out) {
+                    // What is buffered may be due now.
+                    Ok(AcceptStep::NeedBytes) => {
+                        machine.step(AcceptInput::Bytes(&mut talk.input), &mut talk.out)
+                    }
+                    other => other,
+                }
+            }
+            Ok(AcceptStep::Cancel(key)) => {
+                return talk.end(format!("cancel {} {:?}", key.process, key.secret));
+            }
+            Ok(AcceptStep::Login(login)) => {
+                let (identity, claim) = *login;
+                return talk.end(format!("login {} {claim:?}", identity.user()));
+            }
+            Ok(AcceptStep::Refuse(refusal, why)) => {
+                machine.refuse(&refusal, &mut talk.out);
+                return talk.end(format!("refused {refusal:?}: {why}"));
+            }
+        };
+    }
+    talk.end("endless")
+}
+
+/// Drives an attempt at a server to its end; gives what it learnt.
+pub fn dial<D: Dial>(machine: &mut D, peer: Peer<'_>, cut: Cut<'_>) -> (Outcome, Option<D::Facts>) {
+    let mut talk = Talk::new(peer, cut);
+    let mut step = machine.step(DialInput::Start, &mut talk.out);
+    for _ in 0..STEPS_MAX {
+        step = match step {
+            Err(error) => return (talk.broken(&error), None),
+            Ok(DialStep::NeedBytes) => match talk.listen() {
+                true => machine.step(DialInput::Bytes(&mut talk.input), &mut talk.out),
+                false => return (talk.end("gone"), None),
+            },
+            Ok(DialStep::StartTls) if !talk.is_quiet() => return (talk.end("bytes ahead of TLS"), None),
+            Ok(DialStep::StartTls) => machine.step(DialInput::TlsReady, &mut talk.out),
+            Ok(DialStep::Refused(error)) => {
+                return (talk.end(format!("refused {:?} {error}", error.kind)), None);
+            }
+            Ok(DialStep::Ready(facts)) => return (talk.end("ready"), Some(facts)),
+            Ok(DialStep::Sent) => return (talk.end("sent"), None),
+        };
+    }
+    (talk.end("endless"), None)
+}
+
+/// Drives a script to its end; gives its report.
+pub fn run<S: Script>(machine: &mut S, peer: Peer<'_>, cut: Cut<'_>) -> (Outcome, Option<Report>) {
+    let mut talk = Talk::new(peer, cut);
+    for _ in 0..STEPS_MAX {
+        match machine.step(&mut talk.input, &mut talk.out) {
+            Err(error) => return (talk.broken(&error), None),
+            Ok(ScriptStep::Done(report)) => return (talk.end(format!("{report:?}")), Some(report)),
+            Ok(ScriptStep::NeedBytes) if talk.listen() => {}
+            Ok(ScriptStep::NeedBytes) => return (talk.end("gone"), None),
+        }
+    }
+    (talk.end("endless"), None)
+}

@@ -1,0 +1,213 @@
+//! PostgreSQL's machines for the fuzz targets: the first two bytes of the data choose how a machine is
+//! set up and how its input is cut, the rest is what the peer sends. Whatever it is: no panic, an end, an
+//! answer of bounded size, and the same outcome however the bytes arrive.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::Outcome;
+use crate::credential::Secret;
+use crate::credential::scram::{Candidate, Client, Exchange};
+use crate::model::{CredentialId, Name, Time};
+use crate::protocol::postgres::{
+    Goal, Job, PostgresAccept, PostgresDial, PostgresFacts, PostgresScript, Settings,
+};
+use crate::protocol::session::{AcceptContext, Answer, DialTls, Interruption, Question, TlsOffer};
+
+/// Between the turns of a peer.
+const NEXT_TURN: &[u8] = b"\xfe\xff";
+/// A turn that stands for the message that a right peer would send now.
+const RIGHT: &[u8] = b"\xfe";
+const OUR_NONCE: &str = "machine";
+const PEER_NONCE: &str = "peer";
+const SALT: [u8; 16] = [7; 16];
+const ROUNDS: u32 = 4_096;
+/// More than any machine says in one conversation: the texts of a check are the longest.
+const SAID_MAX: usize = 32 << 10;
+
+static SECRET: LazyLock<Secret> =
+    LazyLock::new(|| Secret::new("alice".into(), Zeroizing::new("tg_secret".into()), 1));
+static CANDIDATE: LazyLock<Candidate> = LazyLock::new(|| candidate(SECRET.password(), SALT, ROUNDS));
+
+/// The verifier of a password, as the server keeps it (RFC 5802 section 3).
+pub fn candidate(password: &str, salt: [u8; 16], rounds: u32) -> Candidate {
+    let mut salted = [0; 32];
+    pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), &salt, rounds, &mut salted);
+    let key = |text: &[u8]| -> [u8; 32] {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&salted) else { return [0; 32] };
+        mac.update(text);
+        mac.finalize().into_bytes().into()
+    };
+    Candidate {
+        credential: CredentialId::from_u64(1),
+        until: Time::MAX,
+        stored_key: Sha256::digest(key(b"Client Key")).into(),
+        server_key: key(b"Server Key"),
+    }
+}
+
+/// One login of a client.
+pub fn accept(data: &[u8]) {
+    check(data, &mut |setup, turns, cut| {
+        let context = AcceptContext {
+            target: (setup & 4 != 0).then(|| Name::parse("orders").ok()).flatten(),
+            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            tls: [TlsOffer::Unavailable, TlsOffer::Optional, TlsOffer::Required][usize::from(setup & 3) % 3],
+        };
+        let mut machine = PostgresAccept::new(&context);
+        machine.fix_nonce(OUR_NONCE);
+        let mut client = Client::new(&SECRET, PEER_NONCE);
+        let mut turns = turns.into_iter();
+        let mut heard = Vec::new();
+        let mut peer = |said: &[u8]| {
+            heard.extend_from_slice(said);
+            turns.next().map(|turn| if turn == RIGHT { client_message(&mut client, &heard) } else { turn })
+        };
+        let outcome = super::accept(&mut machine, &mut peer, cut, &mut |question| answer(question, setup));
+        assert!(!contains(&outcome.said, b"R\0\0\0\x08\0\0\0\0"), "AuthenticationOk without an admission");
+        outcome
+    });
+}
+
+fn answer(question: Question, setup: u8) -> Answer {
+    let Question::Scram { user, sent: _ } = question;
+    let known = if setup & 8 == 0 { vec![CANDIDATE.clone()] } else { Vec::new() };
+    Answer::Scram(Box::new(Exchange::new(user, known, SALT, ROUNDS)))
+}
+
+/// What a client that knows the secret says to the last thing it heard.
+fn client_message(client: &mut Client, heard: &[u8]) -> Vec<u8> {
+    let mut message = bytes::BytesMut::new();
+    let body = match find(heard, b"\0\0\0\x0br=") {
+        None => {
+            let first = client.client_first();
+            [b"SCRAM-SHA-256\0", &(first.len() as u32).to_be_bytes()[..], &first].concat()
+        }
+        Some(at) => client.server_first(&heard[at + 4..]).unwrap_or_default(),
+    };
+    crate::protocol::postgres::frame::put(&mut message, b'p', |out| out.extend_from_slice(&body));
+    message.to_vec()
+}
+
+/// One attempt at a server.
+pub fn dial(data: &[u8]) {
+    check(data, &mut |setup, turns, cut| {
+        let tls = [DialTls::Without, DialTls::Try, DialTls::Demand][usize::from(setup & 3) % 3];
+        let goal = match setup & 4 {
+            0 => Goal::Login { database: "shop".into(), plain: setup & 8 != 0 },
+            _ => Goal::Interrupt(Interruption(vec![1; 8])),
+        };
+        let mut machine = PostgresDial::towards(goal, tls, &SECRET);
+        machine.fix_nonce(OUR_NONCE);
+        let mut server = Exchange::new(Name::parse("alice").ok(), vec![CANDIDATE.clone()], SALT, ROUNDS);
+        let mut turns = turns.into_iter();
+        // What comes behind the one byte that answers SSLRequest is judged by whether it is there
+        // already, which is as it must be, and is not the same however it is cut.
+        let mut is_first = tls != DialTls::Without;
+        let mut peer = |said: &[u8]| {
+            let turn = turns.next()?;
+            Some(match std::mem::take(&mut is_first) {
+                true => turn[..turn.len().min(1)].to_vec(),
+                false if turn == RIGHT => server_message(&mut server, said),
+                false => turn,
+            })
+        };
+        super::dial(&mut machine, &mut peer, cut).0
+    });
+}
+
+/// What a server that knows the password says to a SASL message.
+fn server_message(server: &mut Exchange, said: &[u8]) -> Vec<u8> {
+    let mut message = bytes::BytesMut::new();
+    let first = find(said, b"n,,n=").map(|at| server.client_first(&said[at..], PEER_NONCE));
+    let (kind, body) = match first {
+        Some(challenge) => (11u32, challenge.unwrap_or_default()),
+        None => {
+            let answer = said.get(5..).map(|message| server.client_final(message));
+            (12, answer.and_then(Result::ok).map(|(_, signature)| signature).unwrap_or_default())
+        }
+    };
+    crate::protocol::postgres::frame::put(&mut message, b'R', |out| {
+        out.extend_from_slice(&kind.to_be_bytes());
+        out.extend_from_slice(&body);
+    });
+    message.to_vec()
+}
+
+/// One script on one connection.
+pub fn script(data: &[u8]) {
+    check(data, &mut |setup, turns, cut| {
+        let settings = Settings {
+            parameters: vec![
+                ("client_encoding".into(), "UTF8".into()),
+                ("search_path".into(), "a, b".into()),
+            ],
+            application_name: Some("psql".into()),
+        };
+        let job = match setup % 8 {
+            0 | 1 => Job::Probe,
+            2 | 3 => Job::Prepare { stamp: "alice/s-0", settings: &settings },
+            4 => Job::Reset { in_transaction: false },
+            5 => Job::Reset { in_transaction: true },
+            6 => Job::Ping,
+            _ => Job::Check { level: if setup & 8 == 0 { "read" } else { "admin" } },
+        };
+        let mut machine = PostgresScript::run(job, &facts());
+        let mut turns = turns.into_iter();
+        super::run(&mut machine, &mut |_| turns.next(), cut).0
+    });
+}
+
+/// A connection as `alice`, with one reported parameter.
+pub fn facts() -> PostgresFacts {
+    let parameters: std::sync::Arc<[_]> = [("TimeZone".to_owned(), "UTC".to_owned())].into();
+    PostgresFacts {
+        dialled: parameters.clone(),
+        parameters,
+        user: "alice".into(),
+        process_id: 1,
+        secret_key: vec![1; 4],
+        version: "15.0".into(),
+    }
+}
+
+type Drive<'a> = &'a mut dyn FnMut(u8, Vec<Vec<u8>>, super::Cut<'_>) -> Outcome;
+
+/// Runs a conversation whole, byte by byte, and in uneven pieces: the outcome is the same.
+fn check(data: &[u8], drive: Drive<'_>) {
+    let [setup, seed, rest @ ..] = data else { return };
+    let turns = split(rest);
+    let whole = drive(*setup, turns.clone(), &mut super::whole);
+    assert!(whole.said.len() <= SAID_MAX, "the answer is longer than any can be: {}", whole.said.len());
+    assert_ne!(whole.end, "endless");
+    assert_eq!(whole, drive(*setup, turns.clone(), &mut |_| 1), "byte by byte");
+    let mut state = u32::from(*seed);
+    let uneven = &mut |left: usize| {
+        // A linear congruence: any sequence does, as long as it is the same next time.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        1 + (state >> 24) as usize % left
+    };
+    assert_eq!(whole, drive(*setup, turns, uneven), "in pieces from {seed}");
+}
+
+fn split(mut rest: &[u8]) -> Vec<Vec<u8>> {
+    let mut turns = Vec::new();
+    while let Some(at) = find(rest, NEXT_TURN) {
+        turns.push(rest[..at].to_vec());
+        rest = &rest[at + NEXT_TURN.len()..];
+    }
+    turns.push(rest.to_vec());
+    turns
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    find(text, part).is_some()
+}

@@ -1,0 +1,281 @@
+//! Logins of clients that do not behave.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
+
+use zeroize::Zeroizing;
+
+use super::super::startup::{CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST, VERSION_3_0};
+use super::super::{PostgresAccept, Settings};
+use super::{message, packet};
+use crate::credential::Secret;
+use crate::credential::scram::{Candidate, Client, Exchange};
+use crate::model::{Name, Refusal};
+use crate::protocol::kit::{self, Outcome};
+use crate::protocol::session::{Accept, AcceptContext, Answer, Question, TlsOffer};
+
+static ALICE: LazyLock<Secret> =
+    LazyLock::new(|| Secret::new("alice".into(), Zeroizing::new("tg_right".into()), 1));
+static CANDIDATE: LazyLock<Candidate> =
+    LazyLock::new(|| kit::postgres::candidate(ALICE.password(), [1; 16], 4_096));
+
+fn machine(tls: TlsOffer, target: Option<&str>) -> PostgresAccept {
+    PostgresAccept::new(&AcceptContext {
+        target: target.map(|name| Name::parse(name).unwrap()),
+        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        tls,
+    })
+}
+
+fn answer(question: Question) -> Answer {
+    let Question::Scram { user, .. } = question;
+    let known = user.is_some().then(|| CANDIDATE.clone());
+    Answer::Scram(Box::new(Exchange::new(user, known.into_iter().collect(), [1; 16], 4_096)))
+}
+
+/// What a client says that knows alice's secret, after these turns.
+fn login(machine: &mut PostgresAccept, before: &[Vec<u8>]) -> Outcome {
+    let mut client = Client::new(&ALICE, "client");
+    let mut before = before.iter();
+    let mut peer = |said: &[u8]| {
+        if let Some(turn) = before.next() {
+            return Some(turn.clone());
+        }
+        let body = match said.windows(4).position(|window| window == [0, 0, 0, 11]) {
+            None => initial(&client.client_first()),
+            Some(at) => client.server_first(&said[at + 4..]).unwrap(),
+        };
+        Some(message(b'p', &body))
+    };
+    kit::accept(machine, &mut peer, &mut kit::whole, &mut answer)
+}
+
+fn initial(first: &[u8]) -> Vec<u8> {
+    [b"SCRAM-SHA-256\0", &(first.len() as u32).to_be_bytes()[..], first].concat()
+}
+
+fn startup(pairs: &str) -> Vec<u8> {
+    packet(VERSION_3_0, pairs.replace(' ', "\0").as_bytes())
+}
+
+fn say(tls: TlsOffer, turns: &[Vec<u8>]) -> Outcome {
+    let turns: Vec<&[u8]> = turns.iter().map(Vec::as_slice).collect();
+    kit::accept(&mut machine(tls, None), &mut kit::script(&turns), &mut kit::whole, &mut answer)
+}
+
+/// How a login of alice ends that begins like this.
+fn end(pairs: &str) -> String {
+    login(&mut machine(TlsOffer::Optional, Some("orders")), &[startup(pairs)]).end
+}
+
+#[test]
+fn a_login_gives_identity_claim_and_settings() {
+    let mut machine = machine(TlsOffer::Required, None);
+    let outcome = login(
+        &mut machine,
+        &[
+            packet(GSSENC_REQUEST, b""),
+            packet(SSL_REQUEST, b""),
+            startup("user alice+read_write@orders database shop application_name psql TimeZone UTC  "),
+        ],
+    );
+    assert!(outcome.said.starts_with(b"NSR"));
+    assert_eq!(
+        outcome.end,
+        "login alice Claim { user: \"alice\", level: Some(read_write), target: \"orders\", \
+         database: Some(\"shop\"), peer: 127.0.0.1 }"
+    );
+    assert_eq!(
+        machine.settings(),
+        Settings {
+            parameters: vec![("timezone".into(), "UTC".into())],
+            application_name: Some("psql".into())
+        }
+    );
+    assert_eq!(machine.claimed().user, Some("alice+read_write@orders"));
+    assert_eq!(machine.claimed().database, Some("shop"));
+}
+
+#[test]
+fn encryption_is_asked_for_in_any_order_each_at_most_once() {
+    let (ssl, gss) = (packet(SSL_REQUEST, b""), packet(GSSENC_REQUEST, b""));
+    let hello = startup("user alice  ");
+    for (turns, said) in [
+        (vec![ssl.clone(), gss.clone(), hello.clone()], "NNR"),
+        (vec![gss.clone(), ssl.clone(), hello.clone()], "NNR"),
+        (vec![hello], "R"),
+    ] {
+        assert!(say(TlsOffer::Unavailable, &turns).said.starts_with(said.as_bytes()));
+    }
+    for (tls, turns) in [
+        (TlsOffer::Unavailable, [&ssl, &ssl]),
+        (TlsOffer::Unavailable, [&gss, &gss]),
+        // Inside TLS.
+        (TlsOffer::Optional, [&ssl, &ssl]),
+        (TlsOffer::Optional, [&ssl, &gss]),
+    ] {
+        let outcome = say(tls, &turns.map(Clone::clone));
+        assert!(outcome.end.starts_with("error"), "{}", outcome.end);
+    }
+}
+
+/// CVE-2021-23214: what came before TLS stays outside of it.
+#[test]
+fn bytes_behind_an_ssl_request_are_not_touched() {
+    let early = [packet(SSL_REQUEST, b""), startup("user mallory  ")].concat();
+    let outcome = say(TlsOffer::Required, std::slice::from_ref(&early));
+    assert_eq!((outcome.said.as_slice(), outcome.end.as_str()), (&b"S"[..], "bytes ahead of TLS"));
+    let mut input = bytes::BytesMut::from(&early[..]);
+    let mut machine = machine(TlsOffer::Required, None);
+    let step =
+        machine.step(crate::protocol::session::AcceptInput::Bytes(&mut input), &mut bytes::BytesMut::new());
+    assert!(matches!(step, Ok(crate::protocol::session::AcceptStep::StartTls)));
+    assert_eq!(input, early[8..]);
+    assert_eq!(machine.claimed().user, None);
+}
+
+#[test]
+fn without_tls_no_sasl_message_is_said_where_it_is_required() {
+    let outcome = say(TlsOffer::Required, &[startup("user alice  ")]);
+    assert_eq!(outcome.end, "refused TlsRequired: did not ask for TLS");
+    assert_eq!(outcome.said[0], b'E');
+    assert!(!outcome.said.windows(5).any(|window| window == b"SCRAM"));
+}
+
+#[test]
+fn nothing_is_said_between_the_s_and_the_handshake() {
+    let mut machine = machine(TlsOffer::Optional, None);
+    let mut input = bytes::BytesMut::from(&packet(SSL_REQUEST, b"")[..]);
+    let mut out = bytes::BytesMut::new();
+    assert!(machine.step(crate::protocol::session::AcceptInput::Bytes(&mut input), &mut out).is_ok());
+    machine.refuse(&Refusal::LoginTimeout, &mut out);
+    assert_eq!(&out[..], b"S");
+}
+
+/// CVE-2026-107350: who logs in is said once.
+#[test]
+fn a_second_start_up_message_is_an_error_at_every_moment() {
+    let hello = startup("user bob  ");
+    let second = startup("user alice  ");
+    let first = message(b'p', &initial(b"n,,n=,r=x"));
+    for turns in [
+        vec![[&hello[..], &second].concat()],
+        vec![hello.clone(), second.clone()],
+        vec![hello, first, second],
+    ] {
+        let outcome = say(TlsOffer::Optional, &turns);
+        assert_eq!(outcome.end, "error: SASL exchange: a message that is not part of it");
+    }
+}
+
+#[test]
+fn only_well_formed_sasl_messages_are_taken() {
+    let hello = startup("user alice  ");
+    for body in [
+        &b""[..],
+        b"SCRAM-SHA-256",
+        b"SCRAM-SHA-256\0",
+        b"SCRAM-SHA-256\0\0\0",
+        b"SCRAM-SHA-256\0\xff\xff\xff\xff",
+        b"SCRAM-SHA-256\0\0\0\0\x0an,,n=,r=x",
+        b"SCRAM-SHA-256\0\0\0\0\x08n,,n=,r=x",
+        b"SCRAM-SHA-256\0\xff\xff\xff\xf7n,,n=,r=x",
+        b"SCRAM-SHA-256-PLUS\0\0\0\0\x09n,,n=,r=x",
+        b"PLAIN\0\0\0\0\x09n,,n=,r=x",
+        b"SCRAM-SHA-256\0\0\0\0\x03abc",
+    ] {
+        let outcome = say(TlsOffer::Optional, &[hello.clone(), message(b'p', body)]);
+        assert!(outcome.end.starts_with("error: SASLInitialResponse"), "{body:?}: {}", outcome.end);
+    }
+    for tag in [b'Q', b'X', b'R', 0] {
+        let outcome = say(TlsOffer::Optional, &[hello.clone(), vec![tag]]);
+        assert!(outcome.end.starts_with("error: SASL exchange"), "{}", outcome.end);
+    }
+    // Refused by its header.
+    let long = say(TlsOffer::Optional, &[hello, b"p\0\x01\0\0".to_vec()]);
+    assert_eq!(long.end, "error: SASL exchange: a message that is too long");
+}
+
+#[test]
+fn an_unknown_user_and_a_malformed_name_hear_the_same_as_a_wrong_secret() {
+    let wrong = Secret::new("alice".into(), Zeroizing::new("tg_wrong".into()), 1);
+    let mut heard = Vec::new();
+    for user in ["alice", "nobody", "Not+A+Name@@"] {
+        let mut machine = machine(TlsOffer::Optional, Some("orders"));
+        machine.fix_nonce("server");
+        let mut client = Client::new(&wrong, "client");
+        let mut step = 0;
+        let mut peer = |said: &[u8]| {
+            step += 1;
+            match step {
+                1 => Some(startup(&format!("user {user}  "))),
+                2 => Some(message(b'p', &initial(&client.client_first()))),
+                _ => Some(message(b'p', &client.server_first(&said[9..]).unwrap())),
+            }
+        };
+        let outcome = kit::accept(&mut machine, &mut peer, &mut kit::whole, &mut answer);
+        assert_eq!(outcome.end, "refused BadCredentials: wrong secret or unknown user");
+        heard.push(outcome.said);
+    }
+    assert!(heard.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn target_and_listener_must_agree_and_only_the_proven_learn_of_it() {
+    assert!(end("user alice  ").starts_with("login alice"));
+    assert!(end("user alice@orders  ").starts_with("login alice"));
+    assert_eq!(
+        end("user alice@billing  "),
+        "refused NotGranted: the login name says another target than the listener's"
+    );
+    let mut open = machine(TlsOffer::Optional, None);
+    let outcome = login(&mut open, &[startup("user alice  ")]);
+    assert_eq!(outcome.end, "refused NotGranted: neither the login name nor the listener says a target");
+    // The proof was accepted before.
+    assert!(outcome.said.windows(2).any(|window| window == b"v="));
+}
+
+#[test]
+fn what_is_not_served_is_refused_after_the_proof() {
+    for (pairs, refusal) in [
+        ("user alice replication database  ", "refused NotSupported(\"replication\")"),
+        ("user alice replication true  ", "refused NotSupported(\"replication\")"),
+        ("user alice role postgres  ", "refused BadParameter(\"role\")"),
+        ("user alice options -cseed=1  ", "refused BadParameter(\"seed\")"),
+        ("user alice options --  ", "refused BadParameter(\"options\")"),
+    ] {
+        assert!(end(pairs).starts_with(refusal), "{}", end(pairs));
+    }
+    let long = format!("user alice database {}  ", "x".repeat(64));
+    assert_eq!(end(&long), "refused NoDatabase: a database name longer than any can be");
+    assert!(end("user alice replication off  ").starts_with("login"));
+}
+
+#[test]
+fn other_versions_are_refused_and_a_newer_minor_one_is_negotiated_once() {
+    for code in [0x0002_0000, 0x0004_0000, 0] {
+        let outcome = say(TlsOffer::Optional, &[packet(code, b"user\0alice\0\0")]);
+        assert!(outcome.end.starts_with("refused NotSupported"), "{}", outcome.end);
+    }
+    for (code, options, told) in
+        [(VERSION_3_0, "", false), (0x0003_0002, "", true), (VERSION_3_0, "_pq_.x 1 ", true)]
+    {
+        let body = format!("user alice {options} ").replace(' ', "\0");
+        let outcome = say(TlsOffer::Optional, &[packet(code, body.as_bytes())]);
+        let told_here = outcome.said.first() == Some(&b'v');
+        assert_eq!(told_here, told, "{code:x} {options}");
+        assert_eq!(outcome.said.iter().filter(|byte| **byte == b'v').count(), usize::from(told));
+    }
+    // Never before TLS is refused.
+    let outcome = say(TlsOffer::Required, &[packet(0x0003_0002, b"user\0alice\0\0")]);
+    assert_eq!(outcome.said[0], b'E');
+}
+
+#[test]
+fn a_cancel_request_is_taken_as_it_comes() {
+    let key = [&7u32.to_be_bytes()[..], &[1, 2, 3, 4]].concat();
+    for before in [vec![], vec![packet(SSL_REQUEST, b"")]] {
+        let turns = [before, vec![packet(CANCEL_REQUEST, &key)]].concat();
+        assert_eq!(say(TlsOffer::Required, &turns).end, "cancel 7 [1, 2, 3, 4]");
+    }
+}

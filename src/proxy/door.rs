@@ -1,0 +1,115 @@
+//! Where a listener meets a protocol. The engine is generic over the protocol and erased once, here.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+
+use super::cancel::Cancels;
+use super::registry::Registry;
+use super::throttle::Throttle;
+use crate::identity::Ledger;
+use crate::model::{Name, SessionId};
+use crate::observe::{Metrics, Trail};
+use crate::pool::Pools;
+use crate::protocol::session::{TlsOffer, Wire};
+use crate::store::SessionRow;
+use crate::tls::ServerTls;
+
+/// What every session of the node shares.
+pub(super) struct Shared {
+    pub ledger: Arc<Ledger>,
+    pub trail: Trail,
+    pub metrics: Arc<Metrics>,
+    pub registry: Arc<Registry>,
+    pub cancels: Arc<Cancels>,
+    /// Failed logins, per user as claimed and source together.
+    pub throttle: Throttle<(String, std::net::IpAddr)>,
+    pub limits: ArcSwap<SessionLimits>,
+    pub drain: watch::Receiver<Drain>,
+    /// Rows of the session history. The trail is the truth, so a full queue loses nothing that was promised.
+    pub history: mpsc::Sender<History>,
+    pub ids: super::ids::SessionIds,
+}
+
+pub(super) enum History {
+    Started(SessionRow),
+    Ended(SessionRow),
+}
+
+/// The limits of sessions that a reload may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SessionLimits {
+    pub login: Duration,
+    pub idle: Option<Duration>,
+    pub session: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drain {
+    No,
+    /// No new sessions; the living go on.
+    Wait,
+    /// The living are told to go.
+    Now,
+}
+
+impl Drain {
+    /// Waits until the living are told to go. Cancel safe.
+    pub async fn now(drain: &mut watch::Receiver<Self>) {
+        // The sender lives as long as the node; without one there is nobody left to wait for.
+        let _ = drain.wait_for(|drain| *drain == Self::Now).await;
+    }
+}
+
+/// What a session must know of the listener it came in by.
+pub(super) struct Entrance {
+    pub name: String,
+    pub target: Option<Name>,
+    pub tls: TlsOffer,
+    pub certificate: Option<Arc<ServerTls>>,
+}
+
+/// A protocol at a listener.
+pub(super) trait Door: Send + Sync {
+    /// Serves one client connection to its end.
+    fn serve(
+        self: Arc<Self>,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        entrance: Arc<Entrance>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// One protocol's engine: its machines and its pools.
+pub(super) struct SessionDoor<W: Wire> {
+    pub wire: Arc<W>,
+    pub pools: Arc<Pools<W>>,
+    pub shared: Arc<Shared>,
+}
+
+impl<W: Wire> Door for SessionDoor<W> {
+    fn serve(
+        self: Arc<Self>,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        entrance: Arc<Entrance>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let session = self.shared.ids.next();
+            self.session(session, tcp, peer, entrance).await;
+        })
+    }
+}
+
+impl<W: Wire> SessionDoor<W> {
+    async fn session(&self, session: SessionId, tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>) {
+        // The login's state is given back before the conversation begins: it may last for days.
+        let Some(entered) = Box::pin(self.login(session, tcp, peer, &entrance)).await else { return };
+        self.converse(entered).await;
+    }
+}

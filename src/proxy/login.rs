@@ -1,0 +1,475 @@
+//! From an accepted connection to a session: the login, the decision, the lease. Each step is a value
+//! that only the one before it can make: Claim, Identity, Admission, Lease.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::cancel::IssuedKey;
+use super::door::{Drain, Entrance, History, SessionDoor};
+use super::pump::Pump;
+use super::registry::{Command, Entry, Listed, Stats};
+use crate::credential::Identity;
+use crate::grant::{Admission, Standing};
+use crate::identity::{Ledger, Seat};
+use crate::model::{Claim, Denied, Event, Refusal, SessionContext, SessionId, SessionStart, limits};
+use crate::pool::Lease;
+use crate::protocol::session::{
+    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Question,
+    TlsFacts, TlsOffer, Wire, WireError,
+};
+use crate::store::SessionRow;
+use crate::tls::Stream;
+
+/// A session that has begun.
+pub(super) struct Entered<W: Wire> {
+    pub session: SessionId,
+    pub pump: Pump<W>,
+    pub admission: Admission,
+    pub seat: Seat,
+    pub entry: Entry,
+    pub commands: mpsc::Receiver<Command>,
+    pub stamp: String,
+    pub settings: W::Settings,
+    /// What must be put on the next connection of a session that has none.
+    pub restore: Option<crate::protocol::session::Restore>,
+    pub row: SessionRow,
+    pub began: Instant,
+    pub _key: IssuedKey,
+}
+
+/// A login that did not become a session.
+enum Stop {
+    /// The client went away, or has had all the answer it gets.
+    Silent,
+    /// Say no.
+    Refuse { refusal: Refusal, why: std::borrow::Cow<'static, str>, authenticated: bool },
+}
+
+impl Stop {
+    fn refuse(refusal: Refusal, why: &'static str) -> Self {
+        Self::Refuse { refusal, why: why.into(), authenticated: false }
+    }
+}
+
+/// A client that is logging in.
+struct Guest<W: Wire> {
+    session: SessionId,
+    peer: SocketAddr,
+    stream: Stream,
+    accept: W::Accept,
+    input: BytesMut,
+    out: BytesMut,
+}
+
+impl<W: Wire> SessionDoor<W> {
+    /// Runs a login to its end. `None`: there is no session; all has been said and written down.
+    pub(super) async fn login(
+        &self,
+        session: SessionId,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        entrance: &Entrance,
+    ) -> Option<Entered<W>> {
+        let began = Instant::now();
+        let context = AcceptContext {
+            target: entrance.target.clone(),
+            peer: peer.ip().to_canonical(),
+            tls: entrance.tls,
+        };
+        let mut guest = Guest::<W> {
+            session,
+            peer,
+            stream: Stream::Plain(tcp),
+            accept: self.wire.accept(&context),
+            input: BytesMut::new(),
+            out: BytesMut::new(),
+        };
+        let deadline = began + self.shared.limits.load().login;
+        let proof = tokio::time::timeout_at(deadline.into(), self.prove(&mut guest, entrance)).await;
+        let stop = match proof {
+            Ok(Ok((identity, claim))) => match self.admit(&mut guest, &identity, &claim).await {
+                Ok((admission, seat)) => match self.enter(guest, admission, seat, began).await {
+                    Ok(entered) => return Some(entered),
+                    Err((back, stop)) => {
+                        guest = *back;
+                        stop
+                    }
+                },
+                Err(stop) => stop,
+            },
+            Ok(Err(stop)) => stop,
+            Err(_) => Stop::refuse(Refusal::LoginTimeout, "it took too long"),
+        };
+        self.turn_away(guest, stop).await;
+        None
+    }
+
+    /// Drives the accept machine until the client has proven who it is. Cancel safe: dropping it drops
+    /// the login.
+    async fn prove(&self, guest: &mut Guest<W>, entrance: &Entrance) -> Result<(Identity, Claim), Stop> {
+        let mut step = guest.accept.step(AcceptInput::Start, &mut guest.out);
+        loop {
+            let next = step.map_err(|error| {
+                tracing::debug!(session = %guest.session, peer = %guest.peer, %error, "a login broke the protocol");
+                Stop::refuse(Refusal::ProtocolViolation(error.what), "the protocol was broken")
+            })?;
+            guest.flush().await.map_err(|_| Stop::Silent)?;
+            step = match next {
+                AcceptStep::NeedBytes => {
+                    // The machine refuses what is too long when it sees the length; this bounds the rest.
+                    if guest.input.len() > limits::STARTUP_BYTES_MAX + limits::SASL_BYTES_MAX {
+                        return Err(Stop::refuse(
+                            Refusal::ProtocolViolation("too many bytes for a login"),
+                            "too many bytes",
+                        ));
+                    }
+                    match guest.stream.read_buf(&mut guest.input).await {
+                        Ok(count) if count > 0 => {}
+                        _ => return Err(Stop::Silent),
+                    }
+                    guest.accept.step(AcceptInput::Bytes(&mut guest.input), &mut guest.out)
+                }
+                AcceptStep::StartTls => {
+                    let facts = guest.secure(entrance).await?;
+                    guest.accept.step(AcceptInput::TlsReady(&facts), &mut guest.out)
+                }
+                AcceptStep::Ask(Question::Scram { user, sent }) => {
+                    let penalty = self.shared.throttle.penalty(&(cut(&sent), guest.peer.ip()));
+                    tokio::time::sleep(penalty).await;
+                    let exchange = self.shared.ledger.scram(user, &sent);
+                    guest.accept.step(AcceptInput::Answer(Answer::Scram(Box::new(exchange))), &mut guest.out)
+                }
+                AcceptStep::Cancel(key) => {
+                    self.shared.cancels.request(&key, guest.peer).await;
+                    return Err(Stop::Silent);
+                }
+                AcceptStep::Login(proven) => return Ok(*proven),
+                AcceptStep::Refuse(refusal, why) => {
+                    return Err(Stop::Refuse {
+                        authenticated: matches!(
+                            refusal,
+                            Refusal::NotGranted | Refusal::NotSupported(_) | Refusal::BadParameter(_)
+                        ),
+                        refusal,
+                        why: why.into(),
+                    });
+                }
+            };
+        }
+    }
+
+    /// The decision, in the trail either way.
+    async fn admit(
+        &self,
+        guest: &mut Guest<W>,
+        identity: &Identity,
+        claim: &Claim,
+    ) -> Result<(Admission, Seat), Stop> {
+        let refuse = |refusal, why: String| Stop::Refuse { refusal, why: why.into(), authenticated: true };
+        if let Some(sent) = guest.accept.claimed().user {
+            self.shared.throttle.succeeded(&(cut(sent), guest.peer.ip()));
+        }
+        if *self.shared.drain.borrow() != Drain::No {
+            return Err(refuse(Refusal::ShuttingDown, "the proxy is shutting down".into()));
+        }
+        let (admission, seat) = self
+            .shared
+            .ledger
+            .admit(identity, claim)
+            .map_err(|not_admitted| refuse(not_admitted.refusal, not_admitted.why))?;
+        let event = Event::LoginAccepted {
+            start: start::<W>(guest, &admission),
+            credential: admission.credential(),
+            others: admission.others().len() as u32,
+        };
+        self.shared
+            .trail
+            .event(&event)
+            .map_err(|_| refuse(Refusal::TrailUnavailable, "the trail cannot be written".into()))?;
+        Ok((admission, seat))
+    }
+
+    /// Lends the admitted person a connection and tells the client that it is in.
+    async fn enter(
+        &self,
+        mut guest: Guest<W>,
+        admission: Admission,
+        mut seat: Seat,
+        began: Instant,
+    ) -> Result<Entered<W>, (Box<Guest<W>>, Stop)> {
+        let settings = self.wire.settings(&guest.accept);
+        let stamp = format!("{}/{}", admission.user(), guest.session);
+        let waited = Instant::now();
+        let leased = self.wait_for_lease(&mut guest, &admission, &mut seat, &stamp, &settings).await;
+        let (admission, lease) = match leased {
+            Ok(leased) => leased,
+            Err(stop) => return Err((Box::new(guest), stop)),
+        };
+        let wait = waited.elapsed();
+        self.shared.metrics.leased(wait);
+        let issued = match self.shared.cancels.issue(guest.session) {
+            Ok(issued) => issued,
+            Err(_) => {
+                let stop = Stop::refuse(Refusal::TargetUnavailable, "no random numbers can be had");
+                return Err((Box::new(guest), stop));
+            }
+        };
+        let event = Event::SessionStart {
+            start: start::<W>(&guest, &admission),
+            upstream: Some(lease.upstream_name()),
+            wait_ms: wait.as_millis() as u64,
+        };
+        if self.shared.trail.event(&event).is_err() {
+            let stop = Stop::refuse(Refusal::TrailUnavailable, "the trail cannot be written");
+            return Err((Box::new(guest), stop));
+        }
+        Ok(self.begin(guest, admission, seat, lease, settings, stamp, issued, began).await)
+    }
+
+    /// Waits in the pool's line, but not longer than the client and its grant do.
+    async fn wait_for_lease(
+        &self,
+        guest: &mut Guest<W>,
+        admission: &Admission,
+        seat: &mut Seat,
+        stamp: &str,
+        settings: &W::Settings,
+    ) -> Result<(Admission, Lease<W>), Stop> {
+        let refuse = |refusal: Refusal, why: &'static str| Stop::Refuse {
+            refusal,
+            why: why.into(),
+            authenticated: true,
+        };
+        let mut admission = admission.clone();
+        let mut changed = self.shared.ledger.changed();
+        let mut drain = self.shared.drain.clone();
+        let asked = admission.clone();
+        let lease = self.lease(&asked, stamp, settings);
+        tokio::pin!(lease);
+        let lease = loop {
+            tokio::select! {
+                biased;
+                lease = &mut lease => break lease,
+                _ = changed.changed() => match self.shared.ledger.recheck(&admission, seat) {
+                    Standing::Open { .. } => {}
+                    Standing::Moved(to) => admission = *to,
+                    Standing::Ended(cause) => {
+                        return Err(refuse(Refusal::Ended(cause), "the grant ended while waiting"));
+                    }
+                },
+                () = Drain::now(&mut drain) => {
+                    return Err(refuse(Refusal::ShuttingDown, "the proxy is shutting down"));
+                }
+                // A client that talks before it was told that it is in, or goes away.
+                read = guest.stream.read_buf(&mut guest.input) => match read {
+                    Ok(count) if count > 0 && guest.input.len() <= limits::STARTUP_BYTES_MAX => {}
+                    Ok(count) if count > 0 => {
+                        let refusal = Refusal::ProtocolViolation("bytes ahead of the end of the login");
+                        return Err(refuse(refusal, "too many bytes"));
+                    }
+                    _ => return Err(Stop::Silent),
+                },
+            }
+        };
+        let lease = lease.map_err(|refusal| refuse(refusal, "no connection to the target"))?;
+        // What happened while the connection was made counts as well.
+        match self.shared.ledger.recheck(&admission, seat) {
+            Standing::Open { .. } => Ok((admission, lease)),
+            Standing::Moved(to) => Ok((*to, lease)),
+            Standing::Ended(cause) => Err(refuse(Refusal::Ended(cause), "the grant ended while waiting")),
+        }
+    }
+
+    /// A connection from the pool that this admission leads to.
+    pub(super) async fn lease(
+        &self,
+        admission: &Admission,
+        stamp: &str,
+        settings: &W::Settings,
+    ) -> Result<Lease<W>, Refusal> {
+        let pool = {
+            let book = self.shared.ledger.book();
+            let target = book.target(admission.target().as_str()).ok_or(Refusal::TargetUnavailable)?;
+            if target.protocol != W::NAME {
+                return Err(Refusal::NotSupported("this protocol for this target"));
+            }
+            let database = admission.database().unwrap_or_default();
+            self.pools.pool(target, admission.level(), database, &self.wire.flavour(settings))?
+        };
+        pool.lease(admission, stamp, settings).await
+    }
+
+    #[allow(clippy::too_many_arguments)] // One call, each of them a different thing.
+    async fn begin(
+        &self,
+        guest: Guest<W>,
+        admission: Admission,
+        seat: Seat,
+        lease: Lease<W>,
+        settings: W::Settings,
+        stamp: String,
+        issued: IssuedKey,
+        began: Instant,
+    ) -> Entered<W> {
+        let Guest { session, peer, stream, accept, input, mut out } = guest;
+        let now = self.shared.ledger.now();
+        let stats = Arc::new(Stats::default());
+        let (sender, commands) = mpsc::channel(8);
+        let upstream = lease.upstream_name();
+        let entry = self.shared.registry.enter(Listed {
+            session,
+            peer: peer.to_string(),
+            protocol: W::NAME,
+            started_at: now,
+            admission: arc_swap::ArcSwap::from_pointee(admission.clone()),
+            upstream: arc_swap::ArcSwapOption::from_pointee(upstream),
+            stats: stats.clone(),
+            commands: sender,
+        });
+        let row = SessionRow {
+            session,
+            user: admission.user().clone(),
+            target: admission.target().clone(),
+            level: admission.level().clone(),
+            grant: admission.grant(),
+            database: admission.database().map(str::to_owned),
+            peer: peer.to_string(),
+            protocol: W::NAME.into(),
+            started_at: now,
+            ended_at: None,
+            how: None,
+            code: None,
+            statements: 0,
+            bytes_up: 0,
+            bytes_down: 0,
+        };
+        let _ = self.shared.history.try_send(History::Started(row.clone()));
+        self.shared.metrics.login_accepted(began.elapsed());
+        let greeting = Ledger::greeting(&admission);
+        let key: CancelKey = issued.key.clone();
+        let relay = self.wire.relay(
+            accept,
+            RelayEntry { admission: &admission, key, stamp: &stamp, greeting: greeting.as_deref() },
+            lease.facts(),
+            &mut out,
+        );
+        let context = context::<W>(session, &admission);
+        let mut pump = Pump::new(relay, context, stream, lease, self.shared.trail.clone(), stats);
+        pump.welcome(&out, input);
+        Entered {
+            session,
+            pump,
+            admission,
+            seat,
+            entry,
+            commands,
+            stamp,
+            settings,
+            restore: None,
+            row,
+            began: Instant::now(),
+            _key: issued,
+        }
+    }
+
+    /// Says no, in the protocol and in the trail, and slows down who fails.
+    async fn turn_away(&self, mut guest: Guest<W>, stop: Stop) {
+        let Stop::Refuse { refusal, why, authenticated } = stop else { return };
+        let claimed = guest.accept.claimed();
+        let user = claimed.user.map(cut);
+        let event = Event::LoginRefused(Denied {
+            session: guest.session,
+            peer: guest.peer.to_string(),
+            protocol: W::NAME,
+            user: user.clone(),
+            target: None,
+            database: claimed.database.map(cut),
+            authenticated,
+            code: refusal.code(),
+            why,
+        });
+        // Nothing ran, so a trail that cannot be written changes nothing here.
+        let _ = self.shared.trail.event(&event);
+        self.shared.metrics.login_refused(&refusal);
+        if refusal == Refusal::BadCredentials {
+            let source = (user.unwrap_or_default(), guest.peer.ip());
+            self.shared.throttle.failed(source);
+        }
+        guest.accept.refuse(&refusal, &mut guest.out);
+        let farewell = async {
+            guest.flush().await?;
+            super::session::linger(&mut guest.stream).await
+        };
+        let _ = tokio::time::timeout(2 * limits::CUT_FLUSH, farewell).await;
+    }
+}
+
+impl<W: Wire> Guest<W> {
+    async fn flush(&mut self) -> std::io::Result<()> {
+        if !self.out.is_empty() {
+            self.stream.write_all(&self.out).await?;
+            self.stream.flush().await?;
+            self.out.clear();
+        }
+        Ok(())
+    }
+
+    async fn secure(&mut self, entrance: &Entrance) -> Result<TlsFacts, Stop> {
+        // Bytes from before the handshake are not protected by it (CVE-2021-23214).
+        if !self.input.is_empty() {
+            let error = WireError::new("TLS", "bytes ahead of the handshake");
+            return Err(Stop::refuse(Refusal::ProtocolViolation(error.what), "bytes ahead of TLS"));
+        }
+        let certificate = entrance.certificate.as_ref().filter(|_| entrance.tls != TlsOffer::Unavailable);
+        let Some(certificate) = certificate else { return Err(Stop::Silent) };
+        // Taken out for the handshake; where that fails there is nobody left to talk to.
+        let Stream::Plain(tcp) = std::mem::replace(&mut self.stream, Stream::Closed) else {
+            return Err(Stop::Silent);
+        };
+        let tls = certificate.acceptor().accept(tcp).await.map_err(|error| {
+            tracing::debug!(session = %self.session, peer = %self.peer, %error, "a TLS handshake failed");
+            Stop::Silent
+        })?;
+        let server_name = tls.get_ref().1.server_name().map(str::to_owned);
+        self.stream = Stream::Downstream(Box::new(tls));
+        Ok(TlsFacts { server_name })
+    }
+}
+
+/// What every event of the session's start says.
+fn start<W: Wire>(guest: &Guest<W>, admission: &Admission) -> SessionStart {
+    SessionStart {
+        session: guest.session,
+        user: admission.user().clone(),
+        target: admission.target().clone(),
+        level: admission.level().clone(),
+        grant: admission.grant(),
+        database: admission.database().map(str::to_owned),
+        peer: guest.peer.to_string(),
+        protocol: W::NAME,
+        tls: guest.stream.is_tls(),
+    }
+}
+
+pub(super) fn context<W: Wire>(session: SessionId, admission: &Admission) -> SessionContext {
+    SessionContext::new(
+        session,
+        W::NAME,
+        admission.user(),
+        admission.target(),
+        admission.level(),
+        admission.grant(),
+        admission.database(),
+    )
+}
+
+/// Unproven words of a client, cut to what a name may have.
+fn cut(text: &str) -> String {
+    text.chars().take(limits::NAME_BYTES_MAX).collect()
+}

@@ -1,0 +1,325 @@
+//! A running node: everything that `serve` starts but the admin API, which sits above.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use super::cancel::Cancels;
+use super::control::{BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus};
+use super::door::{Door, Drain, Entrance, History, SessionDoor, SessionLimits, Shared};
+use super::keeper::LedgerKeeper;
+use super::registry::Registry;
+use super::throttle::Throttle;
+use super::{ids, listener};
+use crate::config::{ListenerTls, NodeConfig};
+use crate::credential::Keys;
+use crate::identity::Ledger;
+use crate::model::{Event, Name, Time, limits};
+use crate::observe::{Metrics, Trail, TrailSettings};
+use crate::pool::Pools;
+use crate::protocol::postgres::Postgres;
+use crate::protocol::session::TlsOffer;
+use crate::secret::Secrets;
+use crate::store::Store;
+use crate::tls::ServerTls;
+
+/// Takes a new log filter over; the error says what is wrong with it.
+pub type SetLog = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+pub struct Node {
+    file: PathBuf,
+    config: ArcSwap<NodeConfig>,
+    started_at: Time,
+    pub ledger: Arc<Ledger>,
+    pub keys: Arc<Keys>,
+    pub trail: Trail,
+    pub metrics: Arc<Metrics>,
+    pub registry: Arc<Registry>,
+    pools: Arc<Pools<Postgres>>,
+    shared: Arc<Shared>,
+    drain: watch::Sender<Drain>,
+    tls: Option<Arc<ServerTls>>,
+    listeners: Vec<ListenerStatus>,
+    set_log: SetLog,
+}
+
+impl Node {
+    /// Opens the store and the trail, binds every listener, and serves. The error is one sentence.
+    pub async fn start(file: &Path, config: NodeConfig, set_log: SetLog) -> Result<Arc<Self>, String> {
+        let say = |error: &dyn std::fmt::Display| error.to_string();
+        let tls = match &config.tls {
+            Some(files) => {
+                let loaded = ServerTls::load(&files.certificate, &files.key).map_err(|error| say(&error))?;
+                Some(Arc::new(loaded))
+            }
+            None => None,
+        };
+        // The ports first: a second process must not touch the first one's store and journal.
+        let sockets = bind(&config).await?;
+        let key = crate::secret::installation_key(&config.keys_file).map_err(|error| say(&error))?;
+        let keys = Arc::new(Keys::new(&key));
+        let store = Store::open(&config.store_url, &config.base).await.map_err(|error| say(&error))?;
+        let trail = Trail::open(trail_settings(&config)).map_err(|error| say(&error))?;
+        let ledger = Ledger::open(store, trail.clone(), keys.clone()).await.map_err(|error| say(&error))?;
+        trail.event(&Event::NodeStart { version: env!("CARGO_PKG_VERSION") }).map_err(|error| say(&error))?;
+
+        let metrics = Arc::new(Metrics::new().map_err(|error| say(&error))?);
+        let registry = Arc::new(Registry::default());
+        let (drain, draining) = watch::channel(Drain::No);
+        let (history, rows) = mpsc::channel(limits::HISTORY_QUEUE_MAX);
+        let shared = Arc::new(Shared {
+            ledger: ledger.clone(),
+            trail: trail.clone(),
+            metrics: metrics.clone(),
+            registry: registry.clone(),
+            cancels: Cancels::new(registry.clone()).map_err(|error| say(&error))?,
+            throttle: Throttle::default(),
+            limits: ArcSwap::from_pointee(session_limits(&config)),
+            drain: draining,
+            history,
+            ids: ids::SessionIds::new().map_err(|error| say(&error))?,
+        });
+        let keeper = Arc::new(LedgerKeeper { ledger: ledger.clone(), trail: trail.clone() });
+        let secrets = Arc::new(Secrets::new(config.secret_directory.clone()));
+        let wire = Arc::new(Postgres);
+        let pools = Arc::new(Pools::new(wire.clone(), secrets, keeper, metrics.clone(), config.base.clone()));
+        let door: Arc<dyn Door> =
+            Arc::new(SessionDoor { wire, pools: pools.clone(), shared: shared.clone() });
+
+        let mut listeners = Vec::new();
+        for (socket, configured) in sockets.into_iter().zip(&config.listeners) {
+            let address = socket.local_addr().map_err(|error| say(&error))?;
+            listeners.push(ListenerStatus {
+                name: configured.name.clone(),
+                address,
+                protocol: configured.protocol.clone(),
+                target: configured.target.clone(),
+                tls: match configured.tls {
+                    ListenerTls::Off => ListenerTlsStatus::Off,
+                    ListenerTls::Optional => ListenerTlsStatus::Optional,
+                    ListenerTls::Require => ListenerTlsStatus::Require,
+                },
+            });
+            let entrance = Arc::new(Entrance {
+                name: configured.name.clone(),
+                target: configured.target.clone(),
+                tls: match configured.tls {
+                    ListenerTls::Off => TlsOffer::Unavailable,
+                    ListenerTls::Optional => TlsOffer::Optional,
+                    ListenerTls::Require => TlsOffer::Required,
+                },
+                certificate: tls.clone(),
+            });
+            tracing::info!(listener = configured.name, %address, protocol = configured.protocol, "listening");
+            let accepting =
+                listener::accept(socket, door.clone(), entrance, configured.connections_max, shared.clone());
+            tokio::spawn(accepting);
+        }
+        tokio::spawn(end_grants(ledger.clone()));
+        tokio::spawn(follow_targets(ledger.clone(), pools.clone()));
+        tokio::spawn(pools.clone().maintain());
+        tokio::spawn(keep_history(ledger.store().clone(), rows));
+        Ok(Arc::new(Self {
+            file: file.to_owned(),
+            config: ArcSwap::from_pointee(config),
+            started_at: Time::now(),
+            ledger,
+            keys,
+            trail,
+            metrics,
+            registry,
+            pools,
+            shared,
+            drain,
+            tls,
+            listeners,
+            set_log,
+        }))
+    }
+
+    pub fn config(&self) -> Arc<NodeConfig> {
+        self.config.load_full()
+    }
+
+    /// Takes no new sessions, gives the living `drain_seconds`, tells those that are left, and finishes
+    /// the trail. `hurry` ends the waiting early. Returns how many sessions were told to go.
+    pub async fn stop(&self, hurry: impl Future<Output = ()>) -> usize {
+        self.drain.send_replace(Drain::Wait);
+        let drain = self.config().limits.drain;
+        tracing::info!(sessions = self.registry.len(), seconds = drain.as_secs(), "draining");
+        tokio::select! {
+            () = self.empty() => {}
+            () = tokio::time::sleep(drain) => {}
+            () = hurry => {}
+        }
+        let left = self.registry.len();
+        self.drain.send_replace(Drain::Now);
+        let gone = tokio::time::timeout(limits::INTERRUPT_WAIT + 2 * limits::CUT_FLUSH, self.empty()).await;
+        if gone.is_err() {
+            tracing::warn!(sessions = self.registry.len(), "sessions did not end in time");
+        }
+        self.pools.close();
+        let _ = self.trail.event(&Event::NodeStop { sessions_cut: left as u64 });
+        if let Err(error) = self.trail.flush().await {
+            tracing::error!(%error, "the trail could not be finished; the next start does it");
+        }
+        left
+    }
+
+    async fn empty(&self) {
+        while !self.registry.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn take_over(&self) -> Result<Vec<String>, String> {
+        let old = self.config();
+        let new = NodeConfig::load(&self.file).map_err(|mistakes| {
+            let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            format!("nothing was changed: {}", lines.join("; "))
+        })?;
+        let mut changed = Vec::new();
+        if let Some(tls) = &self.tls {
+            tls.reload().map_err(|error| format!("nothing was changed: {error}"))?;
+            changed.push("certificate read again".to_owned());
+        }
+        if new.log.level != old.log.level {
+            (self.set_log)(&new.log.level).map_err(|error| format!("nothing was changed: {error}"))?;
+            changed.push(format!("log.level = {:?}", new.log.level));
+        }
+        if session_limits(&new) != session_limits(&old) || new.limits.drain != old.limits.drain {
+            self.shared.limits.store(Arc::new(session_limits(&new)));
+            changed.push("limits".to_owned());
+        }
+        let mut kept = (*old).clone();
+        kept.limits = crate::config::Limits { workers: old.limits.workers, ..new.limits.clone() };
+        kept.log.level = new.log.level.clone();
+        if kept != new {
+            changed.push("the rest of the file needs a restart".to_owned());
+        }
+        self.config.store(Arc::new(kept));
+        self.pools.refresh(&self.ledger.book());
+        Ok(changed)
+    }
+
+    async fn check_levels(&self, name: &Name) -> Result<Vec<LevelChecks>, String> {
+        let book = self.ledger.book();
+        let target = book.target(name.as_str()).ok_or_else(|| format!("there is no target {name}"))?;
+        let database = target.database.as_deref().ok_or_else(|| {
+            format!("target {name} has no default database to look at; give it one with database = \"…\"")
+        })?;
+        let mut found = Vec::new();
+        for level in target.connectors.keys() {
+            let pool = self
+                .pools
+                .pool(target, level, database, "")
+                .map_err(|_| format!("target {name} level {level} cannot be used; the log says why"))?;
+            let checks = pool.check().await.map_err(|error| format!("level {level}: {error}"))?;
+            found.push(LevelChecks { level: level.clone(), checks });
+        }
+        Ok(found)
+    }
+}
+
+impl NodeControl for Node {
+    fn reload(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        Box::pin(async {
+            let result = self.take_over();
+            match &result {
+                Ok(changed) => tracing::info!(?changed, "reloaded"),
+                Err(error) => tracing::error!(error, "not reloaded"),
+            }
+            result
+        })
+    }
+
+    fn check_target(&self, name: &Name) -> BoxFuture<'_, Result<Vec<LevelChecks>, String>> {
+        let name = name.clone();
+        Box::pin(async move { self.check_levels(&name).await })
+    }
+
+    fn status(&self) -> NodeStatus {
+        NodeStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            listeners: self.listeners.clone(),
+            certificate: self.tls.as_ref().map(|tls| tls.certificate().to_owned()),
+            problems: Vec::new(),
+        }
+    }
+
+    fn draining(&self) -> bool {
+        *self.shared.drain.borrow() != Drain::No
+    }
+}
+
+async fn bind(config: &NodeConfig) -> Result<Vec<TcpListener>, String> {
+    let mut sockets = Vec::new();
+    for listener in &config.listeners {
+        let socket = TcpListener::bind(listener.address).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => format!(
+                "listener {}: the address {} is in use; stop what listens there or choose another",
+                listener.name, listener.address
+            ),
+            _ => format!("listener {}: cannot listen on {}: {error}", listener.name, listener.address),
+        })?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn trail_settings(config: &NodeConfig) -> TrailSettings {
+    TrailSettings {
+        directory: config.audit.directory.clone(),
+        sync: config.audit.sync,
+        lag_bytes_max: config.audit.lag_bytes_max,
+        segment_bytes: config.audit.segment_bytes,
+        shards: config.limits.workers,
+        continue_on_failure: config.audit.continue_on_failure,
+    }
+}
+
+fn session_limits(config: &NodeConfig) -> SessionLimits {
+    SessionLimits { login: config.limits.login, idle: config.limits.idle, session: config.limits.session }
+}
+
+/// Ends grants and credentials against wall time.
+async fn end_grants(ledger: Arc<Ledger>) {
+    let mut tick = tokio::time::interval(limits::GRANT_TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(error) = ledger.tick().await {
+            // The sessions have been woken and end all the same; storing it is tried again.
+            tracing::error!(%error, "the end of a grant could not be stored");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// Makes the pools follow changes of the targets.
+async fn follow_targets(ledger: Arc<Ledger>, pools: Arc<Pools<Postgres>>) {
+    let mut changed = ledger.changed();
+    loop {
+        pools.refresh(&ledger.book());
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn keep_history(store: Store, mut rows: mpsc::Receiver<History>) {
+    while let Some(row) = rows.recv().await {
+        let kept = match &row {
+            History::Started(row) => store.session_started(row).await,
+            History::Ended(row) => store.session_ended(row).await,
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, "a row of the session history could not be stored");
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! The established conversation's bytes: one task, both directions, one buffer per worker.
+//!
+//! Bytes are read into a buffer of the worker, looked at there by the relay machine, noted in the
+//! journal, and written to the other side from that same buffer. A session owns a buffer only for what
+//! could not be consumed or written yet; an idle session owns none.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::clock;
+use super::registry::{State, Stats};
+use crate::model::{Notes, Refusal, SessionContext, Verdict, limits};
+use crate::observe::Trail;
+use crate::pool::Lease;
+use crate::protocol::session::{Boundary, Flow, Plan, Relay, RelayStep, Side, Wire, WireError};
+use crate::tls::Stream;
+
+/// Why the pump stopped.
+#[derive(Debug)]
+pub(super) enum PumpEnd {
+    /// The side closed its connection without saying goodbye, or it broke.
+    Gone(Side),
+    /// The side said goodbye in its protocol.
+    Goodbye(Side),
+    /// The side broke the protocol.
+    Violation(Side, WireError),
+    Refuse(Refusal),
+    /// The client wants something done and has no connection.
+    NeedLease,
+}
+
+/// What one worker reads with: one for all of its sessions.
+struct Scratch {
+    read: Box<[u8]>,
+    plan: Plan,
+    notes: Vec<u8>,
+    back: BytesMut,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        read: vec![0; limits::READ_BYTES].into_boxed_slice(),
+        plan: Plan::default(),
+        notes: Vec::with_capacity(limits::READ_BYTES),
+        back: BytesMut::new(),
+    });
+}
+
+/// What waits on one side.
+#[derive(Default)]
+struct Half {
+    /// Read from this side, not consumed yet.
+    rest: BytesMut,
+    /// To be written to this side.
+    out: BytesMut,
+    /// A TLS record may still be in the session's own buffer.
+    flush: bool,
+    /// Not read until the other side has been pumped.
+    held: bool,
+}
+
+/// How often a client that we do not read from is looked at.
+const VANISH_LOOK: Duration = Duration::from_millis(500);
+
+pub(super) struct Pump<W: Wire> {
+    pub relay: W::Relay,
+    pub context: SessionContext,
+    downstream: Stream,
+    lease: Option<Lease<W>>,
+    client: Half,
+    server: Half,
+    trail: Trail,
+    stats: Arc<Stats>,
+    /// The client's bytes are to be looked at although no new ones have come.
+    look_again: bool,
+    /// Runs while the client is not read from.
+    watch: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Monotonic microseconds of the last byte either way.
+    pub last_activity: u64,
+}
+
+impl<W: Wire> Pump<W> {
+    pub fn new(
+        relay: W::Relay,
+        context: SessionContext,
+        downstream: Stream,
+        lease: Lease<W>,
+        trail: Trail,
+        stats: Arc<Stats>,
+    ) -> Self {
+        Self {
+            relay,
+            context,
+            downstream,
+            lease: Some(lease),
+            client: Half::default(),
+            server: Half::default(),
+            trail,
+            stats,
+            look_again: false,
+            watch: None,
+            last_activity: clock::monotonic_micros(),
+        }
+    }
+
+    /// What the client is told on entering, and what it has sent ahead.
+    pub fn welcome(&mut self, words: &[u8], ahead: BytesMut) {
+        self.client.out.extend_from_slice(words);
+        self.look_again = !ahead.is_empty();
+        self.client.rest = ahead;
+    }
+
+    pub fn lease(&self) -> Option<&Lease<W>> {
+        self.lease.as_ref()
+    }
+
+    /// Takes the lease out. What is unread or unwritten towards the server stays behind, see
+    /// [`Pump::server_is_empty`].
+    pub fn take_lease(&mut self) -> Option<Lease<W>> {
+        self.lease.take()
+    }
+
+    /// Goes on with another connection; `first` is written to it ahead of anything else.
+    pub fn put_lease(&mut self, lease: Lease<W>, first: &[u8]) {
+        self.server = Half { out: BytesMut::from(first), ..Half::default() };
+        self.lease = Some(lease);
+        self.client.held = false;
+        self.look_again = true;
+    }
+
+    /// Nothing read from the server is unconsumed, nothing for it is unwritten.
+    pub fn server_is_empty(&self) -> bool {
+        self.server.rest.is_empty() && self.server.out.is_empty() && !self.server.flush
+    }
+
+    /// Nothing of the client is unconsumed.
+    pub fn client_is_empty(&self) -> bool {
+        self.client.rest.is_empty()
+    }
+
+    pub fn into_downstream(self) -> Stream {
+        self.downstream
+    }
+
+    /// Where the client is written to outside of the conversation.
+    pub fn words_for_client(&mut self) -> (&mut W::Relay, &mut BytesMut) {
+        (&mut self.relay, &mut self.client.out)
+    }
+
+    /// Whether bytes of the client are left unread, because the server does not take any more or because
+    /// an answer is waited for: then its end is not seen by reading.
+    fn reading_is_paused(&self) -> bool {
+        self.client.held || self.server.out.len() >= limits::PENDING_BYTES_MAX
+    }
+
+    /// Moves bytes until the conversation ends. Cancel safe: all state is kept.
+    pub async fn run(&mut self) -> PumpEnd {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// Writes out what waits for the client. Cancel safe.
+    pub async fn flush_client(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| {
+            loop {
+                match self.write(cx, Side::Downstream) {
+                    Ok(true) => {}
+                    Ok(false) if self.client.out.is_empty() && !self.client.flush => {
+                        return Poll::Ready(Ok(()));
+                    }
+                    Ok(false) => return Poll::Pending,
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Lets the server finish the message that is on its way to the client, and nothing after it.
+    /// Cancel safe.
+    pub async fn finish_unit(&mut self) -> io::Result<()> {
+        self.relay.wind_down();
+        std::future::poll_fn(|cx| {
+            loop {
+                if self.relay.at_unit_boundary(Side::Downstream) {
+                    return Poll::Ready(Ok(()));
+                }
+                let moved = match (self.write(cx, Side::Downstream), self.read(cx, Side::Upstream)) {
+                    (Ok(written), Ok(read)) => written || read,
+                    (Err(error), _) => return Poll::Ready(Err(error)),
+                    (_, Err(_)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                };
+                if !moved {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Only the server's side: what it still answers to a client that said goodbye. Ends at a clean
+    /// boundary, or with the server. Cancel safe.
+    pub async fn run_out(&mut self) {
+        std::future::poll_fn(|cx| {
+            loop {
+                if self.relay.boundary() != Boundary::Busy && self.server_is_empty() {
+                    return Poll::Ready(());
+                }
+                // The client does not read any more.
+                self.client.out.clear();
+                match (self.write(cx, Side::Upstream), self.read(cx, Side::Upstream)) {
+                    (Ok(false), Ok(false)) => return Poll::Pending,
+                    (Ok(_), Ok(_)) => {}
+                    _ => return Poll::Ready(()),
+                }
+            }
+        })
+        .await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PumpEnd> {
+        if std::mem::take(&mut self.look_again) {
+            let looked = SCRATCH.with_borrow_mut(|scratch| self.feed(cx, Side::Downstream, 0, scratch));
+            if let Err(end) = looked {
+                return Poll::Ready(end);
+            }
+        }
+        loop {
+            let mut moved = false;
+            for side in [Side::Upstream, Side::Downstream] {
+                match self.write(cx, side) {
+                    Ok(wrote) => moved |= wrote,
+                    Err(_) => return Poll::Ready(PumpEnd::Gone(side)),
+                }
+            }
+            for side in [Side::Upstream, Side::Downstream] {
+                match self.read(cx, side) {
+                    Ok(read) => moved |= read,
+                    Err(end) => return Poll::Ready(end),
+                }
+            }
+            if !moved {
+                return self.watch_client(cx).map(|()| PumpEnd::Gone(Side::Downstream));
+            }
+        }
+    }
+
+    /// While we do not read from the client, its end is looked for from time to time. Ready: it is gone.
+    fn watch_client(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.reading_is_paused() {
+            self.watch = None;
+            return Poll::Pending;
+        }
+        loop {
+            let watch = self.watch.get_or_insert_with(|| Box::pin(tokio::time::sleep(VANISH_LOOK)));
+            std::task::ready!(watch.as_mut().poll(cx));
+            self.watch = None;
+            if self.downstream.peer_is_gone() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Writes what waits for this side. True: something was written.
+    fn write(&mut self, cx: &mut Context<'_>, side: Side) -> io::Result<bool> {
+        let (half, stream) = match side {
+            Side::Downstream => (&mut self.client, &mut self.downstream),
+            Side::Upstream => match &mut self.lease {
+                Some(lease) => (&mut self.server, lease.stream()),
+                None => return Ok(false),
+            },
+        };
+        let mut moved = false;
+        while !half.out.is_empty() {
+            match Pin::new(&mut *stream).poll_write(cx, &half.out) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    half.out.advance(count);
+                    half.flush = stream.is_tls();
+                    moved = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(moved),
+            }
+        }
+        if moved {
+            // An idle session owns no buffer.
+            half.out = BytesMut::new();
+        }
+        if half.flush {
+            match Pin::new(stream).poll_flush(cx) {
+                Poll::Ready(result) => {
+                    result?;
+                    half.flush = false;
+                }
+                Poll::Pending => {}
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Reads from this side once and deals with it. True: something was moved.
+    fn read(&mut self, cx: &mut Context<'_>, from: Side) -> Result<bool, PumpEnd> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let (half, other) = match from {
+                Side::Downstream => (&self.client, &self.server),
+                Side::Upstream => (&self.server, &self.client),
+            };
+            if half.held || other.out.len() >= limits::PENDING_BYTES_MAX {
+                return Ok(false);
+            }
+            let stream = match from {
+                Side::Downstream => &mut self.downstream,
+                Side::Upstream => match &mut self.lease {
+                    Some(lease) => lease.stream(),
+                    None => return Ok(false),
+                },
+            };
+            let mut buffer = ReadBuf::new(&mut scratch.read);
+            match Pin::new(stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(_)) => return Err(PumpEnd::Gone(from)),
+                Poll::Ready(Ok(())) => {}
+            }
+            let count = buffer.filled().len();
+            if count == 0 {
+                return Err(PumpEnd::Gone(from));
+            }
+            let counter = match from {
+                Side::Downstream => &self.stats.bytes_up,
+                Side::Upstream => &self.stats.bytes_down,
+            };
+            counter.store(counter.load(Relaxed) + count as u64, Relaxed);
+            self.feed(cx, from, count, scratch)?;
+            // An answer may be what the other side was held for.
+            let other_is_held = match from {
+                Side::Downstream => self.server.held,
+                Side::Upstream => self.client.held,
+            };
+            if other_is_held {
+                self.half(from.other()).held = false;
+                self.feed(cx, from.other(), 0, scratch)?;
+            }
+            Ok(true)
+        })
+    }
+
+    fn half(&mut self, side: Side) -> &mut Half {
+        match side {
+            Side::Downstream => &mut self.client,
+            Side::Upstream => &mut self.server,
+        }
+    }
+
+    /// Shows the machine what was just read (`count` bytes of the worker's buffer) behind what was left
+    /// of before.
+    fn feed(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: Side,
+        count: usize,
+        scratch: &mut Scratch,
+    ) -> Result<(), PumpEnd> {
+        let mut rest = std::mem::take(&mut self.half(from).rest);
+        let Scratch { read, plan, notes, back } = scratch;
+        let end = if rest.is_empty() {
+            let input = &read[..count];
+            let end = self.pump(cx, from, input, plan, notes, back);
+            rest.extend_from_slice(&input[plan.consumed()..]);
+            end
+        } else {
+            rest.extend_from_slice(&read[..count]);
+            let end = self.pump(cx, from, &rest, plan, notes, back);
+            rest.advance(plan.consumed());
+            end
+        };
+        if rest.is_empty() {
+            rest = BytesMut::new();
+        }
+        self.half(from).rest = rest;
+        end
+    }
+
+    fn pump(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: Side,
+        input: &[u8],
+        plan: &mut Plan,
+        notes: &mut Vec<u8>,
+        back: &mut BytesMut,
+    ) -> Result<(), PumpEnd> {
+        plan.clear();
+        notes.clear();
+        back.clear();
+        let clock_micros = clock::monotonic_micros();
+        self.last_activity = clock_micros;
+        let mut noted = Notes::new(notes, clock::wall_micros());
+        let step = self.relay.pump(
+            from,
+            input,
+            &mut Flow { plan, back, notes: &mut noted, judge: &mut |_| Verdict::Allow, clock_micros },
+        );
+        // In the trail before its bytes leave.
+        if !notes.is_empty() && self.trail.notes(&self.context, notes).is_err() {
+            return Err(PumpEnd::Refuse(Refusal::TrailUnavailable));
+        }
+        self.stats.see(self.relay.statements(), State::of(self.relay.boundary()));
+        if !back.is_empty() {
+            self.half(from).out.extend_from_slice(back);
+        }
+        self.send(cx, from.other(), plan, input).map_err(|_| PumpEnd::Gone(from.other()))?;
+        match step {
+            Ok(RelayStep::Continue) => {
+                let unconsumed = input.len() - plan.consumed();
+                // A machine that wants ever more would be a fault of ours; it must not cost memory.
+                if unconsumed > limits::INSPECT_BYTES_MAX + 2 * limits::READ_BYTES {
+                    return Err(PumpEnd::Violation(
+                        from,
+                        WireError::new("relay", "a message that is too long"),
+                    ));
+                }
+                Ok(())
+            }
+            Ok(RelayStep::Hold) => {
+                self.half(from).held = true;
+                Ok(())
+            }
+            Ok(RelayStep::NeedLease) => Err(PumpEnd::NeedLease),
+            Ok(RelayStep::Close) => Err(PumpEnd::Goodbye(from)),
+            Ok(RelayStep::Refuse(refusal)) => Err(PumpEnd::Refuse(refusal)),
+            Err(error) => Err(PumpEnd::Violation(from, error)),
+        }
+    }
+
+    /// Writes a plan from where it lies; only what the socket does not take is copied.
+    fn send(&mut self, cx: &mut Context<'_>, to: Side, plan: &Plan, input: &[u8]) -> io::Result<()> {
+        let (half, stream) = match to {
+            Side::Downstream => (&mut self.client, &mut self.downstream),
+            Side::Upstream => match &mut self.lease {
+                Some(lease) => (&mut self.server, lease.stream()),
+                None => return Ok(()),
+            },
+        };
+        if let ([piece], true) = (plan.pieces(), half.out.is_empty()) {
+            let bytes = plan.bytes(piece, input);
+            let count = match Pin::new(&mut *stream).poll_write(cx, bytes) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => 0,
+            };
+            half.flush |= count > 0 && stream.is_tls();
+            half.out.extend_from_slice(&bytes[count..]);
+        } else {
+            // Our own words are in between: together they are still one write.
+            for piece in plan.pieces() {
+                half.out.extend_from_slice(plan.bytes(piece, input));
+            }
+        }
+        Ok(())
+    }
+}

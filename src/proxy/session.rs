@@ -1,0 +1,387 @@
+//! One session from its first statement to its end: watches its own grant and ends itself.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::clock;
+use super::door::{Drain, History, SessionDoor};
+use super::login::{Entered, context};
+use super::pump::PumpEnd;
+use super::registry::{Command, State};
+use crate::grant::Standing;
+use crate::model::{Ending, Event, Refusal, SessionEnd, limits};
+use crate::pool::{Finished, Lease, Leased};
+use crate::protocol::session::{Boundary, Facts, Relay, Side, Wire};
+use crate::tls::Stream;
+
+/// How a session comes to its end.
+enum Outcome {
+    /// Ended by us: the client is told why.
+    Cut(Refusal, Ending),
+    /// The client said goodbye.
+    Goodbye,
+    /// The client is gone without a word, or broke the protocol so that nothing can be said.
+    Vanished(&'static str),
+    /// The server ended the conversation in its protocol: the client has read why.
+    ServerSaidGoodbye,
+    /// The server is gone, or broke the protocol.
+    ServerLost(String),
+}
+
+/// What became of the two connections.
+struct Closed {
+    how: Ending,
+    refusal: Option<Refusal>,
+    why: Option<String>,
+    delivered: Option<bool>,
+    reused: bool,
+}
+
+impl<W: Wire> SessionDoor<W> {
+    /// Runs an entered session to its end and writes down how it ended.
+    pub(super) async fn converse(&self, mut entered: Entered<W>) {
+        let live = self.shared.metrics.session(entered.admission.target());
+        let (outcome, settled) = self.run(&mut entered).await;
+        let since = Instant::now();
+        let Entered { session, pump, admission, seat, entry, row, began, .. } = entered;
+        let stats = entry.listed.stats.clone();
+        let statements = pump.relay.statements();
+        // Whoever is cut gives its place under the grant back at once.
+        drop(seat);
+        let closed = self.close(outcome, pump, settled, since).await;
+        let code = closed.refusal.as_ref().map(Refusal::code);
+        if let Some(refusal) = &closed.refusal {
+            self.shared.metrics.cut(refusal);
+        }
+        use std::sync::atomic::Ordering::Relaxed;
+        let (bytes_up, bytes_down) = (stats.bytes_up.load(Relaxed), stats.bytes_down.load(Relaxed));
+        // The session has ended whether this can be written or not; a failing trail has ended it already.
+        let _ = self.shared.trail.event(&Event::SessionEnd(SessionEnd {
+            session,
+            user: admission.user().clone(),
+            target: admission.target().clone(),
+            grant: admission.grant(),
+            how: closed.how,
+            code,
+            why: closed.why,
+            error_delivered: closed.delivered,
+            statements,
+            bytes_up,
+            bytes_down,
+            seconds: began.elapsed().as_secs_f64(),
+            reused: closed.reused,
+        }));
+        live.statements(statements);
+        live.bytes_up(bytes_up);
+        live.bytes_down(bytes_down);
+        let mut row = row;
+        row.ended_at = Some(self.shared.ledger.now());
+        row.how = Some(how_word(closed.how).into());
+        row.code = code.map(str::to_owned);
+        (row.statements, row.bytes_up, row.bytes_down) = (statements, bytes_up, bytes_down);
+        let _ = self.shared.history.try_send(History::Ended(row));
+        drop((live, entry));
+    }
+
+    /// The session's life. Returns how it ends, and whether every interruption sent for it has landed.
+    async fn run(&self, entered: &mut Entered<W>) -> (Outcome, bool) {
+        let mut changed = self.shared.ledger.changed();
+        let mut drain = self.shared.drain.clone();
+        let mut interruptions = FuturesUnordered::new();
+        // What changed between the login and here.
+        changed.mark_changed();
+        let outcome = loop {
+            let timer = self.next_look(entered);
+            tokio::select! {
+                biased;
+                end = entered.pump.run() => match end {
+                    PumpEnd::NeedLease => {
+                        if let Err(refusal) = self.lease_again(entered).await {
+                            break Outcome::Cut(refusal, Ending::Cut);
+                        }
+                    }
+                    other => break outcome_of(other),
+                },
+                _ = changed.changed() => if let Some(outcome) = self.look_at_grant(entered) { break outcome },
+                Some(command) = entered.commands.recv() => match command {
+                    Command::Kill => break Outcome::Cut(Refusal::Killed, Ending::Cut),
+                    Command::Detach => self.detach(entered).await,
+                    Command::Cancel { peer } => {
+                        let interruption = self.cancel(entered, peer);
+                        if let Some(interruption) = interruption { interruptions.push(interruption) }
+                    }
+                },
+                Some(()) = interruptions.next(), if !interruptions.is_empty() => {}
+                () = Drain::now(&mut drain) => {
+                    break Outcome::Cut(Refusal::ShuttingDown, Ending::Drain);
+                }
+                () = sleep_until(timer) => if let Some(outcome) = self.look_at_clock(entered) { break outcome },
+            }
+        };
+        // A cancel that is on its way must land before anybody else can have the connection.
+        let landed = async { while interruptions.next().await.is_some() {} };
+        let settled = tokio::time::timeout(limits::INTERRUPT_WAIT, landed).await.is_ok();
+        (outcome, settled)
+    }
+
+    /// Looks at the session's own grant again.
+    fn look_at_grant(&self, entered: &mut Entered<W>) -> Option<Outcome> {
+        match self.shared.ledger.recheck(&entered.admission, &mut entered.seat) {
+            Standing::Open { until } if until == entered.admission.until() => None,
+            Standing::Open { until } => {
+                entered.admission = entered.admission.clone().with_until(until);
+                entered.entry.listed.admission.store(entered.admission.clone().into());
+                None
+            }
+            Standing::Moved(to) => {
+                let event = Event::SessionMoved {
+                    session: entered.session,
+                    user: to.user().clone(),
+                    from: entered.admission.grant(),
+                    to: to.grant(),
+                };
+                entered.admission = *to;
+                entered.pump.context = context::<W>(entered.session, &entered.admission);
+                entered.entry.listed.admission.store(entered.admission.clone().into());
+                if self.shared.trail.event(&event).is_err() {
+                    return Some(Outcome::Cut(Refusal::TrailUnavailable, Ending::Cut));
+                }
+                None
+            }
+            Standing::Ended(cause) => Some(Outcome::Cut(Refusal::Ended(cause), Ending::Cut)),
+        }
+    }
+
+    /// When the idle and session limits have to be looked at next.
+    fn next_look(&self, entered: &Entered<W>) -> Option<Instant> {
+        let limits = self.shared.limits.load();
+        let session = limits.session.map(|limit| entered.began + limit);
+        let idle = limits.idle.map(|limit| {
+            let due = clock::instant(entered.pump.last_activity) + limit;
+            // It is over while something runs, and begins again with the answer.
+            due.max(Instant::now() + IDLE_LOOK)
+        });
+        [session, idle].into_iter().flatten().min()
+    }
+
+    fn look_at_clock(&self, entered: &mut Entered<W>) -> Option<Outcome> {
+        let limits = self.shared.limits.load();
+        if limits.session.is_some_and(|limit| entered.began.elapsed() >= limit) {
+            return Some(Outcome::Cut(Refusal::SessionTimeout, Ending::Cut));
+        }
+        let idle_for = clock::instant(entered.pump.last_activity).elapsed();
+        // A running query is never idle, however long it takes.
+        let busy = entered.pump.relay.boundary() == Boundary::Busy;
+        if !busy && limits.idle.is_some_and(|limit| idle_for >= limit) {
+            return Some(Outcome::Cut(Refusal::IdleTimeout, Ending::Cut));
+        }
+        None
+    }
+
+    /// Stops the running statement on behalf of its own client. What is returned ends when the request
+    /// has landed.
+    fn cancel(&self, entered: &Entered<W>, peer: String) -> Option<impl Future<Output = ()> + use<W>> {
+        let busy = entered.pump.relay.boundary() == Boundary::Busy;
+        let lease = entered.pump.lease().filter(|_| busy);
+        let event = Event::Cancel {
+            session: entered.session,
+            user: entered.admission.user().clone(),
+            peer,
+            sent: lease.is_some(),
+        };
+        if self.shared.trail.event(&event).is_err() {
+            return None;
+        }
+        let lease = lease?;
+        self.shared.metrics.cancel(true);
+        let (pool, interruption) = (lease.pool().clone(), lease.facts().interruption());
+        Some(async move {
+            if let Err(error) = pool.interrupt(&interruption).await {
+                tracing::warn!(?pool, error, "a cancel request did not reach the target");
+            }
+        })
+    }
+
+    /// Gives the connection back while the session goes on, if nothing would be lost.
+    async fn detach(&self, entered: &mut Entered<W>) {
+        let idle = entered.pump.relay.boundary() == Boundary::Idle;
+        if !idle || !entered.pump.server_is_empty() || !entered.pump.client_is_empty() {
+            return;
+        }
+        let Ok(restore) = entered.pump.relay.detach() else { return };
+        entered.restore = Some(restore);
+        if let Some(lease) = entered.pump.take_lease() {
+            lease.finish(Leased { boundary: Boundary::Idle, empty: true, settled: true }).await;
+        }
+        entered.entry.listed.upstream.store(None);
+        entered.entry.listed.stats.see(entered.pump.relay.statements(), State::Idle);
+    }
+
+    /// The client of a detached session wants something done.
+    async fn lease_again(&self, entered: &mut Entered<W>) -> Result<(), Refusal> {
+        let mut changed = self.shared.ledger.changed();
+        changed.mark_changed();
+        let admission = entered.admission.clone();
+        let (stamp, settings) = (entered.stamp.clone(), entered.settings.clone());
+        let lease = self.lease(&admission, &stamp, &settings);
+        tokio::pin!(lease);
+        let lease = loop {
+            tokio::select! {
+                biased;
+                _ = changed.changed() => if let Some(Outcome::Cut(refusal, _)) = self.look_at_grant(entered) {
+                    return Err(refusal);
+                },
+                lease = &mut lease => break lease?,
+            }
+        };
+        let restore = entered.restore.take().unwrap_or_default();
+        let mut first = bytes::BytesMut::new();
+        entered.pump.relay.attach(lease.facts(), restore, &mut first);
+        entered.entry.listed.upstream.store(Some(lease.upstream_name().into()));
+        entered.pump.put_lease(lease, &first);
+        Ok(())
+    }
+
+    /// Ends both connections in the order of design 1.5.2: the protocol's own error to the client, the
+    /// upstream socket shut, the statement stopped at the database.
+    async fn close(
+        &self,
+        outcome: Outcome,
+        mut pump: super::pump::Pump<W>,
+        settled: bool,
+        since: Instant,
+    ) -> Closed {
+        match outcome {
+            Outcome::Cut(refusal, how) => {
+                let running = pump.relay.boundary() != Boundary::Idle;
+                let delivered = tell(&mut pump, &refusal).await;
+                let lease = pump.take_lease();
+                let stream = pump.into_downstream();
+                // In parallel: a client that is slow to hear must not keep the statement running.
+                tokio::join!(say_goodbye(stream), self.abandon(lease, since, running));
+                Closed { how, refusal: Some(refusal), why: None, delivered: Some(delivered), reused: false }
+            }
+            Outcome::Goodbye => {
+                // What was asked for just before is let finish, if it does so at once.
+                let _ = tokio::time::timeout(limits::CUT_FLUSH, pump.run_out()).await;
+                let reused = self.leave(&mut pump, settled, since).await;
+                Closed { how: Ending::Close, refusal: None, why: None, delivered: None, reused }
+            }
+            Outcome::Vanished(why) => {
+                let reused = self.leave(&mut pump, settled, since).await;
+                Closed { how: Ending::Close, refusal: None, why: Some(why.into()), delivered: None, reused }
+            }
+            Outcome::ServerSaidGoodbye => {
+                drop(pump.take_lease());
+                let _ = tokio::time::timeout(limits::CUT_FLUSH, pump.flush_client()).await;
+                say_goodbye(pump.into_downstream()).await;
+                let why = Some("the server ended it".into());
+                Closed { how: Ending::Close, refusal: None, why, delivered: None, reused: false }
+            }
+            Outcome::ServerLost(why) => {
+                drop(pump.take_lease());
+                let refusal = Refusal::UpstreamLost;
+                let delivered = tell(&mut pump, &refusal).await;
+                say_goodbye(pump.into_downstream()).await;
+                let how = Ending::Close;
+                Closed {
+                    how,
+                    refusal: Some(refusal),
+                    why: Some(why),
+                    delivered: Some(delivered),
+                    reused: false,
+                }
+            }
+        }
+    }
+
+    /// Gives the connection back at a clean boundary, else ends it and what runs on it.
+    async fn leave(&self, pump: &mut super::pump::Pump<W>, settled: bool, since: Instant) -> bool {
+        let boundary = pump.relay.boundary();
+        let empty = pump.server_is_empty();
+        let Some(lease) = pump.take_lease() else { return false };
+        if boundary == Boundary::Busy || !empty {
+            self.abandon(Some(lease), since, true).await;
+            return false;
+        }
+        lease.finish(Leased { boundary, empty, settled }).await == Finished::Reused
+    }
+
+    async fn abandon(&self, lease: Option<Lease<W>>, since: Instant, running: bool) {
+        let Some(lease) = lease else { return };
+        let (target, name) = (lease.pool().target.clone(), lease.upstream_name());
+        match lease.abandon(since, running).await {
+            Some(silent) => self.shared.metrics.revoked(silent),
+            None => {
+                tracing::warn!(target_name = %target, upstream = name, "a statement did not stop in time")
+            }
+        }
+    }
+}
+
+/// The idle limit is kept to within this.
+const IDLE_LOOK: Duration = Duration::from_millis(200);
+
+fn outcome_of(end: PumpEnd) -> Outcome {
+    match end {
+        PumpEnd::Goodbye(Side::Downstream) => Outcome::Goodbye,
+        PumpEnd::Goodbye(Side::Upstream) => Outcome::ServerSaidGoodbye,
+        PumpEnd::Gone(Side::Downstream) => Outcome::Vanished("the client is gone"),
+        PumpEnd::Gone(Side::Upstream) => Outcome::ServerLost("the server closed the connection".into()),
+        PumpEnd::Violation(Side::Downstream, error) => {
+            tracing::info!(%error, "a client broke the protocol");
+            Outcome::Cut(Refusal::ProtocolViolation(error.what), Ending::Cut)
+        }
+        PumpEnd::Violation(Side::Upstream, error) => {
+            tracing::error!(%error, "a server broke the protocol");
+            Outcome::ServerLost(format!("the server broke the protocol: {error}"))
+        }
+        PumpEnd::Refuse(refusal) => Outcome::Cut(refusal, Ending::Cut),
+        // Dealt with where it is seen; there is no connection here to end.
+        PumpEnd::NeedLease => Outcome::Cut(Refusal::TargetUnavailable, Ending::Cut),
+    }
+}
+
+/// Tells the client why it ends. In the middle of a message the rest is passed on first, if it comes
+/// in time; else nothing is said: a message is never padded. Returns whether the words were written.
+async fn tell<W: Wire>(pump: &mut super::pump::Pump<W>, refusal: &Refusal) -> bool {
+    let words = async {
+        pump.finish_unit().await?;
+        let (relay, out) = pump.words_for_client();
+        relay.refuse(refusal, out);
+        pump.flush_client().await
+    };
+    matches!(tokio::time::timeout(limits::CUT_FLUSH, words).await, Ok(Ok(())))
+}
+
+/// Closes our side and gives the client a moment to read what was said: closing a socket with unread
+/// bytes in it would reset the connection and destroy the last words.
+async fn say_goodbye(mut stream: Stream) {
+    let _ = tokio::time::timeout(limits::CUT_FLUSH, linger(&mut stream)).await;
+}
+
+/// Shuts our side and reads until the peer has shut its own. Cancel safe.
+pub(super) async fn linger(stream: &mut Stream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut rest = vec![0u8; 4 << 10];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn how_word(how: Ending) -> &'static str {
+    match how {
+        Ending::Cut => "cut",
+        Ending::Close => "close",
+        Ending::Drain => "drain",
+    }
+}

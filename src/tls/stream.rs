@@ -1,0 +1,84 @@
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A socket of either side, in clear or with TLS.
+pub enum Stream {
+    Plain(TcpStream),
+    Downstream(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    Upstream(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// Taken out for a TLS handshake that did not come back.
+    Closed,
+}
+
+impl Stream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(tcp) => Some(tcp),
+            Self::Downstream(tls) => Some(tls.get_ref().0),
+            Self::Upstream(tls) => Some(tls.get_ref().0),
+            Self::Closed => None,
+        }
+    }
+
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Downstream(_) | Self::Upstream(_))
+    }
+
+    /// Whether the peer has closed or reset the connection, even while bytes of it are unread.
+    /// One system call; for moments when we do not read.
+    pub fn peer_is_gone(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let Some(tcp) = self.tcp() else { return true };
+        let mut watched = [PollFd::new(tcp, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut watched, Some(&now)).is_ok_and(|count| count > 0)
+            && watched[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Self::Downstream(tls) => Pin::new(tls).poll_read(cx, buffer),
+            Self::Upstream(tls) => Pin::new(tls).poll_read(cx, buffer),
+            Self::Closed => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Downstream(tls) => Pin::new(tls).poll_write(cx, bytes),
+            Self::Upstream(tls) => Pin::new(tls).poll_write(cx, bytes),
+            Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(_) | Self::Closed => Poll::Ready(Ok(())),
+            Self::Downstream(tls) => Pin::new(tls).poll_flush(cx),
+            Self::Upstream(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Downstream(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Upstream(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Closed => Poll::Ready(Ok(())),
+        }
+    }
+}
