@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use crate::credential::Secret;
 use crate::model::limits;
 use crate::protocol::session::{
-    Dial, DialInput, DialPurpose, DialStep, DialTls, Interruption, ServerError, ServerErrorKind, Upkeep, Wire,
-    WireError,
+    Dial, DialInput, DialPurpose, DialStep, DialTls, Interruption, ServerError, ServerErrorKind, Upkeep,
+    Wire, WireError,
 };
 use crate::tls::{Attempt, Stream, UpstreamTls};
 

@@ -5,9 +5,7 @@ use super::connection::{Connection, run_script};
 use super::pool::{Held, Pool, upstream_name};
 use crate::grant::Admission;
 use crate::model::{Name, Refusal, limits};
-use crate::protocol::session::{
-    Boundary, Facts, Findings, Purpose, Report, ServerErrorKind, Upkeep, Wire,
-};
+use crate::protocol::session::{Boundary, Facts, Findings, Purpose, Report, ServerErrorKind, Upkeep, Wire};
 use crate::tls::Stream;
 
 /// An upstream connection while a session has it. Dropping it closes the connection: forgetting is

@@ -410,10 +410,7 @@ impl<W: Wire> Pool<W> {
     pub async fn interrupt(&self, interruption: &Interruption) -> Result<(), String> {
         let plan = self.plan.load_full();
         let secret = self.secrets.read(&plan.secret).map_err(|error| error.to_string())?;
-        plan.dialer
-            .interrupt(&*self.wire, interruption, &secret)
-            .await
-            .map_err(|error| error.to_string())
+        plan.dialer.interrupt(&*self.wire, interruption, &secret).await.map_err(|error| error.to_string())
     }
 
     /// `target check`: what the connector may do there.

@@ -196,9 +196,8 @@ impl<W: Wire> Pools<W> {
     }
 
     pub fn status(&self) -> Vec<(Name, AccessLevel, String, PoolStatus)> {
-        let of = |pool: &Pool<W>| {
-            (pool.target.clone(), pool.level.clone(), pool.database.clone(), pool.status())
-        };
+        let of =
+            |pool: &Pool<W>| (pool.target.clone(), pool.level.clone(), pool.database.clone(), pool.status());
         self.pools.iter().map(|entry| of(&entry.pool)).collect()
     }
 

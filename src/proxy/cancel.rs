@@ -64,7 +64,8 @@ impl Cancels {
         tokio::time::sleep(self.throttle.penalty(&peer.ip())).await;
         let known = self.keys.get(&key.process).map(|entry| entry.value().clone());
         let session = known.and_then(|(known, session)| {
-            let same: bool = subtle::ConstantTimeEq::ct_eq(known.secret.as_slice(), key.secret.as_slice()).into();
+            let same: bool =
+                subtle::ConstantTimeEq::ct_eq(known.secret.as_slice(), key.secret.as_slice()).into();
             same.then_some(session)
         });
         match session {

@@ -77,8 +77,11 @@ impl<W: Wire> SessionDoor<W> {
         entrance: &Entrance,
     ) -> Option<Entered<W>> {
         let began = Instant::now();
-        let context =
-            AcceptContext { target: entrance.target.clone(), peer: peer.ip().to_canonical(), tls: entrance.tls };
+        let context = AcceptContext {
+            target: entrance.target.clone(),
+            peer: peer.ip().to_canonical(),
+            tls: entrance.tls,
+        };
         let mut guest = Guest::<W> {
             session,
             peer,
@@ -149,7 +152,10 @@ impl<W: Wire> SessionDoor<W> {
                 AcceptStep::Login(proven) => return Ok(*proven),
                 AcceptStep::Refuse(refusal, why) => {
                     return Err(Stop::Refuse {
-                        authenticated: matches!(refusal, Refusal::NotGranted | Refusal::NotSupported(_) | Refusal::BadParameter(_)),
+                        authenticated: matches!(
+                            refusal,
+                            Refusal::NotGranted | Refusal::NotSupported(_) | Refusal::BadParameter(_)
+                        ),
                         refusal,
                         why: why.into(),
                     });

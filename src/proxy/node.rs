@@ -9,9 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::cancel::Cancels;
-use super::control::{
-    BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus,
-};
+use super::control::{BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus};
 use super::door::{Door, Drain, Entrance, History, SessionDoor, SessionLimits, Shared};
 use super::keeper::LedgerKeeper;
 use super::registry::Registry;
@@ -66,11 +64,8 @@ impl Node {
         let keys = Arc::new(Keys::new(&key));
         let store = Store::open(&config.store_url, &config.base).await.map_err(|error| say(&error))?;
         let trail = Trail::open(trail_settings(&config)).map_err(|error| say(&error))?;
-        let ledger =
-            Ledger::open(store, trail.clone(), keys.clone()).await.map_err(|error| say(&error))?;
-        trail
-            .event(&Event::NodeStart { version: env!("CARGO_PKG_VERSION") })
-            .map_err(|error| say(&error))?;
+        let ledger = Ledger::open(store, trail.clone(), keys.clone()).await.map_err(|error| say(&error))?;
+        trail.event(&Event::NodeStart { version: env!("CARGO_PKG_VERSION") }).map_err(|error| say(&error))?;
 
         let metrics = Arc::new(Metrics::new().map_err(|error| say(&error))?);
         let registry = Arc::new(Registry::default());
@@ -91,13 +86,7 @@ impl Node {
         let keeper = Arc::new(LedgerKeeper { ledger: ledger.clone(), trail: trail.clone() });
         let secrets = Arc::new(Secrets::new(config.secret_directory.clone()));
         let wire = Arc::new(Postgres);
-        let pools = Arc::new(Pools::new(
-            wire.clone(),
-            secrets,
-            keeper,
-            metrics.clone(),
-            config.base.clone(),
-        ));
+        let pools = Arc::new(Pools::new(wire.clone(), secrets, keeper, metrics.clone(), config.base.clone()));
         let door: Arc<dyn Door> =
             Arc::new(SessionDoor { wire, pools: pools.clone(), shared: shared.clone() });
 
@@ -295,11 +284,7 @@ fn trail_settings(config: &NodeConfig) -> TrailSettings {
 }
 
 fn session_limits(config: &NodeConfig) -> SessionLimits {
-    SessionLimits {
-        login: config.limits.login,
-        idle: config.limits.idle,
-        session: config.limits.session,
-    }
+    SessionLimits { login: config.limits.login, idle: config.limits.idle, session: config.limits.session }
 }
 
 /// Ends grants and credentials against wall time.
@@ -338,4 +323,3 @@ async fn keep_history(store: Store, mut rows: mpsc::Receiver<History>) {
         }
     }
 }
-

@@ -16,7 +16,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clock;
-use super::registry::{Stats, State};
+use super::registry::{State, Stats};
 use crate::model::{Notes, Refusal, SessionContext, Verdict, limits};
 use crate::observe::Trail;
 use crate::pool::Lease;
@@ -406,13 +406,7 @@ impl<W: Wire> Pump<W> {
         let step = self.relay.pump(
             from,
             input,
-            &mut Flow {
-                plan,
-                back,
-                notes: &mut noted,
-                judge: &mut |_| Verdict::Allow,
-                clock_micros,
-            },
+            &mut Flow { plan, back, notes: &mut noted, judge: &mut |_| Verdict::Allow, clock_micros },
         );
         // In the trail before its bytes leave.
         if !notes.is_empty() && self.trail.notes(&self.context, notes).is_err() {
@@ -428,7 +422,10 @@ impl<W: Wire> Pump<W> {
                 let unconsumed = input.len() - plan.consumed();
                 // A machine that wants ever more would be a fault of ours; it must not cost memory.
                 if unconsumed > limits::INSPECT_BYTES_MAX + 2 * limits::READ_BYTES {
-                    return Err(PumpEnd::Violation(from, WireError::new("relay", "a message that is too long")));
+                    return Err(PumpEnd::Violation(
+                        from,
+                        WireError::new("relay", "a message that is too long"),
+                    ));
                 }
                 Ok(())
             }

@@ -84,7 +84,9 @@ impl Stats {
 #[derive(Debug)]
 pub(super) enum Command {
     /// A cancel request with its key has come.
-    Cancel { peer: String },
+    Cancel {
+        peer: String,
+    },
     Kill,
     /// Give the lease back if nothing would be lost, and take another at the next statement.
     Detach,
@@ -156,7 +158,9 @@ impl Registry {
         // Out of the map first: nothing is held while sending.
         let listed = self.sessions.get(&session).map(|entry| entry.value().clone());
         // A full queue means that it has been asked already.
-        listed.is_some_and(|listed| !matches!(listed.commands.try_send(command), Err(mpsc::error::TrySendError::Closed(_))))
+        listed.is_some_and(|listed| {
+            !matches!(listed.commands.try_send(command), Err(mpsc::error::TrySendError::Closed(_)))
+        })
     }
 
     /// The live sessions that this book would end.
@@ -164,9 +168,7 @@ impl Registry {
         let mut cut: Vec<_> = self
             .sessions
             .iter()
-            .filter(|entry| {
-                matches!(book.recheck(&entry.admission.load(), now, &|_| 0), Standing::Ended(_))
-            })
+            .filter(|entry| matches!(book.recheck(&entry.admission.load(), now, &|_| 0), Standing::Ended(_)))
             .map(|entry| entry.session)
             .collect();
         cut.sort_unstable();

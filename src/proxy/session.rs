@@ -287,7 +287,13 @@ impl<W: Wire> SessionDoor<W> {
                 let delivered = tell(&mut pump, &refusal).await;
                 say_goodbye(pump.into_downstream()).await;
                 let how = Ending::Close;
-                Closed { how, refusal: Some(refusal), why: Some(why), delivered: Some(delivered), reused: false }
+                Closed {
+                    how,
+                    refusal: Some(refusal),
+                    why: Some(why),
+                    delivered: Some(delivered),
+                    reused: false,
+                }
             }
         }
     }
@@ -309,7 +315,9 @@ impl<W: Wire> SessionDoor<W> {
         let (target, name) = (lease.pool().target.clone(), lease.upstream_name());
         match lease.abandon(since, running).await {
             Some(silent) => self.shared.metrics.revoked(silent),
-            None => tracing::warn!(target_name = %target, upstream = name, "a statement did not stop in time"),
+            None => {
+                tracing::warn!(target_name = %target, upstream = name, "a statement did not stop in time")
+            }
         }
     }
 }

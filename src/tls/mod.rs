@@ -75,9 +75,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(TlsError(format!("{}: holds no certificate in PEM form", file.display()))),
-        Err(error) => {
-            Err(TlsError(format!("{}: no certificate can be read: {error}", file.display())))
-        }
+        Err(error) => Err(TlsError(format!("{}: no certificate can be read: {error}", file.display()))),
     }
 }
 

@@ -95,9 +95,11 @@ fn a_file_is_applied_as_a_whole_or_not_at_all() {
     node.done(&["apply", "people.toml"]);
     let alice = node.credential("alice", "1h");
     assert_eq!(alice.login().one("select current_user"), node.place.role("read"));
-    let before = node.events("admin").len();
+    // What the proxy notes by itself, such as a first fingerprint, may come in between.
+    let changes = || node.events("admin").iter().filter(|line| !line["actor"]["local"].is_null()).count();
+    let before = changes();
     node.done(&["apply", "people.toml"]);
-    assert_eq!(node.events("admin").len(), before, "a second run changes nothing");
+    assert_eq!(changes(), before, "a second run changes nothing");
 
     // What is written back can be applied again, and changes nothing.
     let exported = node.done(&["export"]);

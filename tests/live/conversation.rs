@@ -114,7 +114,7 @@ fn an_error_in_a_pipeline_skips_to_the_next_sync(server: &'static Server) {
     let mut wire = node.person("alice", "read_write").wire(&[]);
     let sync = packet('S', &[]);
     let one = extended("insert into items values (3000, 'a')");
-    let bad = extended("select 1/0");
+    let bad = extended("select 1 / (id - 1) from items where id = 1");
     let two = extended("insert into items values (3001, 'b')");
     // The first three are one implicit transaction; the last is one of its own.
     wire.send(&[&one[..], &bad, &two, &sync, &extended("select 7"), &sync].concat());

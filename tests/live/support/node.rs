@@ -185,7 +185,9 @@ impl Node {
     /// Starts it, again after `kill` or `terminate`.
     pub fn resume(&self) {
         let log = File::options().create(true).append(true).open(self.folder.join("log")).expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        // With the signal ignored a file size limit is an error of the write, as a full disk is.
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_tidegate")])
             .args(["serve", "--config", "tidegate.toml"])
             .current_dir(&self.folder)
             .stdin(Stdio::null())
@@ -215,6 +217,13 @@ impl Node {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux says it");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// How far the proxy's files may grow, in bytes or `unlimited`.
+    pub fn limit_files(&self, bytes: &str) {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &self.pid().to_string(), &format!("--fsize={bytes}:")]);
+        assert!(prlimit.status().expect("prlimit is part of util-linux").success());
     }
 
     pub fn signal(&self, signal: Signal) {
