@@ -94,7 +94,9 @@ impl Rig {
     async fn raw(&self, router: axum::Router, method: &str, path: &str, body: &str) -> (u16, String) {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let service = TowerToHyperService::new(router);
-        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(theirs), service));
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(theirs), service),
+        );
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
             body.len()
@@ -323,7 +325,10 @@ async fn the_way_to_a_target_is_known() {
     let rig = Rig::filled().await;
     let way = rig.get("/v1/connect?target=orders").await;
     assert_eq!(way["doors"][0]["host"], "127.0.0.1");
-    assert_eq!((&way["doors"][0]["name_target"], &way["doors"][0]["sslmode"]), (&json!(true), &json!("disable")));
+    assert_eq!(
+        (&way["doors"][0]["name_target"], &way["doors"][0]["sslmode"]),
+        (&json!(true), &json!("disable"))
+    );
     assert_eq!(rig.text("GET", "/v1/connect?target=x", "").await.0, 404);
 }
 

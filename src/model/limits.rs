@@ -32,6 +32,10 @@ pub const INSPECT_BYTES_MAX: usize = 64 << 10;
 pub const AUDIT_TEXT_BYTES_MAX: usize = 32 << 10;
 /// Bound values kept in one audit line, all together.
 pub const AUDIT_PARAMETERS_BYTES_MAX: usize = 16 << 10;
+/// Notes of one turn of a relay. One read can hold thousands of messages that each bring a long text
+/// along (Executes of a prepared statement); they are committed in portions, so that no client can
+/// outrun the trail's writer in one go.
+pub const NOTES_BYTES_MAX: usize = 512 << 10;
 /// Prepared statements of one session that we remember the text of, in bytes; past it the oldest
 /// text is dropped and the audit line says so.
 pub const PREPARED_TEXT_BYTES_MAX: usize = 4 << 20;

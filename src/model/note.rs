@@ -115,6 +115,11 @@ impl<'a> Notes<'a> {
         Self { buffer, now_micros }
     }
 
+    /// Bytes that wait to be committed.
+    pub fn bytes_pending(&self) -> usize {
+        self.buffer.len()
+    }
+
     pub fn push(&mut self, note: &Note<'_>) {
         let kind = match note {
             Note::Statement { .. } => NoteKind::Statement,

@@ -316,6 +316,8 @@ pub trait Relay: Send {
 pub enum RelayStep {
     /// Go on; needs more bytes of this side for what is unconsumed.
     Continue,
+    /// Enough for one turn (notes would outgrow their limit): pump the rest again at once.
+    Again,
     /// Detached, and the client wants something done: lease, `attach`, then pump the same again.
     NeedLease,
     /// Read no more of this side until the other side has been pumped; then pump the rest again.

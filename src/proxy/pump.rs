@@ -81,6 +81,8 @@ pub(super) struct Pump<W: Wire> {
     stats: Arc<Stats>,
     /// The client's bytes are to be looked at although no new ones have come.
     look_again: bool,
+    /// Until the trail's writer has caught up.
+    room: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Runs while the client is not read from.
     watch: Option<Pin<Box<tokio::time::Sleep>>>,
     /// Monotonic microseconds of the last byte either way.
@@ -106,6 +108,7 @@ impl<W: Wire> Pump<W> {
             trail,
             stats,
             look_again: false,
+            room: None,
             watch: None,
             last_activity: clock::monotonic_micros(),
         }
@@ -158,7 +161,7 @@ impl<W: Wire> Pump<W> {
     /// Whether bytes of the client are left unread, because the server does not take any more or because
     /// an answer is waited for: then its end is not seen by reading.
     fn reading_is_paused(&self) -> bool {
-        self.client.held || self.server.out.len() >= limits::PENDING_BYTES_MAX
+        self.client.held || self.room.is_some() || self.server.out.len() >= limits::PENDING_BYTES_MAX
     }
 
     /// Moves bytes until the conversation ends. Cancel safe: all state is kept.
@@ -226,14 +229,16 @@ impl<W: Wire> Pump<W> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PumpEnd> {
-        if std::mem::take(&mut self.look_again) {
-            let looked = SCRATCH.with_borrow_mut(|scratch| self.feed(cx, Side::Downstream, 0, scratch));
-            if let Err(end) = looked {
-                return Poll::Ready(end);
-            }
-        }
         loop {
             let mut moved = false;
+            let crowded = self.wait_for_room(cx);
+            if !crowded && std::mem::take(&mut self.look_again) {
+                let looked = SCRATCH.with_borrow_mut(|scratch| self.feed(cx, Side::Downstream, 0, scratch));
+                if let Err(end) = looked {
+                    return Poll::Ready(end);
+                }
+                moved = true;
+            }
             for side in [Side::Upstream, Side::Downstream] {
                 match self.write(cx, side) {
                     Ok(wrote) => moved |= wrote,
@@ -241,6 +246,9 @@ impl<W: Wire> Pump<W> {
                 }
             }
             for side in [Side::Upstream, Side::Downstream] {
+                if side == Side::Downstream && (crowded || self.look_again) {
+                    continue;
+                }
                 match self.read(cx, side) {
                     Ok(read) => moved |= read,
                     Err(end) => return Poll::Ready(end),
@@ -250,6 +258,21 @@ impl<W: Wire> Pump<W> {
                 return self.watch_client(cx).map(|()| PumpEnd::Gone(Side::Downstream));
             }
         }
+    }
+
+    /// Whether the trail's writer is so far behind that nothing new is taken from the client for a
+    /// moment. The task is woken when there is room.
+    fn wait_for_room(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.room.is_none() && !self.trail.crowded() {
+            return false;
+        }
+        let trail = self.trail.clone();
+        let room = self.room.get_or_insert_with(|| Box::pin(async move { trail.room().await }));
+        let crowded = room.as_mut().poll(cx).is_pending();
+        if !crowded {
+            self.room = None;
+        }
+        crowded
     }
 
     /// While we do not read from the client, its end is looked for from time to time. Ready: it is gone.
@@ -427,6 +450,12 @@ impl<W: Wire> Pump<W> {
                         WireError::new("relay", "a message that is too long"),
                     ));
                 }
+                Ok(())
+            }
+            Ok(RelayStep::Again) => {
+                // Only a client's messages bring notes that are longer than themselves.
+                debug_assert_eq!(from, Side::Downstream);
+                self.look_again = true;
                 Ok(())
             }
             Ok(RelayStep::Hold) => {

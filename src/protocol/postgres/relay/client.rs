@@ -7,7 +7,7 @@ use super::outstanding::{Due, Run};
 use super::prepared::{Id, TooMany, UNNAMED};
 use super::{PostgresRelay, SKIPPED, cut_text, words};
 use crate::model::limits::{
-    AUDIT_PARAMETERS_BYTES_MAX, INSPECT_BYTES_MAX, PREPARED_MAX, SMALL_MESSAGE_BYTES_MAX,
+    AUDIT_PARAMETERS_BYTES_MAX, INSPECT_BYTES_MAX, NOTES_BYTES_MAX, PREPARED_MAX, SMALL_MESSAGE_BYTES_MAX,
 };
 use crate::model::{Note, Operation, Parameters, Refusal, StatementKind, Verdict};
 use crate::protocol::session::{Flow, RelayStep, WireError};
@@ -69,6 +69,9 @@ impl PostgresRelay {
             let rest = &input[flow.plan.consumed()..];
             if rest.is_empty() {
                 return Ok(RelayStep::Continue);
+            }
+            if flow.notes.bytes_pending() >= NOTES_BYTES_MAX {
+                return Ok(RelayStep::Again);
             }
             match self.client_message(rest, flow) {
                 Ok(()) => {}

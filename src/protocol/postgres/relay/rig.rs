@@ -107,13 +107,14 @@ impl Rig {
         self.plan.clear();
         let mut back = BytesMut::new();
         let mut judge = self.judge;
+        let mut notes = Vec::new();
         let step = self.relay.pump(
             from,
             input,
             &mut Flow {
                 plan: &mut self.plan,
                 back: &mut back,
-                notes: &mut Notes::new(&mut self.notes, 0),
+                notes: &mut Notes::new(&mut notes, 0),
                 judge: &mut judge,
                 clock_micros: self.clock,
             },
@@ -126,16 +127,20 @@ impl Rig {
             ahead.extend_from_slice(self.plan.bytes(piece, input));
         }
         behind.extend_from_slice(&back);
+        self.notes.append(&mut notes);
         input.drain(..self.plan.consumed());
         if from == Side::Downstream {
             self.held = step == Ok(RelayStep::Hold);
             self.needs_lease = step == Ok(RelayStep::NeedLease);
         }
+        if step == Ok(RelayStep::Again) {
+            return self.pump(from);
+        }
         self.end = match step {
             Ok(RelayStep::Close) => Some(End::Closed),
             Ok(RelayStep::Refuse(refusal)) => Some(End::Refused(refusal)),
             Err(error) => Some(End::Broken(error)),
-            Ok(RelayStep::Continue | RelayStep::Hold | RelayStep::NeedLease) => None,
+            Ok(RelayStep::Continue | RelayStep::Again | RelayStep::Hold | RelayStep::NeedLease) => None,
         };
     }
 
