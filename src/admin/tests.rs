@@ -86,15 +86,17 @@ impl Rig {
     /// With the resources that the tests need.
     async fn filled() -> Self {
         let rig = Self::new().await;
-        let (status, _) = rig.ask("POST", "/v1/apply", &json!({"resources": resources(20)})).await;
-        assert_eq!(status, 200);
+        let (status, said) = rig.ask("POST", "/v1/apply", &json!({"resources": resources(20)})).await;
+        assert_eq!(status, 200, "{said}");
         rig
     }
 
     async fn raw(&self, router: axum::Router, method: &str, path: &str, body: &str) -> (u16, String) {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let service = TowerToHyperService::new(router);
-        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(theirs), service));
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(theirs), service),
+        );
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
             body.len()
@@ -139,7 +141,7 @@ fn unchunked(head: &str, body: &str) -> String {
 
 fn resources(size: u32) -> Value {
     json!({
-        "targets": [{"name": "orders", "protocol": "postgres", "address": "127.0.0.1:5432", "database": "shop",
+        "targets": [{"name": "orders", "protocol": "postgres", "address": "127.0.0.1:5432", "database": "shop", "tls": "disable",
             "pool": {"size_max": size}, "connectors": {"read": {"secret": "file:orders-read.json"}}}],
         "users": [{"name": "alice", "groups": ["backend"]}, {"name": "bob"}],
     })
@@ -323,7 +325,10 @@ async fn the_way_to_a_target_is_known() {
     let rig = Rig::filled().await;
     let way = rig.get("/v1/connect?target=orders").await;
     assert_eq!(way["doors"][0]["host"], "127.0.0.1");
-    assert_eq!((&way["doors"][0]["name_target"], &way["doors"][0]["sslmode"]), (&json!(true), &json!("disable")));
+    assert_eq!(
+        (&way["doors"][0]["name_target"], &way["doors"][0]["sslmode"]),
+        (&json!(true), &json!("disable"))
+    );
     assert_eq!(rig.text("GET", "/v1/connect?target=x", "").await.0, 404);
 }
 

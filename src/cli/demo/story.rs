@@ -105,18 +105,7 @@ async fn let_in(scene: &Scene) -> Outcome<Session> {
 async fn grant(scene: &Scene, user: &str, level: &str, duration: &str) -> Outcome<String> {
     let printed = scene
         .node
-        .run(&[
-            "grant",
-            "create",
-            "--user",
-            user,
-            "--target",
-            "orders",
-            "--level",
-            level,
-            "--for",
-            duration,
-        ])
+        .run(&["grant", "create", "--user", user, "--target", "orders", "--level", level, "--for", duration])
         .await?;
     let id = printed.out.split_whitespace().find(|word| word.starts_with("g-"));
     id.map(str::to_owned).ok_or_else(|| Failure::new("grant create printed no id"))
