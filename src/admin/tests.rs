@@ -86,8 +86,8 @@ impl Rig {
     /// With the resources that the tests need.
     async fn filled() -> Self {
         let rig = Self::new().await;
-        let (status, _) = rig.ask("POST", "/v1/apply", &json!({"resources": resources(20)})).await;
-        assert_eq!(status, 200);
+        let (status, said) = rig.ask("POST", "/v1/apply", &json!({"resources": resources(20)})).await;
+        assert_eq!(status, 200, "{said}");
         rig
     }
 
@@ -141,7 +141,7 @@ fn unchunked(head: &str, body: &str) -> String {
 
 fn resources(size: u32) -> Value {
     json!({
-        "targets": [{"name": "orders", "protocol": "postgres", "address": "127.0.0.1:5432", "database": "shop",
+        "targets": [{"name": "orders", "protocol": "postgres", "address": "127.0.0.1:5432", "database": "shop", "tls": "disable",
             "pool": {"size_max": size}, "connectors": {"read": {"secret": "file:orders-read.json"}}}],
         "users": [{"name": "alice", "groups": ["backend"]}, {"name": "bob"}],
     })

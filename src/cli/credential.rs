@@ -56,7 +56,12 @@ async fn issue(context: &Context, user: Name, for_seconds: u64, out: Option<Path
             },
         )?;
         tell(&format!("its secret is in {}, readable by you alone", path.display()));
-        return Ok(());
+        return match context.json {
+            true => print_json(&serde_json::json!({
+                "id": issued.id, "user": issued.user, "until": issued.until, "file": path,
+            })),
+            false => Ok(()),
+        };
     }
     tell("this is its secret, shown this once and kept nowhere:");
     match context.json {

@@ -210,10 +210,10 @@ impl Session {
         Ok(lines)
     }
 
-    /// Leaves as somebody does who closes the terminal window: whatever was open stays open.
+    /// Leaves without tidying up; gives the statements of the session.
     pub async fn leave(mut self) -> Outcome<Vec<String>> {
         say::command(&self.prompt, "\\q")?;
-        self.stdin = None;
+        self.write("\\q\n").await?;
         while self.line().await?.is_some() {}
         self.ended().await?;
         Ok(self.sent)
