@@ -3,6 +3,7 @@
 //! running server ([`live`]).
 
 mod accept;
+mod clients;
 mod dial;
 mod golden;
 mod live;
