@@ -68,3 +68,22 @@ pub const SCRAM_NONCE_BYTES: usize = 18;
 /// Rounds of our own verifiers for MariaDB's parsec: the least that its format can say. As with
 /// SCRAM, a secret of 130 random bits gains nothing from more.
 pub const PARSEC_ROUNDS: u32 = 1_024;
+/// Prepared statements (and as many portals) that one session may name; the server would need a
+/// gigabyte for so many.
+pub const PREPARED_MAX: usize = 65_536;
+/// Buffers of closed statements that are kept for the next ones: a pipeline's usual depth.
+pub const RECYCLED_BUFFERS_MAX: usize = 16;
+/// How large a buffer may be to be kept for the next statement; most statements are shorter.
+pub const RECYCLED_BYTES_MAX: usize = 4 << 10;
+/// PostgreSQL's own limit for the messages that carry only names and numbers (`PQ_SMALL_MESSAGE_LIMIT`).
+pub const SMALL_MESSAGE_BYTES_MAX: usize = 10_000;
+/// Where an ErrorResponse must have named its severity and SQLSTATE: they come before any free text
+/// but one translated word.
+pub const ERROR_HEAD_BYTES_MAX: usize = 1 << 10;
+/// Parameters of a server that we know the last value of, so as to tell a client what differs after
+/// its session moved. PostgreSQL 18 reports 16.
+pub const PARAMETERS_MAX: usize = 128;
+/// How often we try to put a stamp or a setting back at a server that does not take it.
+pub const PUT_BACK_TRIES_MAX: u8 = 3;
+/// An outstanding queue that grew beyond this gives the memory back when it has drained.
+pub const OUTSTANDING_KEPT: usize = 1_024;

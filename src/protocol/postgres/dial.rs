@@ -21,6 +21,7 @@ use super::accept::{AUTH_SASL, AUTH_SASL_CONTINUE, AUTH_SASL_FINAL, MECHANISM};
 use super::facts::{PostgresFacts, put_parameter};
 use super::frame;
 use super::message::{Complaint, Message, Reader, parameter, status, take};
+use super::relay::DIAL_APPLICATION_NAME;
 use super::startup::CANCEL_REQUEST;
 use crate::credential::Secret;
 use crate::credential::scram::{self, Client, ScramError};
@@ -33,7 +34,6 @@ use crate::protocol::session::{
 /// `pg_sleep` runs on to its end). PostgreSQL 14 and newer.
 const CHECK_INTERVAL: &str = "client_connection_check_interval";
 const OPTIONS: &str = "-c client_connection_check_interval=500";
-const APPLICATION_NAME: &str = "tidegate";
 
 const AUTH_OK: u32 = 0;
 const AUTH_CLEARTEXT: u32 = 3;
@@ -135,7 +135,7 @@ impl PostgresDial {
                 let mut parameters = vec![
                     ("user", self.secret.username()),
                     ("database", database),
-                    ("application_name", APPLICATION_NAME),
+                    ("application_name", DIAL_APPLICATION_NAME),
                     // The answers to our own scripts are read as UTF-8.
                     ("client_encoding", "UTF8"),
                 ];

@@ -14,14 +14,15 @@ mod check;
 mod dial;
 pub mod facts;
 pub(crate) mod frame;
+mod lexer;
 mod message;
 mod query;
 pub(crate) mod refusal;
-mod relay;
+pub(crate) mod relay;
 mod script;
 mod startup;
 mod stateful;
-mod value;
+pub mod value;
 
 #[cfg(test)]
 mod tests;
@@ -31,11 +32,10 @@ pub use accept::PostgresAccept;
 pub(crate) use dial::Goal;
 pub use dial::PostgresDial;
 pub use facts::{PostgresFacts, Settings};
-pub use relay::PostgresRelay;
+pub use relay::{PostgresRelay, fuzz_relay};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use script::Job;
 pub use script::PostgresScript;
-pub(crate) use script::application_name;
 pub use value::describe as describe_parameters;
 
 /// The protocol's entry in the registry.

@@ -14,6 +14,7 @@ use postgres_protocol::message::frontend;
 
 use super::facts::{PostgresFacts, Settings, put_parameter};
 use super::message::{Complaint, Message, Reader, kind_of, parameter, row, status};
+use super::relay::stamped_name;
 use super::{check, query, stateful};
 use crate::model::limits;
 use crate::protocol::session::{
@@ -100,17 +101,6 @@ pub(super) struct Row {
     pub detail: String,
 }
 
-/// What the server is shown as `application_name`: the person first, then the client's own.
-pub(crate) fn application_name(stamp: &str, own: Option<&str>) -> String {
-    let mut name = stamp.to_owned();
-    if let Some(own) = own.filter(|own| !own.is_empty()) {
-        name.push(' ');
-        name.push_str(own);
-    }
-    name.truncate(name.floor_char_boundary(limits::APPLICATION_NAME_BYTES_MAX));
-    name
-}
-
 impl PostgresScript {
     pub(super) fn new(purpose: &Purpose<'_, Settings>, facts: &PostgresFacts) -> Self {
         Self::run(Job::of(purpose), facts)
@@ -188,7 +178,7 @@ impl PostgresScript {
     /// Who we are there, then the stamp, then each setting of the client as bound values: nothing of
     /// theirs is ever part of a statement's text.
     fn prepare(&mut self, stamp: &str, settings: &Settings) {
-        let stamped = application_name(stamp, settings.application_name.as_deref());
+        let stamped = stamped_name(stamp, settings.application_name.as_deref().unwrap_or_default());
         let mut all = vec![("application_name", stamped.as_str())];
         all.extend(settings.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         // Last, since it decides how the bytes of what follows are read.

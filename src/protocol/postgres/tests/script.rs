@@ -1,6 +1,6 @@
 //! Answers to scripts that are not what they must be.
 
-use super::super::{Job, PostgresScript, Settings, application_name, frame};
+use super::super::{Job, PostgresScript, Settings, frame};
 use super::message;
 use crate::model::limits;
 use crate::protocol::kit;
@@ -176,16 +176,6 @@ fn nothing_of_a_client_is_part_of_a_statement() {
         rest = &rest[header.total..];
     }
     assert_eq!(tags, "PBEPBEBECS");
-}
-
-#[test]
-fn the_person_comes_first_in_the_application_name() {
-    assert_eq!(application_name("alice/s-0", Some("psql")), "alice/s-0 psql");
-    assert_eq!(application_name("alice/s-0", None), "alice/s-0");
-    assert_eq!(application_name("alice/s-0", Some("")), "alice/s-0");
-    let long = application_name("alice/s-0", Some(&"ä".repeat(100)));
-    assert!(long.starts_with("alice/s-0 ä") && long.len() <= limits::APPLICATION_NAME_BYTES_MAX);
-    assert_eq!(application_name(&"a".repeat(80), Some("psql")), "a".repeat(63));
 }
 
 #[test]

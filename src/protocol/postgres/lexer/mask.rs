@@ -1,0 +1,267 @@
+//! Passwords inside statements do not belong in a trail.
+
+use std::borrow::Cow;
+
+use super::{Kind, Lexer, Token, begins_with, signs};
+
+/// What stands for a password; its length says nothing about it.
+const MASK: &[u8] = b"***";
+/// Bodies within bodies (`DO $a$ … $b$ … $b$ $a$`) are looked into this deep, deeper ones are masked whole.
+const DEPTH_MAX: usize = 8;
+
+/// The text with every password in it replaced: literals behind `PASSWORD` or any name like it (with
+/// `=`, `:=`, `TO`, a function call between), behind `IDENTIFIED BY`, and `password=…` inside other
+/// literals and comments (connection strings, dynamic SQL, JSON).
+pub(crate) fn mask(text: &[u8], conforming: bool) -> Cow<'_, [u8]> {
+    if !signs(text).secret {
+        return Cow::Borrowed(text);
+    }
+    let mut out = Vec::with_capacity(text.len());
+    mask_into(text, conforming, 0, &mut out);
+    Cow::Owned(out)
+}
+
+/// What the tokens so far say about the next literal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    Nothing,
+    /// A password word was read, and since then only what may stand between it and its value.
+    Value {
+        /// The last token was a symbol, so one more word (a function's name) may follow.
+        symbol: bool,
+        /// Behind `IDENTIFIED`, where any words may stand between.
+        identified: bool,
+    },
+    /// A password has been masked; a literal that goes on with it (`'a' 'b'`) is masked too.
+    More,
+}
+
+fn mask_into(text: &[u8], conforming: bool, depth: usize, out: &mut Vec<u8>) {
+    let mut expect = Expect::Nothing;
+    for token in Lexer::new(text, conforming) {
+        let all = &text[token.all.clone()];
+        match token.kind {
+            Kind::Space => out.extend_from_slice(all),
+            Kind::Comment => mask_inside(all, out),
+            Kind::Literal | Kind::Dollar if expect != Expect::Nothing => {
+                around(text, &token, out, |_, out| out.extend_from_slice(MASK));
+                expect = Expect::More;
+            }
+            Kind::Literal => around(text, &token, out, mask_inside),
+            Kind::Dollar => around(text, &token, out, |body, out| match depth {
+                DEPTH_MAX.. if signs(body).secret => out.extend_from_slice(MASK),
+                _ => mask_into(body, conforming, depth + 1, out),
+            }),
+            Kind::Word | Kind::Quoted => {
+                out.extend_from_slice(all);
+                expect = after_word(all, expect);
+            }
+            Kind::Symbol(symbol) => {
+                out.extend_from_slice(all);
+                expect = match expect {
+                    Expect::Value { identified, .. } if matches!(symbol, b'=' | b':' | b'>' | b'(') => {
+                        Expect::Value { symbol: true, identified }
+                    }
+                    _ => Expect::Nothing,
+                };
+            }
+        }
+    }
+}
+
+fn after_word(word: &[u8], before: Expect) -> Expect {
+    if word.eq_ignore_ascii_case(b"identified") {
+        return Expect::Value { symbol: false, identified: true };
+    }
+    if contains_password(word) {
+        let identified = matches!(before, Expect::Value { identified: true, .. });
+        return Expect::Value { symbol: false, identified };
+    }
+    match before {
+        Expect::Value { identified: true, .. } => before,
+        Expect::Value { symbol: true, .. } => Expect::Value { symbol: false, identified: false },
+        Expect::Value { .. } if word.eq_ignore_ascii_case(b"to") => {
+            Expect::Value { symbol: true, identified: false }
+        }
+        _ => Expect::Nothing,
+    }
+}
+
+fn contains_password(text: &[u8]) -> bool {
+    (0..text.len()).any(|at| begins_with(&text[at..], b"passw"))
+}
+
+/// The quotes of a token as they are, and between them what `inside` makes of it.
+fn around(text: &[u8], token: &Token, out: &mut Vec<u8>, inside: impl Fn(&[u8], &mut Vec<u8>)) {
+    out.extend_from_slice(&text[token.all.start..token.inner.start]);
+    inside(&text[token.inner.clone()], out);
+    out.extend_from_slice(&text[token.inner.end..token.all.end]);
+}
+
+/// Masks the values behind `password` in something that is not SQL: a connection string, JSON, a
+/// comment, or SQL with its quotes doubled.
+fn mask_inside(text: &[u8], out: &mut Vec<u8>) {
+    let mut at = 0;
+    while at < text.len() {
+        if !begins_with(&text[at..], b"passw") && !begins_with(&text[at..], b"identified") {
+            out.push(text[at]);
+            at += 1;
+            continue;
+        }
+        let (word_end, value) = value_start(text, at);
+        out.extend_from_slice(&text[at..value.unwrap_or(word_end)]);
+        at = match value {
+            Some(value) => {
+                out.extend_from_slice(MASK);
+                value_end(text, value)
+            }
+            None => word_end,
+        };
+    }
+}
+
+fn is_quote(byte: u8) -> bool {
+    matches!(byte, b'\'' | b'"')
+}
+
+/// Where the password word at `at` ends, and where its value begins, if one follows: behind the word,
+/// then blanks, then at least one of `=`, `:` or a quote; or behind `BY`.
+fn value_start(text: &[u8], at: usize) -> (usize, Option<usize>) {
+    let skip = |mut at: usize, what: fn(u8) -> bool| {
+        while at < text.len() && what(text[at]) {
+            at += 1;
+        }
+        at
+    };
+    let blank = |byte: u8| byte.is_ascii_whitespace();
+    let word_end = skip(at, |byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    // A quote around the key itself, as in JSON; a backslash before it inside E'…'.
+    let key_end = skip(word_end, |byte| is_quote(byte) || byte == b'\\');
+    let mut next = skip(key_end, blank);
+    let mut found = key_end > word_end && next > key_end;
+    if begins_with(&text[next..], b"by") && next > word_end {
+        (next, found) = (skip(next + 2, blank), true);
+    }
+    let sign_end = skip(next, |byte| matches!(byte, b'=' | b':' | b'>'));
+    found |= sign_end > next || (next < text.len() && is_quote(text[next]));
+    let value = skip(sign_end, blank);
+    (word_end, (found && value < text.len()).then_some(value))
+}
+
+/// A quoted value goes to its closing quote, a bare one to the next blank. In doubt it is longer.
+fn value_end(text: &[u8], start: usize) -> usize {
+    let escaped = |at: usize| at > 0 && text[at - 1] == b'\\';
+    let open = start + usize::from(text[start] == b'\\');
+    let Some(quote) = text.get(open).copied().filter(|byte| is_quote(*byte)) else {
+        return (start..text.len())
+            .find(|at| text[*at].is_ascii_whitespace() && !escaped(*at))
+            .unwrap_or(text.len());
+    };
+    let run = |from: usize| text[from..].iter().take_while(|byte| **byte == quote).count();
+    let opening = run(open);
+    let mut at = open + opening;
+    while at < text.len() {
+        let closing = run(at);
+        if closing == 0 {
+            at += 1;
+            continue;
+        }
+        // A quote inside the value is written twice as long as the one around it.
+        let doubled = closing % (2 * opening) == 0;
+        let escape = escaped(at) && open == start;
+        at += closing;
+        if !doubled && !escape {
+            break;
+        }
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn masked(text: &str) -> String {
+        String::from_utf8(mask(text.as_bytes(), true).into_owned()).unwrap()
+    }
+
+    #[test]
+    fn passwords_are_masked_in_every_spelling() {
+        for (text, result) in [
+            (
+                "alter role a password 's3cret' valid until '2030'",
+                "alter role a password '***' valid until '2030'",
+            ),
+            ("CREATE USER a ENCRYPTED PASSWORD E's3\\'cret';x", "CREATE USER a ENCRYPTED PASSWORD E'***';x"),
+            ("alter role a password U&'s3cret'", "alter role a password U&'***'"),
+            ("alter role a password $x$s3'cret$x$ login", "alter role a password $x$***$x$ login"),
+            ("alter role a password 's3'\n'cret'", "alter role a password '***'\n'***'"),
+            ("alter role a password/* x */'s3cret'", "alter role a password/* x */'***'"),
+            ("alter role a password 's3cret not closed", "alter role a password '***"),
+            ("create user a identified by 's3cret'", "create user a identified by '***'"),
+            ("create user a identified with x by 's3cret'", "create user a identified with x by '***'"),
+            (
+                "create user mapping for a server b options (user 'a', password 's3cret')",
+                "create user mapping for a server b options (user 'a', password '***')",
+            ),
+            (
+                "select dblink_connect('c', 'host=h password=s3cret dbname=d')",
+                "select dblink_connect('c', 'host=h password=*** dbname=d')",
+            ),
+            (
+                "create subscription s connection 'host=h password=''s3 cret'' dbname=d' publication p",
+                "create subscription s connection 'host=h password=*** dbname=d' publication p",
+            ),
+            ("select dblink_connect('password = s3cret')", "select dblink_connect('password = ***')"),
+            (
+                "do $$begin alter role a password 's3cret'; end$$",
+                "do $$begin alter role a password '***'; end$$",
+            ),
+            (
+                "do $$begin execute 'alter role a password ''s3cret'''; end$$",
+                "do $$begin execute 'alter role a password ***'; end$$",
+            ),
+            ("update u set password = crypt('s3cret', 'x')", "update u set password = crypt('***', 'x')"),
+            ("set my.password to 's3cret'", "set my.password to '***'"),
+            ("select '{\"password\": \"s3cret\", \"a\": 1}'", "select '{\"password\": ***, \"a\": 1}'"),
+            ("select 1 -- password=s3cret", "select 1 -- password=***"),
+        ] {
+            assert_eq!(masked(text), result);
+            assert!(!result.contains("cret"), "{result}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_password_stays() {
+        for text in [
+            "select password from u where name = 'alice'",
+            "select 'forgot your password'",
+            "alter role a password null",
+            "select 1",
+            "select 'x' as password, 'y'",
+        ] {
+            assert_eq!(masked(text), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_it(text in proptest::collection::vec(
+            prop_oneof![any::<u8>(), proptest::sample::select(b"'\"$ae;/*-\\ =".to_vec())], 0..60
+        ), conforming: bool, tail in "[a-z'\"$= ]{0,20}") {
+            let mut whole = text;
+            whole.extend_from_slice(b" password='");
+            whole.extend_from_slice(tail.as_bytes());
+            mask(&whole, conforming);
+        }
+
+        #[test]
+        fn a_literal_behind_password_never_shows(secret in "[a-z0-9 '\\\\]{1,20}") {
+            prop_assume!(secret.len() > 3);
+            let text = format!("alter role a password '{}'", secret.replace('\'', "''"));
+            prop_assert_eq!(masked(&text), "alter role a password '***'");
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The established conversation: what the client sends, what the server answers, and our own words in
+//! between (<https://www.postgresql.org/docs/current/protocol-flow.html>).
+//!
+//! Two streams of messages are walked by their headers. Both sides meet in one queue
+//! ([`outstanding`]): each client message that will be answered puts in what is due, each answer must
+//! fit the front. An answer that nobody asked for ends the session, so a connection whose answers could
+//! belong to somebody else is never used again.
+//!
+//! ```text
+//!   client ──> Query Parse Bind Execute … ──> note, judge, pass ──> server
+//!                                 │ what is due
+//!                           [ Outstanding ]      + Prepared: texts and values by name
+//!                                 │ what came
+//!   client <── pass, swallow, note the result <── ParseComplete, rows, ReadyForQuery …
+//! ```
+//!
+//! The states, each a field of [`PostgresRelay`]:
+//!
+//! | state | entered by | left by |
+//! |---|---|---|
+//! | idle | ReadyForQuery with nothing due | any client message |
+//! | `unsynced` | Parse, Bind, Describe, Execute, Close | Sync, or Query and FunctionCall, which are answered by ReadyForQuery too |
+//! | `skipping` | an error in a batch whose Sync we have not passed yet: the server ignores all up to it | Sync |
+//! | `slack` | an extended COPY failed behind which Syncs stood: the server may have read them as part of the COPY (and ignored them) or not | an answer that is not ReadyForQuery; a fence of ours makes one |
+//! | `resync` | the same, and no Sync passed that surely is none of those | Sync or ReadyForQuery |
+//! | `gate` | a Query that undoes start-up settings | its ReadyForQuery |
+//! | detached | `detach` | `attach` |
+//! | over | a FATAL error | never |
+//!
+//! What the server does with a message, and so what is due, follows `src/backend/tcop/postgres.c`: an error in
+//! the extended protocol skips everything up to the next Sync, also a Query; an error in the simple one
+//! does not; during COPY FROM STDIN, Sync and Flush are ignored.
+
+mod client;
+mod outstanding;
+mod prepared;
+mod rig;
+mod server;
+mod stamp;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod transcript;
+mod words;
+
+use bytes::{BufMut, BytesMut};
+
+use outstanding::{Due, Outstanding, Purpose};
+use prepared::{Portal, Statement, Table};
+pub use rig::fuzz_relay;
+use stamp::Stamp;
+pub(crate) use stamp::{DIAL_APPLICATION_NAME, set_statement, stamped_name};
+
+use super::facts::{PostgresFacts, Settings};
+use super::frame;
+use crate::model::Refusal;
+use crate::model::limits::{AUDIT_TEXT_BYTES_MAX, PARAMETERS_MAX};
+use crate::protocol::session::{
+    Boundary, CancelKey, Entry, Flow, Pinned, Plan, Relay, RelayStep, Restore, Side, WireError,
+};
+
+const APPLICATION_NAME: &str = "application_name";
+
+/// The SQLSTATE in the result of a statement that was sent but that the server skipped, because
+/// something before it in its batch failed. Five letters no server uses.
+pub const SKIPPED: &[u8] = b"skipped";
+
+/// One client and the connection it is lent.
+pub struct PostgresRelay {
+    due: Outstanding,
+    statements: Table<Statement>,
+    portals: Table<Portal>,
+    stamp: Stamp,
+    /// What the client was last told of the server's settings.
+    parameters: Vec<(String, Vec<u8>)>,
+    /// `standard_conforming_strings` is on.
+    conforming: bool,
+    /// The message under way from each side.
+    from_client: Passing,
+    from_server: Passing,
+    /// As of the last ReadyForQuery: I, T or E.
+    status: u8,
+    /// Counts the client's Syncs.
+    batch: u64,
+    unsynced: bool,
+    skipping: bool,
+    slack: usize,
+    resync: bool,
+    /// A fence of ours is on its way.
+    fenced: bool,
+    gate: bool,
+    /// The server answered words of ours with an error.
+    own_failed: bool,
+    /// COPY data passed since the last COPY ended.
+    copy_up: u64,
+    /// Statements so far.
+    count: u64,
+    /// The last one that ended in the batch going on: what a failing commit is told of.
+    last_ended: u64,
+    /// A prepared statement was dropped by SQL, we do not know which.
+    dropped_by_sql: bool,
+    detached: bool,
+    over: bool,
+    /// For the client, at the next chance.
+    unsaid: BytesMut,
+    scratch: BytesMut,
+}
+
+/// A message of which a part is still to come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Passing {
+    left: usize,
+    /// It is passed on; else it is swallowed.
+    keep: bool,
+}
+
+impl Passing {
+    /// Deals with what has come of the message under way.
+    fn go_on(&mut self, available: usize, plan: &mut Plan) {
+        let count = self.left.min(available);
+        self.left -= count;
+        if self.keep { plan.pass(count) } else { plan.drop(count) }
+    }
+
+    fn start(&mut self, total: usize, keep: bool, available: usize, plan: &mut Plan) {
+        (self.left, self.keep) = (total, keep);
+        self.go_on(available, plan);
+    }
+
+    /// In the middle of a message that the other side has a part of.
+    fn is_partial(&self) -> bool {
+        self.keep && self.left > 0
+    }
+}
+
+impl PostgresRelay {
+    /// Tells the client that it is in: the server's settings, our cancel key, the greeting.
+    pub fn new(entry: Entry<'_>, settings: Settings, facts: &PostgresFacts, out: &mut BytesMut) -> Self {
+        Self::enter(entry.stamp, &entry.key, entry.greeting, settings, facts, out)
+    }
+
+    fn enter(
+        stamp: &str,
+        key: &CancelKey,
+        greeting: Option<&str>,
+        settings: Settings,
+        facts: &PostgresFacts,
+        out: &mut BytesMut,
+    ) -> Self {
+        let mut relay = Self {
+            due: Outstanding::default(),
+            statements: Table::new(),
+            portals: Table::new(),
+            stamp: Stamp::new(stamp, settings),
+            parameters: Vec::with_capacity(facts.parameters.len()),
+            conforming: true,
+            from_client: Passing::default(),
+            from_server: Passing::default(),
+            status: b'I',
+            batch: 0,
+            unsynced: false,
+            skipping: false,
+            slack: 0,
+            resync: false,
+            fenced: false,
+            gate: false,
+            own_failed: false,
+            copy_up: 0,
+            count: 0,
+            last_ended: 0,
+            dropped_by_sql: false,
+            detached: false,
+            over: false,
+            unsaid: BytesMut::new(),
+            scratch: BytesMut::new(),
+        };
+        frame::put(out, b'R', |body| body.put_u32(0));
+        for (name, value) in facts.parameters.iter() {
+            let value = if name == APPLICATION_NAME { relay.stamp.shown() } else { value.as_bytes() };
+            words::put_parameter_status(out, name, value);
+            let value = value.to_vec();
+            relay.remember_parameter(name, &value);
+        }
+        frame::put(out, b'K', |body| {
+            body.put_u32(key.process);
+            body.put_slice(&key.secret);
+        });
+        if let Some(greeting) = greeting {
+            words::put_notice(out, greeting);
+        }
+        words::put_ready(out, b'I');
+        relay
+    }
+
+    /// Keeps a setting of the server; false where it is what we knew.
+    fn remember_parameter(&mut self, name: &str, value: &[u8]) -> bool {
+        if name == "standard_conforming_strings" {
+            self.conforming = value != b"off";
+        }
+        if let Some((_, known)) = self.parameters.iter_mut().find(|(known, _)| known == name) {
+            let changed = known != value;
+            if changed {
+                *known = value.to_vec();
+            }
+            return changed;
+        }
+        if self.parameters.len() < PARAMETERS_MAX {
+            self.parameters.push((name.to_owned(), value.to_vec()));
+        }
+        true
+    }
+
+    /// Everything that the client sent so far ends with a Sync or what is like one, and is passed whole.
+    fn client_at_sync(&self) -> bool {
+        !self.unsynced && !self.skipping && !self.resync && self.from_client.left == 0
+    }
+
+    /// Says to the server what is due from us, where it may be said. What a caller writes to is what goes
+    /// to the server behind everything passed so far.
+    fn speak(&mut self, out: &mut BytesMut) {
+        if !self.client_at_sync() || self.detached || self.over {
+            return;
+        }
+        if self.slack > 0 && !self.fenced {
+            self.fenced = true;
+            words::put_own_close(out);
+            self.sync_own(1, Purpose::Fence, out);
+        }
+        if self.due.is_empty() && self.status != b'E' && self.stamp.wants_words() {
+            let answers = self.stamp.write_due(self.status == b'T', out);
+            self.sync_own(answers, Purpose::Stamp, out);
+        }
+    }
+
+    fn sync_own(&mut self, answers: u32, purpose: Purpose, out: &mut BytesMut) {
+        words::put_sync(out);
+        self.due.push(Due::Own { answers, inline: false });
+        self.due.push(Due::OwnSync(purpose));
+        self.own_failed = false;
+    }
+
+    /// [`Self::speak`] into a plan.
+    fn speak_in_plan(&mut self, plan: &mut Plan) {
+        let mut words = std::mem::take(&mut self.scratch);
+        self.speak(&mut words);
+        plan.own(&words);
+        words.clear();
+        self.scratch = words;
+    }
+
+    fn forget_portals(&mut self) {
+        let statements = &mut self.statements;
+        self.portals.forget_confirmed(true, |portal| release_statement(statements, portal));
+    }
+}
+
+/// A portal that goes lets go of its statement.
+fn release_statement(statements: &mut Table<Statement>, portal: &mut Portal) {
+    if let Some(statement) = portal.statement.take() {
+        statements.release(statement, |_| {});
+    }
+}
+
+/// What an audit line keeps of a text, cut between characters where it is UTF-8.
+fn cut_text(text: &[u8]) -> &[u8] {
+    if text.len() <= AUDIT_TEXT_BYTES_MAX {
+        return text;
+    }
+    let inside = |at: usize| text[at] & 0xc0 == 0x80;
+    let end = (AUDIT_TEXT_BYTES_MAX - 3..=AUDIT_TEXT_BYTES_MAX).rev().find(|at| !inside(*at));
+    &text[..end.unwrap_or(AUDIT_TEXT_BYTES_MAX)]
+}
+
+impl Relay for PostgresRelay {
+    type Facts = PostgresFacts;
+
+    fn pump(&mut self, from: Side, input: &[u8], flow: &mut Flow<'_>) -> Result<RelayStep, WireError> {
+        match from {
+            Side::Downstream => {
+                if !self.unsaid.is_empty() && !self.from_server.is_partial() {
+                    flow.back.extend_from_slice(&self.unsaid);
+                    self.unsaid.clear();
+                }
+                self.pump_client(input, flow)
+            }
+            Side::Upstream => {
+                if !self.unsaid.is_empty() && !self.from_server.is_partial() {
+                    flow.plan.own(&self.unsaid);
+                    self.unsaid.clear();
+                }
+                self.pump_server(input, flow)
+            }
+        }
+    }
+
+    fn boundary(&self) -> Boundary {
+        if self.detached {
+            return Boundary::Idle;
+        }
+        let busy = !self.due.is_empty() || !self.client_at_sync() || self.from_server.left > 0 || self.over;
+        match self.status {
+            _ if busy => Boundary::Busy,
+            b'I' => Boundary::Idle,
+            _ => Boundary::InTransaction,
+        }
+    }
+
+    fn at_unit_boundary(&self, towards: Side) -> bool {
+        match towards {
+            Side::Downstream => !self.from_server.is_partial(),
+            Side::Upstream => !self.from_client.is_partial(),
+        }
+    }
+
+    /// A NoticeResponse, which may come between any two messages.
+    fn notice(&mut self, text: &str, out: &mut BytesMut) -> bool {
+        let can = self.at_unit_boundary(Side::Downstream);
+        if can {
+            words::put_notice(out, text);
+        }
+        can
+    }
+
+    fn refuse(&mut self, refusal: &Refusal, out: &mut BytesMut) {
+        words::put_refusal(out, "FATAL", refusal);
+    }
+
+    /// Settings, LISTEN, temporary tables and the like are for the caller to look at; what only we know
+    /// are the statements prepared by protocol.
+    fn detach(&mut self) -> Result<Restore, Pinned> {
+        if self.detached || self.boundary() != Boundary::Idle {
+            return Err(Pinned("the conversation is not at rest"));
+        }
+        if self.dropped_by_sql {
+            return Err(Pinned("a prepared statement was deallocated by name"));
+        }
+        if !self.unsaid.is_empty() {
+            return Err(Pinned("the client is still to be told something"));
+        }
+        let mut restore = Restore::default();
+        for (name, statement) in self.statements.confirmed() {
+            if statement.is_cut || statement.is_shed {
+                return Err(Pinned("a prepared statement is too long to be kept"));
+            }
+            let types = statement.types.chunks_exact(4);
+            let types = types.map(|oid| u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]]));
+            restore.prepared.push((name.to_vec(), statement.text.clone(), types.collect()));
+        }
+        self.portals = Table::new();
+        self.statements = Table::new();
+        self.detached = true;
+        Ok(restore)
+    }
+
+    fn attach(&mut self, facts: &PostgresFacts, restore: Restore, upstream: &mut BytesMut) {
+        self.detached = false;
+        self.status = b'I';
+        for (name, value) in facts.parameters.iter().filter(|(name, _)| name != APPLICATION_NAME) {
+            if self.remember_parameter(name, value.as_bytes()) {
+                words::put_parameter_status(&mut self.unsaid, name, value.as_bytes());
+            }
+        }
+        let mut answers = 0;
+        for (name, text, types) in &restore.prepared {
+            words::put_parse(upstream, name, text, types);
+            answers += 1;
+            // They were confirmed once, and an error now ends the session.
+            if let Ok(entry) = self.statements.entry_or_new(name) {
+                let statement = self.add_statement(name, text, text.len() as u64, false);
+                self.statements.change(statement, |statement| {
+                    types.iter().for_each(|oid| statement.types.extend_from_slice(&oid.to_be_bytes()));
+                });
+                self.statements.set_confirmed(entry, Some(statement), |_| {});
+            }
+        }
+        if answers > 0 {
+            self.sync_own(answers, Purpose::Attach, upstream);
+        }
+        self.stamp.moved();
+        self.speak(upstream);
+    }
+
+    fn statements(&self) -> u64 {
+        self.count
+    }
+}

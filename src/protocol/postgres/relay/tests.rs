@@ -1,0 +1,541 @@
+//! Conversations written by hand; recorded ones are in `golden`.
+
+use bytes::{BufMut, BytesMut};
+
+use super::super::frame;
+use super::rig::{End, Rig};
+use super::*;
+use crate::model::{Note, NoteReader, Verdict};
+
+fn message(tag: char, body: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    frame::put(&mut out, tag as u8, |out| out.put_slice(body));
+    out.to_vec()
+}
+
+fn query(text: &str) -> Vec<u8> {
+    message('Q', format!("{text}\0").as_bytes())
+}
+
+fn parse(name: &str, text: &str) -> Vec<u8> {
+    message('P', format!("{name}\0{text}\0\0\0").as_bytes())
+}
+
+fn bind(portal: &str, name: &str) -> Vec<u8> {
+    message('B', format!("{portal}\0{name}\0\0\0\0\0\0\0").as_bytes())
+}
+
+fn execute(portal: &str) -> Vec<u8> {
+    message('E', format!("{portal}\0\0\0\0\0").as_bytes())
+}
+
+fn describe(kind: char, name: &str) -> Vec<u8> {
+    message('D', format!("{kind}{name}\0").as_bytes())
+}
+
+fn sync() -> Vec<u8> {
+    message('S', b"")
+}
+
+fn complete(tag: &str) -> Vec<u8> {
+    message('C', format!("{tag}\0").as_bytes())
+}
+
+fn ready(status: char) -> Vec<u8> {
+    message('Z', &[status as u8])
+}
+
+fn error(code: &str) -> Vec<u8> {
+    message('E', format!("SERROR\0VERROR\0C{code}\0Mno\0\0").as_bytes())
+}
+
+fn name_status(name: &str) -> Vec<u8> {
+    message('S', format!("application_name\0{name}\0").as_bytes())
+}
+
+/// The types of the messages in a stream.
+fn tags(mut bytes: &[u8]) -> String {
+    let mut tags = String::new();
+    while let Ok(Some(header)) = frame::peek(bytes) {
+        tags.push(header.tag as char);
+        bytes = &bytes[header.total.min(bytes.len())..];
+    }
+    assert!(bytes.is_empty(), "a part of a message is left");
+    tags
+}
+
+/// The notes in short: statements as `number kind text`, results as `number tag|sqlstate rows`.
+fn notes(rig: &Rig) -> Vec<String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut reader = NoteReader::new(&rig.notes);
+    let notes = reader.by_ref().map(|(_, note)| match note {
+        Note::Statement { number, text: sql, .. } => format!("{number}: {}", text(sql)),
+        Note::Result { number, tag, rows, sqlstate, .. } if sqlstate.is_empty() => {
+            format!("{number}= {} ({rows})", text(tag))
+        }
+        Note::Result { number, sqlstate, .. } => format!("{number}! {}", text(sqlstate)),
+        Note::Prepare { name, text: sql, .. } => format!("{} := {}", text(name), text(sql)),
+    });
+    let notes = notes.collect();
+    assert!(!reader.damaged);
+    notes
+}
+
+fn rig() -> Rig {
+    let mut rig = Rig::new(Settings {
+        application_name: Some("psql".into()),
+        parameters: vec![("search_path".into(), "a, b".into())],
+    });
+    rig.to_client.clear();
+    rig
+}
+
+impl Rig {
+    fn client(&mut self, messages: &[Vec<u8>]) -> String {
+        let before = self.to_server.len();
+        self.feed(Side::Downstream, &messages.concat());
+        tags(&self.to_server[before..])
+    }
+
+    fn server(&mut self, messages: &[Vec<u8>]) -> String {
+        let before = self.to_client.len();
+        self.feed(Side::Upstream, &messages.concat());
+        tags(&self.to_client[before..])
+    }
+}
+
+#[test]
+fn entering_shows_the_client_its_own_name() {
+    let rig = Rig::new(Settings { application_name: Some("psql".into()), parameters: vec![] });
+    assert_eq!(tags(&rig.to_client), "RSSSSKZ");
+    let text = String::from_utf8_lossy(&rig.to_client).into_owned();
+    assert!(text.contains("application_name\0psql\0") && !text.contains("alice"));
+}
+
+#[test]
+fn a_simple_query_is_noted_before_it_passes_and_when_it_ends() {
+    let mut rig = rig();
+    assert_eq!(rig.client(&[query("select 1; select 2")]), "Q");
+    assert_eq!(notes(&rig), ["1: select 1; select 2"]);
+    assert_eq!(rig.relay.boundary(), Boundary::Busy);
+    let row = message('D', b"\0\x01\0\0\0\x011");
+    let head = message('T', b"\0\0");
+    let answers =
+        [head.clone(), row.clone(), complete("SELECT 1"), head, row, complete("SELECT 1"), ready('T')];
+    assert_eq!(rig.server(&answers), "TDCTDCZ");
+    assert_eq!(notes(&rig)[1..], ["1= SELECT 1 (1)", "1= SELECT 1 (1)"]);
+    assert_eq!(rig.relay.boundary(), Boundary::InTransaction);
+    assert_eq!(rig.relay.statements(), 1);
+}
+
+#[test]
+fn an_error_in_a_batch_skips_the_rest_and_nothing_looks_as_if_it_ran() {
+    let mut rig = rig();
+    let batch = |portal: &str| [parse("", "select 1"), bind(portal, ""), execute(portal)].concat();
+    rig.client(&[batch(""), batch("x"), query("select 2"), sync(), query("select 3")]);
+    assert_eq!(rig.server(&[message('1', b""), message('2', b""), error("22012")]), "12E");
+    rig.server(&[ready('I'), message('I', b""), ready('I')]);
+    let notes = notes(&rig);
+    assert_eq!(notes[..4], ["1: select 1", "2: select 1", "3: select 2", "4: select 3"]);
+    assert_eq!(notes[4..], ["1! 22012", "2! skipped", "3! skipped", "4= EmptyQueryResponse (0)"]);
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+}
+
+#[test]
+fn what_follows_an_error_before_the_sync_is_skipped_too() {
+    let mut rig = rig();
+    rig.client(&[parse("", "bad")]);
+    rig.server(&[error("42601")]);
+    assert_eq!(rig.relay.boundary(), Boundary::Busy);
+    assert_eq!(rig.client(&[bind("", ""), execute(""), query("x")]), "BEQ");
+    assert_eq!(notes(&rig), ["1: <portal >", "1! skipped", "2: x", "2! skipped"]);
+    rig.client(&[sync()]);
+    assert_eq!(rig.server(&[ready('I')]), "Z");
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+}
+
+#[test]
+fn a_name_means_what_the_server_confirmed() {
+    let mut rig = rig();
+    rig.client(&[parse("s", "delete"), sync()]);
+    rig.server(&[message('1', b""), ready('I')]);
+    // The second Parse of the name will fail. Whoever runs it in the next batch runs the first text.
+    assert_eq!(rig.client(&[parse("s", "select"), sync(), bind("", "s"), execute(""), sync()]), "PS");
+    assert!(rig.held);
+    assert_eq!(rig.server(&[error("42P05"), ready('I')]), "EZ");
+    assert_eq!(tags(&rig.to_server), "PSPSBES");
+    assert_eq!(notes(&rig), ["s := delete", "s := select", "1: delete"]);
+}
+
+#[test]
+fn unasked_answers_end_the_session() {
+    for answer in [ready('I'), message('1', b""), complete("SELECT 1"), message('D', b"\0\0"), error("22012")]
+    {
+        let mut rig = rig();
+        rig.server(&[answer]);
+        assert!(matches!(rig.end, Some(End::Broken(_))));
+    }
+    for answer in [message('T', b"\0\0"), message('2', b""), ready('I'), message('G', b"\0\0\0")] {
+        let mut rig = rig();
+        rig.client(&[parse("", "select 1"), sync()]);
+        rig.server(&[answer]);
+        assert!(matches!(rig.end, Some(End::Broken(_))));
+    }
+}
+
+#[test]
+fn malformed_messages_are_refused_before_anything_passes() {
+    for bad in [
+        message('Q', b"select 1"),
+        message('Q', b"a\0b\0"),
+        message('P', b"s\0select 1"),
+        message('P', b"s\0select 1\0\0\x01"),
+        message('B', b"\0\0\0\x02\0\0\0\0\0\0"),
+        message('B', b"\0\0\0\0\0\x01\0\0\0\x09x\0\0"),
+        message('B', b"\0\0\0\0\0\x01\xff\xff\xff\xfe\0\0"),
+        message('E', b"\0\0\0"),
+        message('D', b"X\0"),
+        message('C', b"S"),
+        message('S', b"x"),
+        message('F', b"\0\0\0"),
+        message('f', b"no end"),
+        message('p', b"password\0"),
+        message('R', b""),
+        vec![b'Q', 0, 0, 0, 3],
+        vec![0, 0, 0, 8, 4, 210, 22, 47, 0],
+    ] {
+        let mut rig = rig();
+        rig.client(&[bad.clone()]);
+        assert!(matches!(rig.end, Some(End::Refused(Refusal::ProtocolViolation(_)))), "{bad:?}");
+        assert!(rig.to_server.is_empty() && rig.notes.is_empty(), "{bad:?}");
+    }
+}
+
+#[test]
+fn goodbye_is_not_passed() {
+    let mut rig = rig();
+    assert_eq!(rig.client(&[message('X', b"")]), "");
+    assert_eq!(rig.end, Some(End::Closed));
+}
+
+fn refusing() -> Rig {
+    let mut rig = rig();
+    rig.judge = |operation| match operation.text.starts_with(b"drop") {
+        true => Verdict::Refuse(Refusal::OperationDenied("it drops")),
+        false => Verdict::Allow,
+    };
+    rig
+}
+
+#[test]
+fn a_refused_query_fails_in_its_place() {
+    let mut rig = refusing();
+    assert_eq!(rig.client(&[query("select 1"), query("drop"), query("select 2")]), "QQQ");
+    assert!(!String::from_utf8_lossy(&rig.to_server).contains("drop"));
+    assert!(rig.to_client.is_empty(), "nothing overtakes what is due");
+    rig.server(&[
+        complete("SELECT 1"),
+        ready('I'),
+        error("42601"),
+        ready('I'),
+        complete("SELECT 1"),
+        ready('I'),
+    ]);
+    assert_eq!(tags(&rig.to_client), "CZEZCZ");
+    let shown = String::from_utf8_lossy(&rig.to_client).into_owned();
+    assert!(shown.contains("C42501\0") && shown.contains("TG009") && !shown.contains("42601"));
+    assert_eq!(notes(&rig)[3..], ["1= SELECT 1 (1)", "2! 42501", "3= SELECT 1 (1)"]);
+}
+
+#[test]
+fn a_refused_parse_fails_its_batch() {
+    let mut rig = refusing();
+    let batch = [parse("", "drop"), bind("", ""), execute(""), sync()];
+    assert_eq!(rig.client(&batch), "BBES");
+    assert_eq!(rig.server(&[error("08P01"), ready('E')]), "EZ");
+    assert!(String::from_utf8_lossy(&rig.to_client).contains("C42501\0"));
+    assert_eq!(notes(&rig), ["1: drop", "2: <prepared >", "1! 42501", "2! skipped"]);
+    assert_eq!(rig.relay.boundary(), Boundary::InTransaction);
+}
+
+#[test]
+fn passwords_do_not_reach_the_notes() {
+    let mut rig = rig();
+    rig.client(&[query("alter role a password 'cret'"), parse("s", "alter role b password 'cret'"), sync()]);
+    assert_eq!(notes(&rig), ["1: alter role a password '***'", "s := alter role b password '***'"]);
+    assert!(!String::from_utf8_lossy(&rig.notes).contains("cret"));
+    assert!(String::from_utf8_lossy(&rig.to_server).contains("cret"));
+}
+
+#[test]
+fn copy_in_swallows_the_syncs_before_its_end() {
+    let mut rig = rig();
+    let data = message('d', b"1\n");
+    rig.client(&[parse("", "copy t from stdin"), bind("", ""), execute(""), sync()]);
+    rig.server(&[message('1', b""), message('2', b""), message('G', b"\0\0\0")]);
+    rig.client(&[data.clone(), data, message('c', b"")]);
+    assert_eq!(rig.server(&[complete("COPY 2")]), "C");
+    assert_eq!(rig.relay.boundary(), Boundary::Busy, "its Sync was swallowed, it owes another");
+    rig.client(&[sync()]);
+    rig.server(&[ready('I')]);
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+    assert_eq!(notes(&rig), ["1: copy t from stdin", "1= COPY 2 (2)"]);
+}
+
+#[test]
+fn a_failed_copy_in_is_sorted_out_with_a_fence() {
+    // (what the server made of the first Sync, the answers)
+    for swallowed in [true, false] {
+        let mut rig = rig();
+        rig.client(&[parse("", "copy t from stdin"), bind("", ""), execute(""), sync()]);
+        rig.server(&[message('1', b""), message('2', b""), message('G', b"\0\0\0")]);
+        rig.server(&[error("22P02")]);
+        if !swallowed {
+            assert_eq!(rig.server(&[ready('I')]), "Z");
+            assert_eq!(rig.relay.boundary(), Boundary::Idle);
+        }
+        let sent = rig.client(&[message('d', b"x"), message('f', b"no\0"), sync()]);
+        assert_eq!(sent, if swallowed { "dfSCS" } else { "dfS" });
+        assert_eq!(rig.server(&[ready('I')]), "Z");
+        if swallowed {
+            assert_eq!(rig.relay.boundary(), Boundary::Busy);
+            assert_eq!(rig.server(&[message('3', b""), ready('I')]), "");
+        }
+        assert_eq!(rig.relay.boundary(), Boundary::Idle, "{swallowed}");
+        rig.client(&[query("select 1")]);
+        assert_eq!(rig.server(&[complete("SELECT 1"), ready('I')]), "CZ");
+        assert_eq!(notes(&rig)[1..], ["1! 22P02", "2: select 1", "2= SELECT 1 (1)"]);
+    }
+}
+
+#[test]
+fn a_failed_copy_in_with_everything_sent_ahead() {
+    for swallowed in [true, false] {
+        let mut rig = rig();
+        let ahead = [message('d', b"x"), message('c', b""), sync()].concat();
+        rig.client(&[parse("", "copy t from stdin"), bind("", ""), execute(""), sync(), ahead]);
+        rig.server(&[message('1', b""), message('2', b""), message('G', b"\0\0\0"), error("22P02")]);
+        assert_eq!(tags(&rig.to_server), "PBESdcSCS", "the fence went at once");
+        let readies = if swallowed { 1 } else { 2 };
+        rig.server(&vec![ready('I'); readies]);
+        assert_eq!(rig.relay.boundary(), Boundary::Busy);
+        rig.server(&[message('3', b""), ready('I')]);
+        assert_eq!(tags(&rig.to_client), format!("12GE{}", "Z".repeat(readies)));
+        assert_eq!(rig.relay.boundary(), Boundary::Idle);
+    }
+}
+
+#[test]
+fn a_failed_copy_in_with_another_batch_behind() {
+    for swallowed in [true, false] {
+        let mut rig = rig();
+        let ahead = [message('c', b""), sync(), parse("", "select 1"), sync()].concat();
+        rig.client(&[parse("", "copy t from stdin"), bind("", ""), execute(""), sync(), ahead]);
+        rig.server(&[message('1', b""), message('2', b""), message('G', b"\0\0\0"), error("22P02")]);
+        rig.server(&vec![ready('I'); if swallowed { 1 } else { 2 }]);
+        rig.server(&[message('1', b""), ready('I'), message('3', b""), ready('I')]);
+        assert_eq!(rig.end, None);
+        assert_eq!(rig.relay.boundary(), Boundary::Idle, "{swallowed}");
+    }
+}
+
+#[test]
+fn a_simple_copy_in_that_fails() {
+    let mut rig = rig();
+    rig.client(&[query("copy t from stdin")]);
+    rig.server(&[message('G', b"\0\0\0")]);
+    rig.client(&[message('d', b"x")]);
+    assert_eq!(rig.server(&[error("22P02"), ready('I')]), "EZ");
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+    assert_eq!(rig.client(&[message('d', b"y"), message('c', b""), query("select 1")]), "dcQ");
+    assert_eq!(rig.server(&[complete("SELECT 1"), ready('I')]), "CZ");
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+}
+
+#[test]
+fn a_fatal_error_ends_it_all() {
+    let mut rig = rig();
+    rig.client(&[query("select 1"), query("select 2")]);
+    assert_eq!(rig.server(&[message('E', b"SFATAL\0VFATAL\0C57P01\0Mbye\0\0")]), "E");
+    assert_eq!(rig.end, Some(End::Closed));
+    assert_eq!(notes(&rig)[2..], ["1! 57P01", "2! skipped"]);
+}
+
+#[test]
+fn a_commit_that_fails_is_a_second_result() {
+    let mut rig = rig();
+    rig.client(&[parse("", "insert"), bind("", ""), execute(""), sync()]);
+    rig.server(&[message('1', b""), message('2', b""), complete("INSERT 0 1"), error("23503"), ready('I')]);
+    assert_eq!(notes(&rig), ["1: insert", "1= INSERT 0 1 (1)", "1! 23503"]);
+}
+
+#[test]
+fn a_clients_new_name_is_stamped_behind_its_back() {
+    let mut rig = rig();
+    rig.client(&[query("set application_name to 'x'"), query("select 1")]);
+    rig.server(&[complete("SET"), name_status("x"), ready('I')]);
+    assert_eq!(tags(&rig.to_client), "CSZ");
+    rig.server(&[complete("SELECT 1"), ready('I')]);
+    assert_eq!(tags(&rig.to_server), "QQCPBECCS");
+    let sent = String::from_utf8_lossy(&rig.to_server).into_owned();
+    assert!(sent.contains(r#"SET "application_name" TO E'alice/s-1 x'"#));
+    let shown = rig.to_client.len();
+    let answers =
+        [message('3', b""), message('1', b""), message('2', b""), complete("SET"), message('3', b"")];
+    rig.server(&[answers.concat(), message('3', b""), name_status("alice/s-1 x"), ready('I')]);
+    assert_eq!(rig.to_client.len(), shown, "nothing of this shows");
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+}
+
+#[test]
+fn start_up_settings_are_back_before_the_next_pipelined_statement() {
+    let mut rig = rig();
+    assert_eq!(rig.client(&[query("discard all"), query("select 1")]), "Q");
+    assert!(rig.held);
+    rig.server(&[complete("DISCARD ALL"), name_status("tidegate"), ready('I')]);
+    assert_eq!(tags(&rig.to_server), "QCPBECCPBECCSQ");
+    assert_eq!(tags(&rig.to_client), "CZ");
+    let sent = String::from_utf8_lossy(&rig.to_server).into_owned();
+    assert!(sent.contains(r#"SET "search_path" TO E'a', E'b'"#));
+    assert!(sent.contains(r#"SET "application_name" TO E'alice/s-1 psql'"#));
+    // In a transaction that failed nothing can be said, and nothing is held.
+    let mut rig = self::rig();
+    rig.client(&[query("begin; reset search_path; bad"), query("rollback")]);
+    assert_eq!(rig.server(&[complete("BEGIN"), complete("RESET"), error("42601"), ready('E')]), "CCEZ");
+    assert_eq!(tags(&rig.to_server), "QQ");
+}
+
+#[test]
+fn start_up_settings_are_back_within_a_batch() {
+    let mut rig = rig();
+    let batch =
+        [parse("", "reset search_path"), bind("", ""), execute(""), bind("", "s"), execute(""), sync()];
+    assert_eq!(rig.client(&batch), "PBECPBECCBES");
+    let (one, two, three) = (message('1', b""), message('2', b""), message('3', b""));
+    let own = [three.clone(), one.clone(), two.clone(), complete("SET"), three.clone(), three].concat();
+    rig.server(&[one, two.clone(), complete("RESET"), own, two, complete("SELECT 1"), ready('I')]);
+    assert_eq!(tags(&rig.to_client), "12C2CZ");
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+    // It fails: what follows is skipped, ours too.
+    let mut rig = self::rig();
+    rig.client(&batch);
+    rig.server(&[message('1', b""), message('2', b""), error("25P02"), ready('E')]);
+    assert_eq!(tags(&rig.to_client), "12EZ");
+    assert_eq!(rig.relay.boundary(), Boundary::InTransaction);
+}
+
+#[test]
+fn a_stamp_waits_for_copy_data_but_never_holds_it() {
+    let mut rig = rig();
+    rig.client(&[query("set application_name to 'x'; copy t from stdin")]);
+    // Servers before 14 tell a change at once.
+    rig.server(&[complete("SET"), name_status("x"), message('G', b"\0\0\0")]);
+    assert_eq!(rig.client(&[message('d', b"1"), message('c', b""), query("select 1")]), "dc");
+    assert!(rig.held);
+    rig.server(&[complete("COPY 1"), ready('I')]);
+    assert_eq!(tags(&rig.to_server), "QdcCPBECCSQ");
+}
+
+#[test]
+fn a_live_session_moves_to_another_connection() {
+    let mut rig = rig();
+    rig.client(&[parse("s", "select $1"), describe('S', "s"), sync()]);
+    assert_eq!(rig.relay.detach(), Err(Pinned("the conversation is not at rest")));
+    let answers = [message('1', b""), message('t', b"\0\x01\0\0\0\x17"), message('n', b""), ready('I')];
+    rig.server(&answers);
+    let restore = rig.relay.detach().unwrap();
+    assert_eq!(restore.prepared, [(b"s".to_vec(), b"select $1".to_vec(), vec![])]);
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+    assert_eq!(rig.client(&[bind("", "s"), execute(""), sync()]), "");
+    assert!(rig.needs_lease);
+
+    let mut facts = rig::facts("psql");
+    facts.parameters =
+        facts.parameters.iter().cloned().chain([("is_superuser".into(), "off".into())]).collect();
+    let mut upstream = BytesMut::new();
+    rig.to_client.clear();
+    rig.to_server.clear();
+    rig.relay.attach(&facts, restore, &mut upstream);
+    assert_eq!(tags(&upstream), "PS");
+    rig.pump(Side::Downstream);
+    assert_eq!(tags(&rig.to_server), "BES");
+    assert_eq!(tags(&rig.to_client), "S", "it is told what is different here");
+    assert_eq!(rig.server(&[message('1', b""), ready('I')]), "", "ours");
+    assert_eq!(rig.server(&[message('2', b""), complete("SELECT 1"), ready('I')]), "2CZ");
+    assert_eq!(notes(&rig), ["s := select $1", "1: select $1", "1= SELECT 1 (1)"]);
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+    assert!(rig.end.is_none());
+}
+
+#[test]
+fn a_statement_that_cannot_be_put_back_ends_the_session() {
+    let mut rig = rig();
+    rig.client(&[parse("s", "select 1"), sync()]);
+    rig.server(&[message('1', b""), ready('I')]);
+    let restore = rig.relay.detach().unwrap();
+    rig.relay.attach(&rig::facts("psql"), restore, &mut BytesMut::new());
+    rig.server(&[error("42P01")]);
+    assert!(matches!(rig.end, Some(End::Broken(_))));
+}
+
+#[test]
+fn what_was_deallocated_is_not_put_back() {
+    let mut rig = rig();
+    rig.client(&[parse("s", "select 1"), sync(), query("deallocate s")]);
+    rig.server(&[message('1', b""), ready('I'), complete("DEALLOCATE"), ready('I')]);
+    assert!(rig.relay.detach().is_err());
+    rig.client(&[query("deallocate all")]);
+    rig.server(&[complete("DEALLOCATE ALL"), ready('I')]);
+    assert_eq!(rig.relay.detach().unwrap().prepared, []);
+}
+
+#[test]
+fn long_messages_pass_in_pieces_once_their_head_is_noted() {
+    let mut rig = rig();
+    let text = format!("select '{}'", "x".repeat(200_000));
+    let long = query(&text);
+    rig.feed(Side::Downstream, &long[..50_000]);
+    assert!(rig.to_server.is_empty() && rig.notes.is_empty());
+    rig.feed(Side::Downstream, &long[50_000..100_000]);
+    assert_eq!(rig.to_server.len(), 100_000);
+    assert!(!rig.relay.at_unit_boundary(Side::Upstream));
+    let mut reader = NoteReader::new(&rig.notes);
+    let Some((_, Note::Statement { text: noted, length, .. })) = reader.next() else { panic!() };
+    assert_eq!((noted.len(), length as usize), (crate::model::limits::AUDIT_TEXT_BYTES_MAX, text.len()));
+    rig.feed(Side::Downstream, &long[100_000..]);
+    assert_eq!(rig.to_server, long);
+    assert!(rig.relay.at_unit_boundary(Side::Upstream));
+}
+
+#[test]
+fn texts_beyond_the_limit_go_oldest_first_and_leave_a_note() {
+    let mut rig = rig();
+    let text = "x".repeat(60_000);
+    rig.client(&[parse("", "select first"), bind("p", "")]);
+    for _ in 0..200 {
+        rig.client(&[parse("", &text)]);
+    }
+    assert!(notes(&rig).contains(&" := select first".to_owned()));
+    assert!(rig.relay.statements.weight() <= crate::model::limits::PREPARED_TEXT_BYTES_MAX);
+}
+
+#[test]
+fn a_client_that_is_far_ahead_is_held() {
+    let mut rig = rig();
+    let many = vec![sync(); crate::model::limits::OUTSTANDING_MAX + 10].concat();
+    rig.feed(Side::Downstream, &many);
+    assert!(rig.held);
+    rig.server(&vec![ready('I'); 100]);
+    assert_eq!(rig.to_server.len(), many.len());
+    assert!(!rig.held);
+}
+
+#[test]
+fn long_names_that_begin_alike_are_the_same() {
+    let mut rig = rig();
+    let name = "n".repeat(63);
+    rig.client(&[parse(&name, "select 1"), sync()]);
+    rig.server(&[message('1', b""), ready('I')]);
+    rig.client(&[bind("", &format!("{name}tail")), execute(""), sync()]);
+    assert_eq!(notes(&rig)[1], "1: select 1");
+}
