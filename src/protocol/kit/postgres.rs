@@ -165,6 +165,12 @@ pub fn script(data: &[u8]) -> String {
     })
 }
 
+/// An established conversation: chunks of either side, each behind a byte that says whose it is and
+/// how long.
+pub fn relay(data: &[u8]) {
+    crate::protocol::postgres::fuzz_relay(data);
+}
+
 /// A connection as `alice`, with one reported parameter.
 pub fn facts() -> PostgresFacts {
     let parameters: std::sync::Arc<[_]> = [("TimeZone".to_owned(), "UTC".to_owned())].into();
