@@ -178,3 +178,5 @@ pub const PARAMETERS_MAX: usize = 128;
 pub const PUT_BACK_TRIES_MAX: u8 = 3;
 /// An outstanding queue that grew beyond this gives the memory back when it has drained.
 pub const OUTSTANDING_KEPT: usize = 1_024;
+/// Syncs among the data of a COPY, which the server may ignore or not. Drivers send one.
+pub const COPY_SYNCS_MAX: usize = 64;

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::io;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -20,17 +21,18 @@ pub(super) struct Connection<W: Wire> {
     pub epoch: u64,
     /// Role settings at the server when it was made.
     pub fingerprint: String,
-    /// Extensions and code whose state no reset clears, and which the operator has not accepted.
-    pub stateful: Vec<String>,
-    /// Who had it last. Where `stateful` is not empty, nobody else gets it.
+    /// Extensions, languages and code in its database whose state no reset clears.
+    pub stateful: BTreeSet<String>,
+    /// Who had it last. Where the operator has not accepted all of `stateful`, nobody else gets it.
     pub last_user: Option<Name>,
     /// Whether it has ever been lent: a failure then is no news about the target.
     pub used: bool,
 }
 
 impl<W: Wire> Connection<W> {
-    pub fn suits(&self, user: &Name) -> bool {
-        self.stateful.is_empty() || self.last_user.as_ref().is_none_or(|last| last == user)
+    /// Whether this person may have it, given what the operator accepts to be shared.
+    pub fn suits(&self, user: &Name, accepted: &BTreeSet<String>) -> bool {
+        self.last_user.as_ref().is_none_or(|last| last == user) || self.stateful.is_subset(accepted)
     }
 
     /// Whether an idle connection has something to say: an end, an error, a notification. It must

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, run_script};
+use super::connection::run_script;
 use super::pool::{Held, Pool, upstream_name};
 use crate::grant::Admission;
 use crate::model::{Name, Refusal, limits};
@@ -155,9 +155,10 @@ impl<W: Wire> Lease<W> {
 
     fn put_back(self, clean: Clean) -> Finished {
         let Self { held, pool, user, .. } = self;
-        let Held { connection, slot } = held;
-        let stateful = pool.unaccepted(&clean.0);
-        let connection = Connection { stateful, last_user: Some(user), ..connection };
+        let Held { mut connection, slot } = held;
+        // What was found once stays: a reset looks for less than the probe did.
+        connection.stateful.extend(clean.0.stateful);
+        connection.last_user = Some(user);
         pool.give_back(Held { connection, slot });
         Finished::Reused
     }

@@ -11,9 +11,7 @@ use super::dial::{DialFault, Dialer};
 use super::pools::Keeper;
 use crate::model::{AccessLevel, Name, PoolSettings, Refusal, limits};
 use crate::observe::Metrics;
-use crate::protocol::session::{
-    Check, Facts, Findings, Interruption, Purpose, Report, ServerErrorKind, Upkeep, Wire,
-};
+use crate::protocol::session::{Check, Facts, Interruption, Purpose, Report, ServerErrorKind, Upkeep, Wire};
 use crate::secret::Secrets;
 
 /// `ALTER ROLE CURRENT_USER SET …` is allowed to ordinary roles and outlives the session.
@@ -149,6 +147,7 @@ impl<W: Wire> Pool<W> {
     }
 
     fn take(self: &Arc<Self>, user: &Name, settings: &PoolSettings) -> Result<Taken<W>, Refusal> {
+        let plan = self.plan.load();
         let mut unfit = Vec::new();
         let mut state = self.state();
         if state.retired {
@@ -156,7 +155,9 @@ impl<W: Wire> Pool<W> {
         }
         // Nobody passes those who wait already.
         if state.line.is_empty() {
-            while let Some(at) = state.idle.iter().rposition(|connection| connection.suits(user)) {
+            while let Some(at) =
+                state.idle.iter().rposition(|connection| connection.suits(user, &plan.accepted))
+            {
                 let mut connection = state.idle.remove(at);
                 if connection.epoch >= state.epoch && connection.is_quiet() {
                     return Ok(Taken::Held(Held { connection, slot: self.slot() }));
@@ -257,16 +258,11 @@ impl<W: Wire> Pool<W> {
             born: now,
             idle_since: now,
             epoch: secret.epoch(),
-            stateful: self.unaccepted(&findings),
+            stateful: findings.stateful.into_iter().collect(),
             fingerprint: findings.fingerprint,
             last_user: None,
             used: false,
         })
-    }
-
-    pub(super) fn unaccepted(&self, findings: &Findings) -> Vec<String> {
-        let plan = self.plan.load();
-        findings.stateful.iter().filter(|name| !plan.accepted.contains(*name)).cloned().collect()
     }
 
     /// A newer secret retires the connections of the older one.
@@ -285,7 +281,8 @@ impl<W: Wire> Pool<W> {
     /// A clean connection comes back: to the first in line whom it suits, else to the idle ones.
     pub(super) fn give_back(self: &Arc<Self>, held: Held<W>) {
         let Held { mut connection, mut slot } = held;
-        let settings = self.plan.load().settings;
+        let plan = self.plan.load();
+        let settings = plan.settings;
         let too_old = connection.born.elapsed() > Duration::from_secs(settings.age_seconds_max.into());
         let mut state = self.state();
         if state.retired || too_old || connection.epoch < state.epoch || state.total > settings.size_max {
@@ -299,7 +296,7 @@ impl<W: Wire> Pool<W> {
         while let Some(waiter) = state.line.pop_front() {
             handed = match handed {
                 // Only the one who left state behind that no reset clears may have it again.
-                Handed::Connection(connection) if !connection.suits(&waiter.user) => {
+                Handed::Connection(connection) if !connection.suits(&waiter.user, &plan.accepted) => {
                     Handed::Slot(self.slot())
                 }
                 other => other,

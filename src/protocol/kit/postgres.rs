@@ -1,6 +1,6 @@
 //! PostgreSQL's machines for the fuzz targets: the first two bytes of the data choose how a machine is
 //! set up and how its input is cut, the rest is what the peer sends. Whatever it is: no panic, an end, an
-//! answer of bounded size, and the same outcome however the bytes arrive.
+//! answer of bounded size, and the same outcome however the bytes arrive. Each gives that outcome in words.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
@@ -51,7 +51,7 @@ pub fn candidate(password: &str, salt: [u8; 16], rounds: u32) -> Candidate {
 }
 
 /// One login of a client.
-pub fn accept(data: &[u8]) {
+pub fn accept(data: &[u8]) -> String {
     check(data, &mut |setup, turns, cut| {
         let context = AcceptContext {
             target: (setup & 4 != 0).then(|| Name::parse("orders").ok()).flatten(),
@@ -70,7 +70,7 @@ pub fn accept(data: &[u8]) {
         let outcome = super::accept(&mut machine, &mut peer, cut, &mut |question| answer(question, setup));
         assert!(!contains(&outcome.said, b"R\0\0\0\x08\0\0\0\0"), "AuthenticationOk without an admission");
         outcome
-    });
+    })
 }
 
 fn answer(question: Question, setup: u8) -> Answer {
@@ -94,7 +94,7 @@ fn client_message(client: &mut Client, heard: &[u8]) -> Vec<u8> {
 }
 
 /// One attempt at a server.
-pub fn dial(data: &[u8]) {
+pub fn dial(data: &[u8]) -> String {
     check(data, &mut |setup, turns, cut| {
         let tls = [DialTls::Without, DialTls::Try, DialTls::Demand][usize::from(setup & 3) % 3];
         let goal = match setup & 4 {
@@ -110,14 +110,17 @@ pub fn dial(data: &[u8]) {
         let mut is_first = tls != DialTls::Without;
         let mut peer = |said: &[u8]| {
             let turn = turns.next()?;
-            Some(match std::mem::take(&mut is_first) {
-                true => turn[..turn.len().min(1)].to_vec(),
+            Some(match is_first && !turn.is_empty() {
+                true => {
+                    is_first = false;
+                    turn[..1].to_vec()
+                }
                 false if turn == RIGHT => server_message(&mut server, said),
                 false => turn,
             })
         };
         super::dial(&mut machine, &mut peer, cut).0
-    });
+    })
 }
 
 /// What a server that knows the password says to a SASL message.
@@ -139,7 +142,7 @@ fn server_message(server: &mut Exchange, said: &[u8]) -> Vec<u8> {
 }
 
 /// One script on one connection.
-pub fn script(data: &[u8]) {
+pub fn script(data: &[u8]) -> String {
     check(data, &mut |setup, turns, cut| {
         let settings = Settings {
             parameters: vec![
@@ -159,7 +162,13 @@ pub fn script(data: &[u8]) {
         let mut machine = PostgresScript::run(job, &facts());
         let mut turns = turns.into_iter();
         super::run(&mut machine, &mut |_| turns.next(), cut).0
-    });
+    })
+}
+
+/// An established conversation: chunks of either side, each behind a byte that says whose it is and
+/// how long.
+pub fn relay(data: &[u8]) {
+    crate::protocol::postgres::fuzz_relay(data);
 }
 
 /// A connection as `alice`, with one reported parameter.
@@ -178,8 +187,8 @@ pub fn facts() -> PostgresFacts {
 type Drive<'a> = &'a mut dyn FnMut(u8, Vec<Vec<u8>>, super::Cut<'_>) -> Outcome;
 
 /// Runs a conversation whole, byte by byte, and in uneven pieces: the outcome is the same.
-fn check(data: &[u8], drive: Drive<'_>) {
-    let [setup, seed, rest @ ..] = data else { return };
+fn check(data: &[u8], drive: Drive<'_>) -> String {
+    let [setup, seed, rest @ ..] = data else { return String::new() };
     let turns = split(rest);
     let whole = drive(*setup, turns.clone(), &mut super::whole);
     assert!(whole.said.len() <= SAID_MAX, "the answer is longer than any can be: {}", whole.said.len());
@@ -192,6 +201,7 @@ fn check(data: &[u8], drive: Drive<'_>) {
         1 + (state >> 24) as usize % left
     };
     assert_eq!(whole, drive(*setup, turns, uneven), "in pieces from {seed}");
+    whole.end
 }
 
 fn split(mut rest: &[u8]) -> Vec<Vec<u8>> {

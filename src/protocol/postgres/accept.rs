@@ -95,8 +95,8 @@ impl PostgresAccept {
                     Some(message) => self.initial(exchange, &message, out)?,
                     None => return Ok(self.wait(State::Initial(exchange))),
                 },
-                State::Final(exchange) => match take_sasl(input)? {
-                    Some(message) => Some(self.finish(exchange, &message, out)?),
+                State::Final(mut exchange) => match take_sasl(input)? {
+                    Some(message) => Some(self.finish(&mut exchange, &message, out)?),
                     None => return Ok(self.wait(State::Final(exchange))),
                 },
                 // What came too early stays where it is until it is due, and is then no SASL message.
@@ -207,7 +207,7 @@ impl PostgresAccept {
 
     fn finish(
         &mut self,
-        mut exchange: Box<Exchange>,
+        exchange: &mut Exchange,
         message: &[u8],
         out: &mut BytesMut,
     ) -> Result<AcceptStep, WireError> {

@@ -8,28 +8,35 @@ use crate::protocol::session::{Check, Severity};
 /// Findings of one kind that are named; of more, only the number is said.
 const NAMED_MAX: usize = 20;
 
-/// How a right came about, from the object's own list: `owner`, `public`, `direct`, or empty (by way
-/// of another role).
+/// How a right came about: `owner`, or `public`, `direct` or both as the object's own list says, or
+/// empty (by way of another role). `$acl` gives `grantee` and `privilege_type`.
 macro_rules! via {
-    ($owner:literal, $acl:literal, $rights:literal) => {
+    ($owner:literal, $acl:expr, $rights:literal) => {
         concat!(
             "CASE WHEN ",
             $owner,
-            " {=} me.oid THEN 'owner' ",
-            "WHEN EXISTS (SELECT FROM pg_catalog.aclexplode(",
-            $acl,
-            ") AS a WHERE a.grantee {=} 0 ",
-            "AND a.privilege_type {=} ANY (ARRAY[",
-            $rights,
-            "]::pg_catalog.text[])) THEN 'public' ",
-            "WHEN EXISTS (SELECT FROM pg_catalog.aclexplode(",
-            $acl,
-            ") AS a WHERE a.grantee {=} me.oid ",
-            "AND a.privilege_type {=} ANY (ARRAY[",
-            $rights,
-            "]::pg_catalog.text[])) THEN 'direct' ",
-            "ELSE '' END"
+            " {=} me.oid THEN 'owner' ELSE ",
+            via!(@ "0", "public", $acl, $rights),
+            " {||} ",
+            via!(@ "me.oid", "direct", $acl, $rights),
+            " END"
         )
+    };
+    (@ $grantee:literal, $word:literal, $acl:expr, $rights:literal) => {
+        concat!(
+            "CASE WHEN EXISTS (SELECT FROM ", $acl, " AS a WHERE a.grantee {=} ", $grantee,
+            " AND a.privilege_type {=} ANY (ARRAY[", $rights, "]::pg_catalog.text[])) THEN '", $word,
+            "' ELSE '' END"
+        )
+    };
+}
+
+/// A relation's own list, and those of its columns.
+macro_rules! relation_acl {
+    () => {
+        "(SELECT r.grantee, r.privilege_type FROM pg_catalog.aclexplode(c.relacl) AS r UNION ALL
+          SELECT t.grantee, t.privilege_type FROM pg_catalog.pg_attribute AS f
+          CROSS JOIN LATERAL pg_catalog.aclexplode(f.attacl) AS t WHERE f.attrelid {=} c.oid)"
     };
 }
 
@@ -64,7 +71,8 @@ pub(super) const QUERIES: [&str; 12] = [
     "SELECT 'version', pg_catalog.current_setting('server_version_num'), ''",
     "SELECT 'attribute', a.name, '' FROM pg_catalog.pg_roles AS me
      CROSS JOIN LATERAL (VALUES ('superuser', me.rolsuper), ('createrole', me.rolcreaterole),
-       ('createdb', me.rolcreatedb), ('replication', me.rolreplication), ('bypassrls', me.rolbypassrls)) AS a(name, held)
+       ('createdb', me.rolcreatedb), ('replication', me.rolreplication), ('bypassrls', me.rolbypassrls))
+       AS a(name, held)
      WHERE me.rolname {=} session_user AND a.held",
     "SELECT 'expires', me.rolvaliduntil::pg_catalog.text, '' FROM pg_catalog.pg_roles AS me
      WHERE me.rolname {=} session_user AND pg_catalog.isfinite(me.rolvaliduntil)",
@@ -74,13 +82,15 @@ pub(super) const QUERIES: [&str; 12] = [
      WHERE me.rolname {=} session_user AND NOT me.rolsuper AND r.oid {<>} me.oid
      AND pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER') LIMIT 200)",
     concat!(
-        "(SELECT 'schema', n.nspname::pg_catalog.text, ", via!("n.nspowner", "n.nspacl", "'CREATE'"),
+        "(SELECT 'schema', n.nspname::pg_catalog.text, ",
+        via!("n.nspowner", "pg_catalog.aclexplode(n.nspacl)", "'CREATE'"),
         " FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_namespace AS n
          WHERE me.rolname {=} session_user AND NOT me.rolsuper AND ", own_schema!("n.nspname"),
         " AND pg_catalog.has_schema_privilege(me.oid, n.oid, 'CREATE') LIMIT 200)"
     ),
     concat!(
-        "SELECT 'create', d.datname::pg_catalog.text, ", via!("d.datdba", "d.datacl", "'CREATE'"),
+        "SELECT 'create', d.datname::pg_catalog.text, ",
+        via!("d.datdba", "pg_catalog.aclexplode(d.datacl)", "'CREATE'"),
         " FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_database AS d
          WHERE me.rolname {=} session_user AND NOT me.rolsuper AND d.datname {=} pg_catalog.current_database()
          AND pg_catalog.has_database_privilege(me.oid, d.oid, 'CREATE')"
@@ -99,8 +109,8 @@ pub(super) const QUERIES: [&str; 12] = [
          WHERE me.rolname {=} session_user AND ", own_schema!("n.nspname"), " LIMIT 200)"
     ),
     concat!(
-        "(SELECT 'definer', ", path!("n.nspname", "p.proname"), " {||} '(' {||} pg_catalog.oidvectortypes(p.proargtypes) {||} ')',
-         o.rolname::pg_catalog.text
+        "(SELECT 'definer', ", path!("n.nspname", "p.proname"), " {||} '('
+         {||} pg_catalog.oidvectortypes(p.proargtypes) {||} ')', o.rolname::pg_catalog.text
          FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_proc AS p
          JOIN pg_catalog.pg_namespace AS n ON n.oid {=} p.pronamespace
          JOIN pg_catalog.pg_roles AS o ON o.oid {=} p.proowner
@@ -130,7 +140,7 @@ pub(super) const READ_QUERIES: [&str; 2] = [
         "(SELECT 'write', ",
         path!("n.nspname", "c.relname"),
         ", ",
-        via!("c.relowner", "c.relacl", "'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'"),
+        via!("c.relowner", relation_acl!(), "'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'"),
         " FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_class AS c
          JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
          WHERE me.rolname {=} session_user AND NOT me.rolsuper AND c.relowner {<>} me.oid AND ",
@@ -143,7 +153,7 @@ pub(super) const READ_QUERIES: [&str; 2] = [
         "(SELECT 'sequence', ",
         path!("n.nspname", "c.relname"),
         ", ",
-        via!("c.relowner", "c.relacl", "'USAGE', 'UPDATE'"),
+        via!("c.relowner", relation_acl!(), "'USAGE', 'UPDATE'"),
         " FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_class AS c
          JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
          WHERE me.rolname {=} session_user AND NOT me.rolsuper AND c.relowner {<>} me.oid AND ",
@@ -353,7 +363,7 @@ impl Judge<'_> {
     fn leftovers(&mut self, stateful: &[String]) {
         for name in stateful {
             let what = format!(
-                "{name} keeps state that no reset clears, so connections are reused by the same person only, until \
+                "{name} may keep state that no reset clears, so connections are reused by the same person only, until \
                  the target's accept_extensions names it"
             );
             self.add(Severity::Warning, what, None);
@@ -377,9 +387,10 @@ impl Judge<'_> {
     /// Takes a right back where it was given: from everybody, or from the connector.
     fn revoke(&self, rights: &str, object: &str, via: &str) -> Option<String> {
         let from = match via {
-            "public" => "PUBLIC",
-            "direct" => &self.role,
             "owner" => return Some(format!("REASSIGN OWNED BY {} TO CURRENT_USER;", self.role)),
+            "public" => "PUBLIC".to_owned(),
+            "direct" => self.role.clone(),
+            "publicdirect" => format!("PUBLIC, {}", self.role),
             _ => return None,
         };
         Some(format!("REVOKE {rights} ON {object} FROM {from};"))

@@ -2,9 +2,10 @@
 //! (<https://www.postgresql.org/docs/current/protocol-flow.html>).
 //!
 //! ```text
-//! Fresh --SSLRequest--> Answer --S--> Handshaking --TlsReady--> Login --AuthenticationOk--> Starting --ReadyForQuery--> Over
-//!   |                     '--N (try)--------------------------> Login
+//! Fresh --SSLRequest--> Answer --S--> Handshaking --TlsReady--> Login
+//!   |                     '--N, where TLS is only tried-------> Login
 //!   '--without TLS--------------------------------------------> Login
+//!                          Login --AuthenticationOk--> Starting --ReadyForQuery--> Over
 //! ```
 //!
 //! Nothing that a server says is believed before it is due: bytes behind its answer to `SSLRequest`

@@ -18,11 +18,11 @@ mod lexer;
 mod message;
 mod query;
 pub(crate) mod refusal;
-mod relay;
+pub(crate) mod relay;
 mod script;
 mod startup;
 mod stateful;
-mod value;
+pub mod value;
 
 #[cfg(test)]
 mod tests;

@@ -32,18 +32,13 @@ const WHO: &str =
 /// What `ALTER ROLE CURRENT_USER SET` changes, in all databases, so that it is the same text seen from
 /// each; and `ALTER DATABASE SET` where the role owns the database, since then it may do that too.
 const SETTINGS: &str = "
-SELECT 'role', COALESCE(d.datname::pg_catalog.text, ''), c.setting
-FROM pg_catalog.pg_db_role_setting AS s
-JOIN pg_catalog.pg_roles AS r ON r.oid {=} s.setrole
-LEFT JOIN pg_catalog.pg_database AS d ON d.oid {=} s.setdatabase
-CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS c(setting)
-WHERE r.rolname {=} session_user
-UNION ALL
-SELECT 'database', d.datname::pg_catalog.text, c.setting
-FROM pg_catalog.pg_db_role_setting AS s
-JOIN pg_catalog.pg_database AS d ON d.oid {=} s.setdatabase
-CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS c(setting)
-WHERE s.setrole {=} 0 AND pg_catalog.pg_has_role(session_user, d.datdba, 'MEMBER')";
+SELECT CASE WHEN s.setrole {=} 0 THEN 'database' ELSE 'role' END,
+  COALESCE((SELECT d.datname::pg_catalog.text FROM pg_catalog.pg_database AS d WHERE d.oid {=} s.setdatabase), ''),
+  c.setting
+FROM pg_catalog.pg_db_role_setting AS s CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS c(setting)
+WHERE s.setrole {=} pg_catalog.to_regrole(pg_catalog.quote_ident(session_user::pg_catalog.text))
+OR (s.setrole {=} 0 AND EXISTS (SELECT FROM pg_catalog.pg_database AS d
+  WHERE d.oid {=} s.setdatabase AND pg_catalog.pg_has_role(session_user, d.datdba, 'MEMBER')))";
 
 /// Extensions and languages: two small tables.
 const EXTENSIONS: &str = "
@@ -62,21 +57,22 @@ WHERE p.oid {>=} 16384 AND p.prolang {=} 13 AND NOT EXISTS (
 
 /// What `DISCARD ALL` must have cleared. Whatever is in the temporary schema depends on it. Prepared
 /// transactions are not among it: they belong to no session, like a table (`check` shows them).
+///
+/// The functions behind the views, which are planned much faster: planning is most of what a reset costs
+/// (measured with PostgreSQL 15: some 1.2 ms, and twice that with the views).
 const LEFTOVERS: &str = "
-SELECT 'leftover', 'a prepared statement', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_prepared_statements)
+SELECT 'leftover', 'a prepared statement', '' FROM pg_catalog.pg_prepared_statement()
 UNION ALL
-SELECT 'leftover', 'a cursor', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors)
+SELECT 'leftover', 'a cursor', '' FROM pg_catalog.pg_cursor()
 UNION ALL
-SELECT 'leftover', 'a channel that is listened to', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels())
+SELECT 'leftover', 'a channel that is listened to', '' FROM pg_catalog.pg_listening_channels()
 UNION ALL
-SELECT 'leftover', 'an advisory lock', '' WHERE EXISTS (
-  SELECT FROM pg_catalog.pg_locks AS l
-  WHERE l.locktype {=} 'advisory' AND l.pid {=} pg_catalog.pg_backend_pid())
+SELECT 'leftover', 'an advisory lock', '' FROM pg_catalog.pg_lock_status() AS l
+WHERE l.locktype {=} 'advisory' AND l.pid {=} pg_catalog.pg_backend_pid()
 UNION ALL
-SELECT 'leftover', 'a temporary object', '' WHERE EXISTS (
-  SELECT FROM pg_catalog.pg_depend AS x
-  WHERE x.refclassid {=} 'pg_catalog.pg_namespace'::pg_catalog.regclass
-  AND x.refobjid {=} pg_catalog.pg_my_temp_schema())";
+SELECT 'leftover', 'a temporary object', '' FROM pg_catalog.pg_depend AS x
+WHERE x.refclassid {=} 'pg_catalog.pg_namespace'::pg_catalog.regclass
+AND x.refobjid {=} pg_catalog.pg_my_temp_schema()";
 
 fn union(parts: &[&str]) -> String {
     qualify(&parts.join("\nUNION ALL\n"))

@@ -3,7 +3,7 @@
 
 use super::super::frame::{self, HEADER_BYTES, Header};
 use super::super::lexer;
-use super::outstanding::{Due, Run};
+use super::outstanding::{CopyTail, Due, Run, Stage};
 use super::prepared::{Id, TooMany, UNNAMED};
 use super::{PostgresRelay, SKIPPED, cut_text, words};
 use crate::model::limits::{
@@ -132,10 +132,15 @@ impl PostgresRelay {
             return Err(violation("a COPY failed and no Sync followed"));
         }
         let words = self.stamp.wants_words() && self.client_at_sync();
+        // While the server waits for COPY data nothing would come; what is no data is an error that it
+        // must tell.
         if (self.gate || words) && !self.due.is_empty() {
-            return Err(Stop::Step(RelayStep::Hold));
+            let data_is_due = self.due.stage == Stage::CopyIn && self.due.copy_syncs().1 != CopyTail::Ended;
+            if !data_is_due {
+                return Err(Stop::Step(RelayStep::Hold));
+            }
         }
-        self.gate = false;
+        self.gate &= !self.due.is_empty();
         if words {
             self.speak_in_plan(flow.plan);
         }
@@ -219,7 +224,6 @@ impl PostgresRelay {
         }
         self.pass(seen, flow);
         self.expect(Due::Query(run), flow);
-        self.unsynced = false;
         Ok(())
     }
 
@@ -232,7 +236,6 @@ impl PostgresRelay {
         self.scratch.clear();
         self.swallow(seen, flow);
         self.expect(Due::Refused { run, refusal: Box::new(refusal), simple: true }, flow);
-        self.unsynced = false;
     }
 
     /// `text`: what we saw of it, whether it may hold a password, and how long it really is.
@@ -475,7 +478,6 @@ impl PostgresRelay {
         }
         self.pass(seen, flow);
         self.expect(Due::Function(run), flow);
-        self.unsynced = false;
         Ok(())
     }
 

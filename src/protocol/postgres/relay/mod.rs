@@ -19,7 +19,7 @@
 //! | state | entered by | left by |
 //! |---|---|---|
 //! | idle | ReadyForQuery with nothing due | any client message |
-//! | `unsynced` | Parse, Bind, Describe, Execute, Close | Sync, or Query and FunctionCall, which are answered by ReadyForQuery too |
+//! | `unsynced` | Parse, Bind, Describe, Execute, Close | Sync, or ReadyForQuery with nothing more due |
 //! | `skipping` | an error in a batch whose Sync we have not passed yet: the server ignores all up to it | Sync |
 //! | `slack` | an extended COPY failed behind which Syncs stood: the server may have read them as part of the COPY (and ignored them) or not | an answer that is not ReadyForQuery; a fence of ours makes one |
 //! | `resync` | the same, and no Sync passed that surely is none of those | Sync or ReadyForQuery |
@@ -32,6 +32,8 @@
 //! does not; during COPY FROM STDIN, Sync and Flush are ignored.
 
 mod client;
+#[cfg(test)]
+mod model;
 mod outstanding;
 mod prepared;
 #[cfg(any(test, feature = "testing"))]
@@ -216,7 +218,8 @@ impl PostgresRelay {
         true
     }
 
-    /// Everything that the client sent so far ends with a Sync or what is like one, and is passed whole.
+    /// Everything that the client sent so far is passed whole, and ends with a Sync or with what surely is
+    /// answered by ReadyForQuery.
     fn client_at_sync(&self) -> bool {
         !self.unsynced && !self.skipping && !self.resync && self.from_client.left == 0
     }

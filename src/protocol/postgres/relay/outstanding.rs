@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::prepared::Id;
 use crate::model::Refusal;
-use crate::model::limits::{OUTSTANDING_KEPT, OUTSTANDING_MAX};
+use crate::model::limits::{COPY_SYNCS_MAX, OUTSTANDING_KEPT, OUTSTANDING_MAX};
 
 /// A statement that has been sent and noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,8 +168,10 @@ impl Outstanding {
     }
 
     /// How many Syncs stand between the front and the client's next end of COPY data, and what follows.
+    /// More than the limit are not counted: the rest is [`CopyTail::Other`].
     pub fn copy_syncs(&self) -> (usize, CopyTail) {
-        let syncs = self.queue.iter().skip(1).take_while(|due| matches!(due, Due::Sync)).count();
+        let behind = self.queue.iter().skip(1).take(COPY_SYNCS_MAX + 1);
+        let syncs = behind.take_while(|due| matches!(due, Due::Sync)).count();
         let tail = match self.queue.get(1 + syncs) {
             None => CopyTail::Open,
             Some(Due::CopyEnd) => CopyTail::Ended,
@@ -178,9 +180,10 @@ impl Outstanding {
         (syncs, tail)
     }
 
-    /// Syncs at the front, one after the other.
+    /// Syncs at the front, with nothing that is answered in between.
     pub fn leading_syncs(&self) -> usize {
-        self.queue.iter().take_while(|due| matches!(due, Due::Sync)).count()
+        let silent = self.queue.iter().take_while(|due| matches!(due, Due::Sync | Due::CopyEnd));
+        silent.filter(|due| matches!(due, Due::Sync)).count()
     }
 
     /// The front's COPY succeeded: the server ignored the Syncs sent before the end of the data. They and

@@ -52,6 +52,14 @@ struct Entry {
     pending: u32,
     /// The batch in which `latest` was asked for.
     batch: u64,
+    /// Where it stands in [`Table::settled`] while it has a confirmed meaning and a name.
+    place: usize,
+}
+
+impl Entry {
+    fn new(name: Arc<[u8]>) -> Self {
+        Self { name, confirmed: None, latest: None, pending: 0, batch: 0, place: 0 }
+    }
 }
 
 /// Names and their records, of one kind.
@@ -59,6 +67,9 @@ pub(super) struct Table<R> {
     names: HashMap<Arc<[u8]>, Id>,
     entries: Vec<Entry>,
     free_entries: Vec<Id>,
+    /// The named entries with a confirmed meaning, so that forgetting them takes no longer than having
+    /// made them, however many are pending.
+    settled: Vec<Id>,
     slots: Vec<Slot<R>>,
     free_slots: Vec<Id>,
     ages: u64,
@@ -71,10 +82,10 @@ pub(super) struct TooMany;
 
 impl<R: Record> Table<R> {
     pub fn new() -> Self {
-        let unnamed = Entry { name: [].into(), confirmed: None, latest: None, pending: 0, batch: 0 };
         Self {
             names: HashMap::new(),
-            entries: vec![unnamed],
+            entries: vec![Entry::new([].into())],
+            settled: Vec::new(),
             free_entries: Vec::new(),
             slots: Vec::new(),
             free_slots: Vec::new(),
@@ -142,7 +153,7 @@ impl<R: Record> Table<R> {
             return Err(TooMany);
         }
         let name: Arc<[u8]> = key(name).into();
-        let fresh = Entry { name: name.clone(), confirmed: None, latest: None, pending: 0, batch: 0 };
+        let fresh = Entry::new(name.clone());
         let id = match self.free_entries.pop() {
             Some(id) => {
                 self.entries[id as usize] = fresh;
@@ -202,6 +213,22 @@ impl<R: Record> Table<R> {
     /// What the server has under this name from now on, with a hold for it.
     pub fn set_confirmed(&mut self, entry: Id, record: Option<Id>, mut last: impl FnMut(&mut R)) {
         let before = std::mem::replace(&mut self.entries[entry as usize].confirmed, record);
+        if entry != UNNAMED {
+            match (before, record) {
+                (None, Some(_)) => {
+                    self.entries[entry as usize].place = self.settled.len();
+                    self.settled.push(entry);
+                }
+                (Some(_), None) => {
+                    let place = self.entries[entry as usize].place;
+                    self.settled.swap_remove(place);
+                    if let Some(moved) = self.settled.get(place) {
+                        self.entries[*moved as usize].place = place;
+                    }
+                }
+                _ => {}
+            }
+        }
         if let Some(before) = before {
             self.release(before, &mut last);
         }
@@ -236,20 +263,16 @@ impl<R: Record> Table<R> {
         if unnamed {
             self.set_confirmed(UNNAMED, None, &mut last);
         }
-        if self.names.is_empty() {
-            return;
-        }
-        let named: Vec<Id> = self.names.values().copied().collect();
-        for entry in named {
-            self.set_confirmed(entry, None, &mut last);
+        while let Some(entry) = self.settled.last() {
+            self.set_confirmed(*entry, None, &mut last);
         }
     }
 
     /// Names with their confirmed records, oldest first, the unnamed one last.
     pub fn confirmed(&self) -> Vec<(&[u8], &R)> {
         let mut all: Vec<_> = self
-            .names
-            .values()
+            .settled
+            .iter()
             .filter_map(|id| {
                 let entry = &self.entries[*id as usize];
                 let slot = &self.slots[entry.confirmed? as usize];

@@ -4,9 +4,12 @@
 use super::super::frame::{self, HEADER_BYTES, Header};
 use super::super::refusal::{Severity, put_error, sqlstate};
 use super::outstanding::{CopyTail, Due, Purpose, Run, Stage};
+use super::prepared::UNNAMED;
 use super::stamp::Shown;
 use super::{APPLICATION_NAME, PostgresRelay, words};
-use crate::model::limits::{ERROR_HEAD_BYTES_MAX, INSPECT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
+use crate::model::limits::{
+    COPY_SYNCS_MAX, ERROR_HEAD_BYTES_MAX, INSPECT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX,
+};
 use crate::model::{Note, Refusal};
 use crate::protocol::session::{Flow, RelayStep, WireError};
 
@@ -285,7 +288,7 @@ impl PostgresRelay {
     /// among them. In the extended protocol the client owes one more.
     fn copied_in(&mut self) -> Result<(), WireError> {
         let (syncs, CopyTail::Ended) = self.due.copy_syncs() else {
-            return Err(WireError::new("CommandComplete", "a COPY ended that its client did not end"));
+            return Err(WireError::new("CommandComplete", "a COPY ended whose data did not"));
         };
         self.due.forget_copy(syncs);
         if syncs > 0 && matches!(self.due.front(), Some(Due::Execute(_))) && self.due.len() == 1 {
@@ -370,25 +373,39 @@ impl PostgresRelay {
             }
             Some(Due::Refused { .. }) => return self.refused(flow),
             Some(Due::Own { .. } | Due::OwnSync(_)) => return self.own_error(),
-            Some(_) => {
-                if let Some(due) = self.pop() {
-                    self.failed(due, flow);
-                }
-                self.skip_batch(flow);
-            }
+            Some(_) => self.failed(sqlstate, flow),
             None => return Err(unasked("ErrorResponse")),
         }
         Ok(Fate::Pass)
     }
 
-    /// A message of the extended protocol that is no Execute failed.
-    fn failed(&mut self, due: Due, flow: &mut Flow<'_>) {
-        let unnamed = matches!(due, Due::Parse { entry: super::prepared::UNNAMED, .. });
+    /// A message of the extended protocol that is no Execute failed. The Execute that belongs to it is
+    /// what the error is noted for, if it has been sent.
+    fn failed(&mut self, sqlstate: &[u8], flow: &mut Flow<'_>) {
+        let Some(due) = self.pop() else { return };
+        let mut binds = usize::from(matches!(due, Due::Parse { .. }));
+        let unnamed = matches!(due, Due::Parse { entry: UNNAMED, .. });
         self.take_back(due, flow);
         if unnamed {
             // The server drops the old one before it looks at the new one.
             self.forget_unnamed();
         }
+        loop {
+            match self.due.front() {
+                Some(Due::Bind { .. }) if binds > 0 => binds -= 1,
+                Some(Due::DescribeStatement(_) | Due::DescribePortal) => {}
+                Some(&Due::Execute(run)) => {
+                    note_result(run, b"", 0, 0, sqlstate, flow);
+                    self.pop();
+                    break;
+                }
+                _ => break,
+            }
+            if let Some(due) = self.pop() {
+                self.take_back(due, flow);
+            }
+        }
+        self.skip_batch(flow);
     }
 
     /// In place of the statement that was refused something of ours has failed; the client is shown the
@@ -553,9 +570,13 @@ impl PostgresRelay {
         }
         self.pop();
         self.status = status;
-        self.slack = self.slack.min(self.due.leading_syncs());
+        if self.slack > 0 {
+            self.slack = self.slack.min(self.due.leading_syncs());
+        }
         // One of the doubtful Syncs was answered: the server skips no more.
         self.resync = false;
+        // A Query ends what came before it too, unless that failed: then it is skipped and not answered.
+        self.unsynced &= !self.due.is_empty();
         if status == b'I' {
             self.forget_portals();
         }

@@ -1,55 +1,56 @@
 //! Conversations written by hand; recorded ones are in `golden`.
 
 use bytes::{BufMut, BytesMut};
+use proptest::prelude::*;
 
 use super::super::frame;
 use super::rig::{End, Rig};
 use super::*;
 use crate::model::{Note, NoteReader, Verdict};
 
-fn message(tag: char, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(tag: char, body: &[u8]) -> Vec<u8> {
     let mut out = BytesMut::new();
     frame::put(&mut out, tag as u8, |out| out.put_slice(body));
     out.to_vec()
 }
 
-fn query(text: &str) -> Vec<u8> {
+pub(super) fn query(text: &str) -> Vec<u8> {
     message('Q', format!("{text}\0").as_bytes())
 }
 
-fn parse(name: &str, text: &str) -> Vec<u8> {
+pub(super) fn parse(name: &str, text: &str) -> Vec<u8> {
     message('P', format!("{name}\0{text}\0\0\0").as_bytes())
 }
 
-fn bind(portal: &str, name: &str) -> Vec<u8> {
+pub(super) fn bind(portal: &str, name: &str) -> Vec<u8> {
     message('B', format!("{portal}\0{name}\0\0\0\0\0\0\0").as_bytes())
 }
 
-fn execute(portal: &str) -> Vec<u8> {
+pub(super) fn execute(portal: &str) -> Vec<u8> {
     message('E', format!("{portal}\0\0\0\0\0").as_bytes())
 }
 
-fn describe(kind: char, name: &str) -> Vec<u8> {
+pub(super) fn describe(kind: char, name: &str) -> Vec<u8> {
     message('D', format!("{kind}{name}\0").as_bytes())
 }
 
-fn sync() -> Vec<u8> {
+pub(super) fn sync() -> Vec<u8> {
     message('S', b"")
 }
 
-fn complete(tag: &str) -> Vec<u8> {
+pub(super) fn complete(tag: &str) -> Vec<u8> {
     message('C', format!("{tag}\0").as_bytes())
 }
 
-fn ready(status: char) -> Vec<u8> {
+pub(super) fn ready(status: char) -> Vec<u8> {
     message('Z', &[status as u8])
 }
 
-fn error(code: &str) -> Vec<u8> {
+pub(super) fn error(code: &str) -> Vec<u8> {
     message('E', format!("SERROR\0VERROR\0C{code}\0Mno\0\0").as_bytes())
 }
 
-fn name_status(name: &str) -> Vec<u8> {
+pub(super) fn name_status(name: &str) -> Vec<u8> {
     message('S', format!("application_name\0{name}\0").as_bytes())
 }
 
@@ -538,4 +539,48 @@ fn long_names_that_begin_alike_are_the_same() {
     rig.server(&[message('1', b""), ready('I')]);
     rig.client(&[bind("", &format!("{name}tail")), execute(""), sync()]);
     assert_eq!(notes(&rig)[1], "1: select 1");
+}
+
+/// A chunk as `fuzz_relay` reads it: mostly messages, whole or not, of either side.
+fn chunk() -> impl Strategy<Value = Vec<u8>> {
+    let tag = proptest::sample::select(b"QPBDECSHFXdcfp123tTnCDIsEZGHWNAKVS".to_vec());
+    let body = prop_oneof![
+        proptest::collection::vec(proptest::sample::select(b"\0\0\0\0\x01\xffaSPIT '".to_vec()), 0..40),
+        proptest::sample::select(vec![
+            b"\0".to_vec(),
+            b"".to_vec(),
+            b"I".to_vec(),
+            b"reset all\0".to_vec(),
+            b"drop\0".to_vec(),
+            b"\0select 1\0\0\0".to_vec(),
+            b"a\0drop\0\0\0".to_vec(),
+            b"\0\0\0\0\0\0\0\0".to_vec(),
+            b"\0a\0\0\0\0\0\0\0\0".to_vec(),
+            b"\0\0\0\0\0".to_vec(),
+            b"SELECT 1\0".to_vec(),
+            b"DISCARD ALL\0".to_vec(),
+            b"application_name\0tidegate\0".to_vec(),
+            b"SERROR\0C42601\0\0".to_vec(),
+        ]),
+    ];
+    let message = (tag, body, any::<bool>(), 0u8..40).prop_map(|(tag, body, upstream, cut)| {
+        let mut bytes = message(tag as char, &body);
+        if cut < 3 {
+            bytes.truncate(usize::from(cut));
+        }
+        bytes.insert(0, bytes.len() as u8 | if upstream { 0x80 } else { 0 });
+        bytes
+    });
+    prop_oneof![20 => message, 1 => proptest::collection::vec(any::<u8>(), 0..20), 1 => Just(vec![0])]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 800, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_bytes_break_a_promise(first: u8, chunks in proptest::collection::vec(chunk(), 0..60)) {
+        let mut data = vec![first];
+        data.extend(chunks.concat());
+        fuzz_relay(&data);
+    }
 }

@@ -128,7 +128,7 @@ fn recorded_conversations_come_out_the_same() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn any_split_comes_out_the_same(which in 0..GOLDEN.len(), cuts in proptest::collection::vec(1usize..40, 1..50)) {

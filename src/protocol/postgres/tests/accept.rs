@@ -19,7 +19,7 @@ static ALICE: LazyLock<Secret> =
 static CANDIDATE: LazyLock<Candidate> =
     LazyLock::new(|| kit::postgres::candidate(ALICE.password(), [1; 16], 4_096));
 
-fn machine(tls: TlsOffer, target: Option<&str>) -> PostgresAccept {
+pub(super) fn machine(tls: TlsOffer, target: Option<&str>) -> PostgresAccept {
     PostgresAccept::new(&AcceptContext {
         target: target.map(|name| Name::parse(name).unwrap()),
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -27,7 +27,7 @@ fn machine(tls: TlsOffer, target: Option<&str>) -> PostgresAccept {
     })
 }
 
-fn answer(question: Question) -> Answer {
+pub(super) fn answer(question: Question) -> Answer {
     let Question::Scram { user, .. } = question;
     let known = user.is_some().then(|| CANDIDATE.clone());
     Answer::Scram(Box::new(Exchange::new(user, known.into_iter().collect(), [1; 16], 4_096)))

@@ -450,3 +450,30 @@ proptest! {
         kit::postgres::script(&data);
     }
 }
+
+/// A corpus that does not get past the first message would fuzz nothing.
+#[test]
+fn the_corpus_reaches_the_depths() {
+    macro_rules! seed {
+        ($path:literal) => {
+            include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/", $path)).as_slice()
+        };
+    }
+    for (end, start) in [
+        (kit::postgres::accept(seed!("accept/login")), "login alice"),
+        (kit::postgres::accept(seed!("accept/login-tls")), "login alice"),
+        (kit::postgres::accept(seed!("accept/login-target")), "login alice"),
+        (kit::postgres::accept(seed!("accept/unknown")), "refused BadCredentials"),
+        (kit::postgres::accept(seed!("accept/replication")), "refused NotSupported"),
+        (kit::postgres::dial(seed!("dial/scram")), "ready"),
+        (kit::postgres::dial(seed!("dial/scram-tls")), "ready"),
+        (kit::postgres::dial(seed!("dial/clear-tls")), "ready"),
+        (kit::postgres::dial(seed!("dial/pg15-md5")), "ready"),
+        (kit::postgres::dial(seed!("dial/unknown-option")), "refused UnknownOption"),
+        (kit::postgres::script(seed!("script/probe")), "Done"),
+        (kit::postgres::script(seed!("script/check")), "Done"),
+        (kit::postgres::script(seed!("script/reset")), "Unclean"),
+    ] {
+        assert!(end.starts_with(start), "{start}: {end}");
+    }
+}

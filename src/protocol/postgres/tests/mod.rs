@@ -3,6 +3,7 @@
 //! running server ([`live`]).
 
 mod accept;
+mod clients;
 mod dial;
 mod golden;
 mod live;
@@ -26,4 +27,11 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut out = BytesMut::new();
     frame::put(&mut out, tag, |out| out.put_slice(body));
     out.to_vec()
+}
+
+#[test]
+fn the_registry_knows_the_protocol() {
+    let entry = crate::protocol::by_name("postgres").unwrap();
+    assert_eq!((entry.name, entry.port), ("postgres", 5432));
+    assert!(crate::protocol::by_name("nothing").is_none());
 }

@@ -1,0 +1,6 @@
+//! Client and server talk to each other through us.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    tidegate::protocol::kit::postgres::relay(data);
+});
