@@ -71,7 +71,7 @@ fn notes(rig: &Rig) -> Vec<String> {
     let mut reader = NoteReader::new(&rig.notes);
     let notes = reader.by_ref().map(|(_, note)| match note {
         Note::Statement { number, text: sql, .. } => format!("{number}: {}", text(sql)),
-        Note::Result { number, tag, rows, sqlstate, .. } if sqlstate.is_empty() => {
+        Note::Result { number, tag, rows, sqlstate: b"", .. } => {
             format!("{number}= {} ({rows})", text(tag))
         }
         Note::Result { number, sqlstate, .. } => format!("{number}! {}", text(sqlstate)),
