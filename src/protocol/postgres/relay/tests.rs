@@ -491,6 +491,30 @@ fn what_was_deallocated_is_not_put_back() {
 }
 
 #[test]
+fn the_unnamed_statement_moves_too_while_it_lives() {
+    let mut rig = rig();
+    rig.client(&[parse("", "select 1"), sync()]);
+    rig.server(&[message('1', b""), ready('I')]);
+    let restore = rig.relay.detach().unwrap();
+    assert_eq!(restore.prepared, [(vec![], b"select 1".to_vec(), vec![])]);
+    rig.relay.attach(&rig::facts("psql"), restore, &mut BytesMut::new());
+    rig.server(&[message('1', b""), ready('I')]);
+    // A simple query drops it, and so does a Parse that fails.
+    rig.client(&[query("")]);
+    rig.server(&[message('I', b""), ready('I')]);
+    assert_eq!(rig.relay.detach().unwrap().prepared, []);
+}
+
+#[test]
+fn the_error_of_a_bind_is_noted_for_its_execute() {
+    let mut rig = rig();
+    let batch = |text: &str| [parse("", text), bind("", ""), describe('P', ""), execute("")].concat();
+    rig.client(&[batch("select 1/0"), batch("select 2"), sync()]);
+    rig.server(&[message('1', b""), error("22012"), ready('I')]);
+    assert_eq!(notes(&rig)[2..], ["1! 22012", "2! skipped"]);
+}
+
+#[test]
 fn long_messages_pass_in_pieces_once_their_head_is_noted() {
     let mut rig = rig();
     let text = format!("select '{}'", "x".repeat(200_000));
