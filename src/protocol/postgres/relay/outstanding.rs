@@ -192,9 +192,14 @@ impl Outstanding {
         self.queue.drain(1..(2 + syncs).min(self.queue.len()));
     }
 
+    /// Nothing that is answered stands behind the front.
+    pub fn is_last(&self) -> bool {
+        self.queue.iter().skip(1).all(|due| matches!(due, Due::CopyEnd))
+    }
+
     /// The front's COPY failed: the end of its data means nothing any more.
     pub fn forget_copy_end(&mut self, syncs: usize) {
-        if matches!(self.queue.get(1 + syncs), Some(Due::CopyEnd)) {
+        while matches!(self.queue.get(1 + syncs), Some(Due::CopyEnd)) {
             self.queue.remove(1 + syncs);
         }
     }
