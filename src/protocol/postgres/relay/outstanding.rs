@@ -120,6 +120,7 @@ impl Outstanding {
         self.queue.is_empty()
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub fn len(&self) -> usize {
         self.queue.len()
     }
@@ -135,6 +136,16 @@ impl Outstanding {
             return;
         }
         self.queue.push_back(due);
+    }
+
+    /// The statements that have been sent and whose end has not been seen.
+    pub fn statements(&self) -> impl Iterator<Item = &Run> {
+        // The end of the first has been seen when only its ReadyForQuery is missing.
+        let ended = usize::from(matches!(self.stage, Stage::Ended { .. }));
+        self.queue.iter().skip(ended).filter_map(|due| match due {
+            Due::Query(run) | Due::Function(run) | Due::Execute(run) => Some(run),
+            _ => None,
+        })
     }
 
     pub fn front(&self) -> Option<&Due> {
