@@ -206,7 +206,7 @@ fn malformed_messages_are_refused_before_anything_passes() {
         vec![0, 0, 0, 8, 4, 210, 22, 47, 0],
     ] {
         let mut rig = rig();
-        rig.client(&[bad.clone()]);
+        rig.client(std::slice::from_ref(&bad));
         assert!(matches!(rig.end, Some(End::Refused(Refusal::ProtocolViolation(_)))), "{bad:?}");
         assert!(rig.to_server.is_empty() && rig.notes.is_empty(), "{bad:?}");
     }
