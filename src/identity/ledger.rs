@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -34,7 +35,8 @@ pub struct Ledger {
     trail: Trail,
     keys: Arc<Keys>,
     book: ArcSwap<Book>,
-    changed: watch::Sender<u64>,
+    /// When it last changed.
+    changed: watch::Sender<Instant>,
     /// One change at a time: what a plan saw is what it is applied to.
     changing: tokio::sync::Mutex<()>,
     seats: Arc<Seats>,
@@ -81,7 +83,7 @@ impl Ledger {
             trail,
             keys,
             book: ArcSwap::from_pointee(book),
-            changed: watch::Sender::new(0),
+            changed: watch::Sender::new(Instant::now()),
             changing: tokio::sync::Mutex::new(()),
             seats: Arc::default(),
             latest_micros: AtomicI64::new(i64::MIN),
@@ -107,8 +109,8 @@ impl Ledger {
         if latest > wall.as_microsecond() { Time::from_microsecond(latest).unwrap_or(wall) } else { wall }
     }
 
-    /// Changes whenever a live session should look at its grant again.
-    pub fn changed(&self) -> watch::Receiver<u64> {
+    /// Changes whenever a live session should look at its grant again; says since when.
+    pub fn changed(&self) -> watch::Receiver<Instant> {
         self.changed.subscribe()
     }
 
@@ -172,7 +174,7 @@ impl Ledger {
     }
 
     fn wake(&self) {
-        self.changed.send_modify(|version| *version += 1);
+        self.changed.send_replace(Instant::now());
     }
 
     /// The verifiers of a user for one exchange. Unknown names cost and look the same.

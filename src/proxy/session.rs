@@ -12,7 +12,7 @@ use super::login::{Entered, context};
 use super::pump::PumpEnd;
 use super::registry::{Command, State};
 use crate::grant::Standing;
-use crate::model::{Ending, Event, Refusal, SessionEnd, limits};
+use crate::model::{EndCause, Ending, Event, Refusal, SessionEnd, limits};
 use crate::pool::{Finished, Lease, Leased};
 use crate::protocol::session::{Boundary, Facts, Relay, Side, Wire};
 use crate::tls::Stream;
@@ -45,7 +45,7 @@ impl<W: Wire> SessionDoor<W> {
     pub(super) async fn converse(&self, mut entered: Entered<W>) {
         let live = self.shared.metrics.session(entered.admission.target());
         let (outcome, settled) = self.run(&mut entered).await;
-        let since = Instant::now();
+        let since = self.ended_since(&outcome, &entered);
         let Entered { session, pump, admission, seat, entry, row, began, .. } = entered;
         let stats = entry.listed.stats.clone();
         let statements = pump.relay.statements();
@@ -84,6 +84,24 @@ impl<W: Wire> SessionDoor<W> {
         (row.statements, row.bytes_up, row.bytes_down) = (statements, bytes_up, bytes_down);
         let _ = self.shared.history.try_send(History::Ended(row));
         drop((live, entry));
+    }
+
+    /// The moment from which a cut is measured: that of the change or the end of time that caused it,
+    /// not the one at which this session came to see it.
+    fn ended_since(&self, outcome: &Outcome, entered: &Entered<W>) -> Instant {
+        let now = Instant::now();
+        match outcome {
+            Outcome::Cut(Refusal::Ended(EndCause::Expired | EndCause::CredentialEnded), _) => {
+                let over = self.shared.ledger.now().duration_since(entered.admission.until());
+                match Duration::try_from(over) {
+                    Ok(over) => now.checked_sub(over).unwrap_or(now),
+                    // Revoked ahead of its time.
+                    Err(_) => *self.shared.ledger.changed().borrow(),
+                }
+            }
+            Outcome::Cut(Refusal::Ended(_), _) => *self.shared.ledger.changed().borrow(),
+            _ => now,
+        }
     }
 
     /// The session's life. Returns how it ends, and whether every interruption sent for it has landed.
