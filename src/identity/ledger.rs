@@ -254,14 +254,18 @@ impl Ledger {
 
     /// What a client is told when it was let in although more was open: never more than its own grants.
     pub fn greeting(admission: &Admission) -> Option<String> {
-        let (level, until) = admission.others().first()?;
-        let count = admission.others().len();
-        Some(format!(
-            "you are in with level {}; {count} more open grant{} matched, such as {level} until {until:.0} \
-             (log in as {}+{level} to use it)",
+        let others = admission.others();
+        let (level, until) = others.iter().find(|(level, _)| level != admission.level()).or(others.first())?;
+        let mut text = format!(
+            "you are in with level {}; {} more open grant{} matched",
             admission.level(),
-            if count == 1 { "" } else { "s" },
-            admission.user(),
-        ))
+            others.len(),
+            if others.len() == 1 { "" } else { "s" },
+        );
+        if level != admission.level() {
+            let user = admission.user();
+            text.push_str(&format!(", such as {level} until {until:.0} (log in as {user}+{level} to use it)"));
+        }
+        Some(text)
     }
 }
