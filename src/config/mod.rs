@@ -10,7 +10,6 @@ mod resource_file;
 mod resources;
 mod table;
 
-pub(crate) use checks::conditions;
 pub use diff::{Plan, diff};
 pub use mistake::Mistake;
 pub use node::{Admin, Audit, Limits, Listener, ListenerTls, Log, NodeConfig, TlsFiles};

@@ -2,6 +2,7 @@
 //! needs the world.
 
 mod claim;
+pub mod conditions;
 mod event;
 mod id;
 mod level;

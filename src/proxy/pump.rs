@@ -208,6 +208,19 @@ impl<W: Wire> Pump<W> {
         .await
     }
 
+    /// Writes down what becomes of statements whose end this session will not see.
+    pub fn note_unfinished(&mut self) {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.notes.clear();
+            let mut notes = Notes::new(&mut scratch.notes, clock::wall_micros());
+            self.relay.unfinished(&mut notes, clock::monotonic_micros());
+            if !scratch.notes.is_empty() {
+                // Nothing leaves because of it, so a trail that cannot take it changes nothing more.
+                let _ = self.trail.notes(&self.context, &scratch.notes);
+            }
+        });
+    }
+
     /// Only the server's side: what it still answers to a client that said goodbye. Ends at a clean
     /// boundary, or with the server. Cancel safe.
     pub async fn run_out(&mut self) {

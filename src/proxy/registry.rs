@@ -26,7 +26,7 @@ pub struct SessionInfo {
     pub started_at: Time,
     /// When its grant or credential ends.
     pub until: Time,
-    /// `idle`, `busy`, `in transaction`, `waiting`.
+    /// `idle`, `busy`, `in transaction`.
     pub state: String,
     pub statements: u64,
     pub bytes_up: u64,
@@ -39,10 +39,9 @@ pub struct SessionInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum State {
-    Waiting = 0,
-    Idle = 1,
-    Busy = 2,
-    InTransaction = 3,
+    Idle = 0,
+    Busy = 1,
+    InTransaction = 2,
 }
 
 impl State {
@@ -56,10 +55,9 @@ impl State {
 
     fn words(value: u8) -> &'static str {
         match value {
-            1 => "idle",
-            2 => "busy",
-            3 => "in transaction",
-            _ => "waiting",
+            1 => "busy",
+            2 => "in transaction",
+            _ => "idle",
         }
     }
 }

@@ -269,6 +269,9 @@ impl<W: Wire> SessionDoor<W> {
         settled: bool,
         since: Instant,
     ) -> Closed {
+        if !matches!(outcome, Outcome::Goodbye) {
+            pump.note_unfinished();
+        }
         match outcome {
             Outcome::Cut(refusal, how) => {
                 let running = pump.relay.boundary() != Boundary::Idle;
@@ -282,6 +285,7 @@ impl<W: Wire> SessionDoor<W> {
             Outcome::Goodbye => {
                 // What was asked for just before is let finish, if it does so at once.
                 let _ = tokio::time::timeout(limits::CUT_FLUSH, pump.run_out()).await;
+                pump.note_unfinished();
                 let reused = self.leave(&mut pump, settled, since).await;
                 Closed { how: Ending::Close, refusal: None, why: None, delivered: None, reused }
             }

@@ -5,7 +5,7 @@ use sqlx::{Connection, SqliteConnection, SqlitePool};
 
 use super::failure::Trouble;
 use super::rows::{Reader, cause, json, time};
-use crate::config::conditions;
+use crate::model::conditions::conditions;
 use crate::model::limits::CREDENTIALS_PER_USER_MAX;
 use crate::model::{
     AccessLevel, Change, Connector, Credential, CredentialId, EndCause, Ended, Grant, GrantId, Name, Subject,

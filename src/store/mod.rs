@@ -1,8 +1,9 @@
 //! Grants, users, targets, credentials and the history of sessions, kept in one SQLite file.
 //!
 //! One connection writes, in turn; a few others read. Changes of resources are synced to the disk before
-//! they count ([`Store::apply`]); the history of sessions is written without waiting for the disk, since the audit trail has the
-//! same facts: a killed process loses none of it, a power loss may cost its last rows.
+//! they count ([`Store::apply`]); the history of sessions is written without waiting for the disk, since
+//! the audit trail has the same facts: a killed process loses none of it, a power loss may cost its last
+//! rows.
 
 mod apply;
 mod backup;

@@ -4,9 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::config;
 use crate::support::wire::{packet, string};
-use crate::support::{
-    Node, Options, PATIENCE, Server, Version, block, on_both_servers, shared, text, wait_until,
-};
+use crate::support::{Node, PATIENCE, Server, Version, block, on_both_servers, shared, text, wait_until};
 
 on_both_servers!(statements_and_their_results_are_told, bound_values_are_decoded_by_their_type);
 

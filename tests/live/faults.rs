@@ -24,8 +24,8 @@ const VANISHED: Duration = Duration::from_secs(5);
 fn the_statement_of_a_client_that_vanished_ends_at_the_server(server: &'static Server) {
     let node = Node::start(server);
     let alice = node.person("alice", "read");
-    let leave: [(&str, fn(Wire)); 2] = [("RST", Wire::reset), ("FIN", Wire::vanish)];
-    for (how, leave) in leave {
+    for how in ["RST", "FIN"] {
+        let leave = if how == "RST" { Wire::reset } else { Wire::vanish };
         let mut wire = alice.wire(&[]);
         wire.query("select pg_sleep(60)");
         node.place.wait_running("pg_sleep");

@@ -13,6 +13,7 @@ mod faults;
 mod harness;
 mod lease;
 mod login;
+mod moving;
 mod startup;
 mod support;
 mod upstream;

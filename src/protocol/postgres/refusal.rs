@@ -101,6 +101,15 @@ mod tests {
     }
 
     #[test]
+    fn every_code_is_in_the_documents_with_its_sqlstate() {
+        let documents = include_str!("../../../docs/codes.md");
+        for refusal in Refusal::every() {
+            let row = format!("| {} | {} |", refusal.code(), sqlstate(&refusal));
+            assert!(documents.contains(&row), "docs/codes.md has no row {row}");
+        }
+    }
+
+    #[test]
     fn an_error_that_does_not_end_the_session_says_so() {
         let mut out = BytesMut::new();
         put_error(&mut out, Severity::Error, &Refusal::OperationDenied("why\0hidden"));

@@ -88,18 +88,20 @@ impl Packet {
             }
             SSL_REQUEST => Ok(Some(Self::Ssl)),
             GSSENC_REQUEST => Ok(Some(Self::GssEnc)),
-            CANCEL_REQUEST => cancel_key(&packet).map(|key| Some(Self::Cancel(key))),
+            CANCEL_REQUEST => Ok(Some(Self::Cancel(cancel_key(&packet)))),
             _ if code >> 16 != VERSION_3_0 >> 16 => Ok(Some(Self::OtherMajor)),
             _ => Ok(Some(Self::Startup(Box::new(Startup::parse(code as u16, &packet)?)))),
         }
     }
 }
 
-fn cancel_key(mut body: &[u8]) -> Result<CancelKey, WireError> {
+/// A cancel request is never answered, so one with a key of a wrong length is taken for one with a
+/// wrong key: no session has an empty one.
+fn cancel_key(mut body: &[u8]) -> CancelKey {
     let process = super::message::take(&mut body).map(u32::from_be_bytes);
     match (process, body.len()) {
-        (Some(process), 4..=limits::CANCEL_KEY_BYTES_MAX) => Ok(CancelKey { process, secret: body.to_vec() }),
-        _ => Err(WireError::new("CancelRequest", "a key of a wrong length")),
+        (Some(process), 4..=limits::CANCEL_KEY_BYTES_MAX) => CancelKey { process, secret: body.to_vec() },
+        _ => CancelKey { process: 0, secret: Vec::new() },
     }
 }
 

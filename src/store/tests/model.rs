@@ -182,9 +182,11 @@ fn some_change() -> impl Strategy<Value = Change> {
         1 => place().prop_map(|name| Change::RemoveTarget { name }),
         1 => place().prop_map(|name| Change::SuspendTarget { name, reason: "r".to_owned() }),
         1 => place().prop_map(|name| Change::ResumeTarget { name }),
-        1 => (place(), some_level()).prop_map(|(target, level)| Change::SuspendLevel { target, level, reason: "r".to_owned() }),
+        1 => (place(), some_level())
+            .prop_map(|(target, level)| Change::SuspendLevel { target, level, reason: "r".to_owned() }),
         1 => (place(), some_level()).prop_map(|(target, level)| Change::ResumeLevel { target, level }),
-        1 => (place(), some_level()).prop_map(|(target, level)| Change::SetBaseline { target, level, fingerprint: "f".to_owned() }),
+        1 => (place(), some_level())
+            .prop_map(|(target, level)| Change::SetBaseline { target, level, fingerprint: "f".to_owned() }),
         3 => (person(), groups).prop_map(|(name, groups)| put_user(User { name, groups })),
         1 => person().prop_map(|name| Change::RemoveUser { name }),
         6 => some_grant().prop_map(put_grant),
@@ -194,7 +196,8 @@ fn some_change() -> impl Strategy<Value = Change> {
             let window = Window { start: at(start), end: at(start + length) };
             add(Credential { window, ..super::credential(id, of.as_str()) })
         }),
-        1 => ((1..12u64).prop_map(CredentialId::from_u64), some_ended()).prop_map(|(id, ended)| Change::EndCredential { id, ended }),
+        1 => ((1..12u64).prop_map(CredentialId::from_u64), some_ended())
+            .prop_map(|(id, ended)| Change::EndCredential { id, ended }),
     ]
 }
 

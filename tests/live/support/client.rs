@@ -37,7 +37,6 @@ pub struct Client {
 
 #[derive(Default)]
 struct Shared {
-    notices: Mutex<Vec<String>>,
     notifications: Mutex<Vec<(String, String)>>,
     end: OnceLock<Result<(), Told>>,
 }
@@ -94,9 +93,6 @@ impl Client {
         let connection = runtime().spawn(async move {
             let end = loop {
                 match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-                    Some(Ok(AsyncMessage::Notice(notice))) => {
-                        kept.notices.lock().expect("whole").push(notice.message().into());
-                    }
                     Some(Ok(AsyncMessage::Notification(n))) => {
                         kept.notifications
                             .lock()
@@ -146,10 +142,6 @@ impl Client {
         self.one("select pg_backend_pid()")
     }
 
-    pub fn notices(&self) -> Vec<String> {
-        self.shared.notices.lock().expect("whole").clone()
-    }
-
     pub fn notifications(&self) -> Vec<(String, String)> {
         self.shared.notifications.lock().expect("whole").clone()
     }
@@ -184,10 +176,6 @@ impl Pending {
             Err(error) => Told::from(&error),
             Ok(rows) => panic!("{rows:?} and no error"),
         }
-    }
-
-    pub fn is_done(&self) -> bool {
-        self.0.is_finished()
     }
 }
 

@@ -58,8 +58,8 @@ pub(crate) use stamp::{DIAL_APPLICATION_NAME, stamped_name};
 use super::facts::{PostgresFacts, Settings};
 use super::frame;
 use super::refusal::{Severity, put_error, put_notice};
-use crate::model::Refusal;
 use crate::model::limits::{AUDIT_TEXT_BYTES_MAX, PARAMETERS_MAX};
+use crate::model::{Note, Notes, Refusal};
 use crate::protocol::session::{
     Boundary, CancelKey, Entry, Flow, Pinned, Plan, Relay, RelayStep, Restore, Side, WireError,
 };
@@ -69,6 +69,10 @@ const APPLICATION_NAME: &str = "application_name";
 /// The SQLSTATE in the result of a statement that was sent but that the server skipped, because
 /// something before it in its batch failed. Five letters no server uses.
 pub const SKIPPED: &[u8] = b"skipped";
+
+/// The SQLSTATE in the result of a statement whose session ended before it did: whether it took effect
+/// is for the server's own log to say. No server uses these letters.
+pub const UNFINISHED: &[u8] = b"unfinished";
 
 /// One client and the connection it is lent.
 pub struct PostgresRelay {
@@ -387,6 +391,23 @@ impl Relay for PostgresRelay {
         }
         self.stamp.moved();
         self.speak(upstream);
+    }
+
+    fn unfinished(&mut self, notes: &mut Notes<'_>, clock_micros: u64) {
+        let (rows, bytes_down) = (self.due.rows, self.due.bytes_down);
+        // Only the first can have given rows; of those behind it we know that they were sent.
+        for (place, run) in self.due.statements().enumerate() {
+            let first = place == 0;
+            notes.push(&Note::Result {
+                number: run.number,
+                tag: b"",
+                rows: if first { rows } else { 0 },
+                bytes_up: run.bytes_up,
+                bytes_down: if first { bytes_down } else { 0 },
+                micros: clock_micros.saturating_sub(run.sent),
+                sqlstate: UNFINISHED,
+            });
+        }
     }
 
     fn wind_down(&mut self) {

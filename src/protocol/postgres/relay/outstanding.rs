@@ -120,6 +120,7 @@ impl Outstanding {
         self.queue.is_empty()
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub fn len(&self) -> usize {
         self.queue.len()
     }
@@ -135,6 +136,16 @@ impl Outstanding {
             return;
         }
         self.queue.push_back(due);
+    }
+
+    /// The statements that have been sent and whose end has not been seen.
+    pub fn statements(&self) -> impl Iterator<Item = &Run> {
+        // The end of the first has been seen when only its ReadyForQuery is missing.
+        let ended = usize::from(matches!(self.stage, Stage::Ended { .. }));
+        self.queue.iter().skip(ended).filter_map(|due| match due {
+            Due::Query(run) | Due::Function(run) | Due::Execute(run) => Some(run),
+            _ => None,
+        })
     }
 
     pub fn front(&self) -> Option<&Due> {
@@ -192,9 +203,14 @@ impl Outstanding {
         self.queue.drain(1..(2 + syncs).min(self.queue.len()));
     }
 
+    /// Nothing that is answered stands behind the front.
+    pub fn is_last(&self) -> bool {
+        self.queue.iter().skip(1).all(|due| matches!(due, Due::CopyEnd))
+    }
+
     /// The front's COPY failed: the end of its data means nothing any more.
     pub fn forget_copy_end(&mut self, syncs: usize) {
-        if matches!(self.queue.get(1 + syncs), Some(Due::CopyEnd)) {
+        while matches!(self.queue.get(1 + syncs), Some(Due::CopyEnd)) {
             self.queue.remove(1 + syncs);
         }
     }

@@ -314,6 +314,7 @@ impl<R: Record> Table<R> {
         }
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub fn weight(&self) -> usize {
         self.weight
     }

@@ -7,9 +7,7 @@ use super::outstanding::{CopyTail, Due, Purpose, Run, Stage};
 use super::prepared::UNNAMED;
 use super::stamp::Shown;
 use super::{APPLICATION_NAME, PostgresRelay, words};
-use crate::model::limits::{
-    COPY_SYNCS_MAX, ERROR_HEAD_BYTES_MAX, INSPECT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX,
-};
+use crate::model::limits::{ERROR_HEAD_BYTES_MAX, INSPECT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use crate::model::{Note, Refusal};
 use crate::protocol::session::{Flow, RelayStep, WireError};
 
@@ -93,12 +91,12 @@ impl PostgresRelay {
 
     /// Rows and COPY data: counted and passed, as many as there are.
     fn data(&mut self, tag: u8, input: &[u8], flow: &mut Flow<'_>) -> Result<(), WireError> {
-        let fits = match (tag, self.due.front(), self.due.stage) {
-            (b'D', Some(Due::Query(_)), Stage::Rows) => true,
-            (b'D', Some(Due::Execute(_)), Stage::Begin) => true,
-            (b'd', Some(Due::Query(_) | Due::Execute(_)), Stage::CopyOut) => true,
-            _ => false,
-        };
+        let fits = matches!(
+            (tag, self.due.front(), self.due.stage),
+            (b'D', Some(Due::Query(_)), Stage::Rows)
+                | (b'D', Some(Due::Execute(_)), Stage::Begin)
+                | (b'd', Some(Due::Query(_) | Due::Execute(_)), Stage::CopyOut)
+        );
         if !fits {
             return Err(unasked("DataRow or CopyData"));
         }
@@ -291,7 +289,7 @@ impl PostgresRelay {
             return Err(WireError::new("CommandComplete", "a COPY ended whose data did not"));
         };
         self.due.forget_copy(syncs);
-        if syncs > 0 && matches!(self.due.front(), Some(Due::Execute(_))) && self.due.len() == 1 {
+        if syncs > 0 && matches!(self.due.front(), Some(Due::Execute(_))) && self.due.is_last() {
             self.unsynced = true;
         }
         Ok(())
@@ -301,9 +299,8 @@ impl PostgresRelay {
     fn result(&mut self, tag: &[u8], rows: u64, flow: &mut Flow<'_>) -> Result<(), WireError> {
         let copied = std::mem::take(&mut self.copy_up);
         let (bytes_down, stage) = (self.due.bytes_down, self.due.stage);
-        let wrong_stage = tag == SUSPENDED && stage != Stage::Begin
-            || tag == EMPTY && stage != Stage::Begin
-            || matches!(stage, Stage::Ended { .. });
+        let at_once = matches!(tag, SUSPENDED | EMPTY);
+        let wrong_stage = at_once && stage != Stage::Begin || matches!(stage, Stage::Ended { .. });
         match self.due.front_mut() {
             Some(Due::Query(run)) if !wrong_stage && tag != SUSPENDED => {
                 run.bytes_up += copied;

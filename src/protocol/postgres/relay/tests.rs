@@ -71,7 +71,7 @@ fn notes(rig: &Rig) -> Vec<String> {
     let mut reader = NoteReader::new(&rig.notes);
     let notes = reader.by_ref().map(|(_, note)| match note {
         Note::Statement { number, text: sql, .. } => format!("{number}: {}", text(sql)),
-        Note::Result { number, tag, rows, sqlstate, .. } if sqlstate.is_empty() => {
+        Note::Result { number, tag, rows, sqlstate: b"", .. } => {
             format!("{number}= {} ({rows})", text(tag))
         }
         Note::Result { number, sqlstate, .. } => format!("{number}! {}", text(sqlstate)),
@@ -206,7 +206,7 @@ fn malformed_messages_are_refused_before_anything_passes() {
         vec![0, 0, 0, 8, 4, 210, 22, 47, 0],
     ] {
         let mut rig = rig();
-        rig.client(&[bad.clone()]);
+        rig.client(std::slice::from_ref(&bad));
         assert!(matches!(rig.end, Some(End::Refused(Refusal::ProtocolViolation(_)))), "{bad:?}");
         assert!(rig.to_server.is_empty() && rig.notes.is_empty(), "{bad:?}");
     }
@@ -488,6 +488,30 @@ fn what_was_deallocated_is_not_put_back() {
     rig.client(&[query("deallocate all")]);
     rig.server(&[complete("DEALLOCATE ALL"), ready('I')]);
     assert_eq!(rig.relay.detach().unwrap().prepared, []);
+}
+
+#[test]
+fn the_unnamed_statement_moves_too_while_it_lives() {
+    let mut rig = rig();
+    rig.client(&[parse("", "select 1"), sync()]);
+    rig.server(&[message('1', b""), ready('I')]);
+    let restore = rig.relay.detach().unwrap();
+    assert_eq!(restore.prepared, [(vec![], b"select 1".to_vec(), vec![])]);
+    rig.relay.attach(&rig::facts("psql"), restore, &mut BytesMut::new());
+    rig.server(&[message('1', b""), ready('I')]);
+    // A simple query drops it, and so does a Parse that fails.
+    rig.client(&[query("")]);
+    rig.server(&[message('I', b""), ready('I')]);
+    assert_eq!(rig.relay.detach().unwrap().prepared, []);
+}
+
+#[test]
+fn the_error_of_a_bind_is_noted_for_its_execute() {
+    let mut rig = rig();
+    let batch = |text: &str| [parse("", text), bind("", ""), describe('P', ""), execute("")].concat();
+    rig.client(&[batch("select 1/0"), batch("select 2"), sync()]);
+    rig.server(&[message('1', b""), error("22012"), ready('I')]);
+    assert_eq!(notes(&rig)[2..], ["1! 22012", "2! skipped"]);
 }
 
 #[test]
