@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::wire::{self, CANCEL_REQUEST};
 use crate::support::{Node, Options, PATIENCE, Version, shared, wait_until};
@@ -113,4 +113,26 @@ fn a_key_that_is_used_again_and_again_costs_the_server_a_few_connections() {
     assert!((1..=8).contains(&held), "{held} connections to the server at once");
     gate.open.store(true, Ordering::SeqCst);
     assert!(alice.tags().ends_with("EZ"));
+}
+
+#[test]
+fn who_guesses_keys_does_not_hold_up_a_right_one() {
+    let node = Node::start(shared(Version::Distribution));
+    let mut alice = node.person("alice", "read").wire(&[]);
+    let wrong: Vec<u8> = alice.key.iter().map(|byte| byte ^ 0x55).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| wire::cancel(node.port, alice.process, &wrong));
+        }
+    });
+    alice.query("select pg_sleep(60)");
+    node.place.wait_running("pg_sleep");
+    let (process, key) = (alice.process, alice.key.clone());
+    let began = Instant::now();
+    let request = std::thread::spawn(move || wire::cancel(node.port, process, &key));
+    assert!(alice.tags().ends_with("EZ"));
+    assert!(began.elapsed() < Duration::from_secs(2), "stopped only after {:?}", began.elapsed());
+    // The connection is kept as long as one with a wrong key would be.
+    request.join().expect("closed without an answer");
+    assert!(began.elapsed() > Duration::from_secs(3), "closed after {:?}", began.elapsed());
 }
