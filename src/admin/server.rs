@@ -11,12 +11,14 @@ use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
 use crate::admin::{Admin, access, public, router};
 use crate::config;
-use crate::model::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_WAIT, ADMIN_PUBLIC_CONNECTION};
+use crate::model::limits::{
+    ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_WAIT, ADMIN_PUBLIC_CONNECTION, ADMIN_STRANGER_WAIT, ADMIN_STRANGERS_MAX,
+};
 
 /// How long accepting pauses after it failed, as it does when the process has no descriptor left.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -62,7 +64,7 @@ impl Listening {
         let Self { socket, uids, public, place } = self;
         let ours = rustix::process::geteuid().as_raw();
         let api = router::api(Arc::clone(&admin));
-        let local = accept_local(socket, ours, uids, api);
+        let local = accept_local(socket, move |peer| access::is_allowed(peer, ours, &uids), api);
         let remote = async {
             match public {
                 Some(listener) => accept_public(listener, public::router(admin)).await,
@@ -78,11 +80,12 @@ impl Listening {
     }
 }
 
-async fn accept_local(socket: UnixListener, ours: u32, uids: Arc<[u32]>, api: Router) {
+/// `may_enter` decides by the peer's uid, before anything that it sent is read. Who may not has few
+/// places, and not for long, so that administrators always find one.
+async fn accept_local(socket: UnixListener, may_enter: impl Fn(u32) -> bool, api: Router) {
     let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+    let strangers = Arc::new(Semaphore::new(ADMIN_STRANGERS_MAX));
     loop {
-        // The semaphore is never closed.
-        let Ok(permit) = Arc::clone(&places).acquire_owned().await else { return };
         let stream = match socket.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -91,30 +94,29 @@ async fn accept_local(socket: UnixListener, ours: u32, uids: Arc<[u32]>, api: Ro
                 continue;
             }
         };
-        let router = router_for(&stream, ours, &uids, &api);
-        tokio::spawn(async move {
-            if let Some(router) = router {
-                converse(stream, router).await;
+        let peer = match stream.peer_cred() {
+            Ok(peer) => peer.uid(),
+            Err(error) => {
+                tracing::warn!(%error, "the admin socket's peer has no name");
+                continue;
             }
-            drop(permit);
-        });
-    }
-}
-
-/// Decides by the peer's uid, before anything that it sent is read.
-fn router_for(stream: &UnixStream, ours: u32, uids: &[u32], api: &Router) -> Option<Router> {
-    let peer = match stream.peer_cred() {
-        Ok(peer) => peer.uid(),
-        Err(error) => {
-            tracing::warn!(%error, "the admin socket's peer has no name");
-            return None;
+        };
+        if may_enter(peer) {
+            // The semaphore is never closed.
+            let Ok(permit) = Arc::clone(&places).acquire_owned().await else { return };
+            let router = api.clone().layer(Extension(access::actor(peer)));
+            tokio::spawn(async move {
+                converse(stream, router).await;
+                drop(permit);
+            });
+        } else if let Ok(permit) = Arc::clone(&strangers).try_acquire_owned() {
+            tracing::warn!(uid = peer, "refused on the admin socket");
+            tokio::spawn(async move {
+                let refusal = converse(stream, router::refusing(peer));
+                let _ = tokio::time::timeout(ADMIN_STRANGER_WAIT, refusal).await;
+                drop(permit);
+            });
         }
-    };
-    if access::is_allowed(peer, ours, uids) {
-        Some(api.clone().layer(Extension(access::actor(peer))))
-    } else {
-        tracing::warn!(uid = peer, "refused on the admin socket");
-        Some(router::refusing(peer))
     }
 }
 
@@ -230,6 +232,8 @@ fn make_folder(folder: &Path, private: bool) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UnixStream;
+
     use super::*;
 
     fn refusal(place: Result<Place, String>) -> String {
@@ -317,13 +321,49 @@ mod tests {
             serde_json::to_string(&actor).unwrap()
         };
         let api = Router::new().route("/", axum::routing::get(whoami));
-        let server = tokio::spawn(accept_local(socket, ours, [].into(), api));
+        let server = tokio::spawn(accept_local(socket, |_| true, api));
         let mut stream = UnixStream::connect(&path).await.unwrap();
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         stream.write_all(request("GET /", "").as_bytes()).await.unwrap();
         let mut said = String::new();
         stream.read_to_string(&mut said).await.unwrap();
         assert!(said.contains(&format!("{{\"local\":{{\"uid\":{ours}")), "{said}");
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn strangers_leave_room_for_administrators() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let socket = UnixListener::bind(&path).unwrap();
+        let may_enter = Arc::new(AtomicBool::new(false));
+        let decision = may_enter.clone();
+        let api = Router::new().route("/", axum::routing::get(|| async { "in" }));
+        let server = tokio::spawn(accept_local(socket, move |_| decision.load(Ordering::SeqCst), api));
+        let mut strangers = Vec::new();
+        for _ in 0..2 * ADMIN_CONNECTIONS_MAX {
+            strangers.push(UnixStream::connect(&path).await.unwrap());
+            tokio::task::yield_now().await;
+        }
+        // The last of them has been seen: it is turned away, for there are too many of them.
+        let last = strangers.last_mut().unwrap();
+        let turned_away = tokio::time::timeout(ADMIN_STRANGER_WAIT / 2, last.read(&mut [0])).await;
+        assert!(turned_away.is_ok(), "strangers wait for a place, and so would an administrator");
+        may_enter.store(true, Ordering::SeqCst);
+        let asked = async {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            stream.write_all(request("GET /", "").as_bytes()).await.unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.unwrap();
+            said
+        };
+        let said = tokio::time::timeout(ADMIN_STRANGER_WAIT / 2, asked).await.expect("no place is left");
+        assert!(said.ends_with("in"), "{said}");
+        // Nor does a stranger stay who says nothing.
+        let first = tokio::time::timeout(2 * ADMIN_STRANGER_WAIT, strangers[0].read(&mut [0])).await;
+        assert!(matches!(first, Ok(Ok(0) | Err(_))), "{first:?}");
         server.abort();
     }
 

@@ -180,3 +180,11 @@ pub const PUT_BACK_TRIES_MAX: u8 = 3;
 pub const OUTSTANDING_KEPT: usize = 1_024;
 /// Syncs among the data of a COPY, which the server may ignore or not. Drivers send one.
 pub const COPY_SYNCS_MAX: usize = 64;
+/// Cancel requests of one session that are on their way to its target at once. One that is not there
+/// yet stops what runs when it lands, so more of them stop nothing more; each is a connection there.
+pub const INTERRUPTIONS_MAX: usize = 4;
+/// Connections to the admin socket of users who may not use it, at once: where uids are listed every
+/// local user reaches it, and must not take an administrator's place.
+pub const ADMIN_STRANGERS_MAX: usize = 8;
+/// How long such a user may take to ask and to be refused.
+pub const ADMIN_STRANGER_WAIT: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dashmap::DashMap;
 
 use super::registry::{Command, Registry};
-use super::throttle::Throttle;
+use super::throttle::{Throttle, network};
 use crate::model::SessionId;
 use crate::protocol::session::CancelKey;
 
@@ -59,9 +59,12 @@ impl Cancels {
         }
     }
 
-    /// Never answered, so that nothing can be learnt by trying. Who guesses is slowed.
+    /// Never answered, so that nothing can be learnt by trying. Who guesses is slowed: the connection
+    /// stays open, and counts, for as long whether the key was right or not. A right one works at once,
+    /// for it may come from the same address as the guesses.
     pub async fn request(&self, key: &CancelKey, peer: std::net::SocketAddr) {
-        tokio::time::sleep(self.throttle.penalty(&peer.ip())).await;
+        let source = network(peer.ip());
+        let penalty = self.throttle.penalty(&source);
         let known = self.keys.get(&key.process).map(|entry| entry.value().clone());
         let session = known.and_then(|(known, session)| {
             let same: bool =
@@ -72,7 +75,8 @@ impl Cancels {
             Some(session) => {
                 self.registry.send(session, Command::Cancel { peer: peer.to_string() });
             }
-            None => self.throttle.failed(peer.ip()),
+            None => self.throttle.failed(source),
         }
+        tokio::time::sleep(penalty).await;
     }
 }

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use super::cancel::Cancels;
+use super::listener::Arrival;
 use super::registry::Registry;
 use super::throttle::Throttle;
 use crate::identity::Ledger;
@@ -27,7 +28,7 @@ pub(super) struct Shared {
     pub metrics: Arc<Metrics>,
     pub registry: Arc<Registry>,
     pub cancels: Arc<Cancels>,
-    /// Failed logins, per user as claimed and source together.
+    /// Failed logins, per user as claimed and source (see `throttle::network`) together.
     pub throttle: Throttle<(String, std::net::IpAddr)>,
     pub limits: ArcSwap<SessionLimits>,
     pub drain: watch::Receiver<Drain>,
@@ -76,12 +77,13 @@ pub(super) struct Entrance {
 
 /// A protocol at a listener.
 pub(super) trait Door: Send + Sync {
-    /// Serves one client connection to its end.
+    /// Serves one client connection to its end. Its `arrival` ends with the login.
     fn serve(
         self: Arc<Self>,
         tcp: TcpStream,
         peer: SocketAddr,
         entrance: Arc<Entrance>,
+        arrival: Arrival,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
@@ -98,18 +100,27 @@ impl<W: Wire> Door for SessionDoor<W> {
         tcp: TcpStream,
         peer: SocketAddr,
         entrance: Arc<Entrance>,
+        arrival: Arrival,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let session = self.shared.ids.next();
-            self.session(session, tcp, peer, entrance).await;
+            self.session(session, tcp, peer, entrance, arrival).await;
         })
     }
 }
 
 impl<W: Wire> SessionDoor<W> {
-    async fn session(&self, session: SessionId, tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>) {
+    async fn session(
+        &self,
+        session: SessionId,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        entrance: Arc<Entrance>,
+        arrival: Arrival,
+    ) {
         // The login's state is given back before the conversation begins: it may last for days.
         let Some(entered) = Box::pin(self.login(session, tcp, peer, &entrance)).await else { return };
+        drop(arrival);
         self.converse(entered).await;
     }
 }

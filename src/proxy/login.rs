@@ -1,7 +1,7 @@
 //! From an accepted connection to a session: the login, the decision, the lease. Each step is a value
 //! that only the one before it can make: Claim, Identity, Admission, Lease.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,10 +14,13 @@ use super::cancel::IssuedKey;
 use super::door::{Drain, Entrance, History, SessionDoor};
 use super::pump::Pump;
 use super::registry::{Command, Entry, Listed, Stats};
+use super::throttle::network;
 use crate::credential::Identity;
 use crate::grant::{Admission, Standing};
 use crate::identity::{Ledger, Seat};
-use crate::model::{Claim, Denied, Event, Refusal, SessionContext, SessionId, SessionStart, limits};
+use crate::model::{
+    Claim, Denied, Event, LoginName, Refusal, SessionContext, SessionId, SessionStart, limits,
+};
 use crate::pool::Lease;
 use crate::protocol::session::{
     Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Question,
@@ -140,8 +143,10 @@ impl<W: Wire> SessionDoor<W> {
                     guest.accept.step(AcceptInput::TlsReady(&facts), &mut guest.out)
                 }
                 AcceptStep::Ask(Question::Scram { user, sent }) => {
-                    let penalty = self.shared.throttle.penalty(&(cut(&sent), guest.peer.ip()));
-                    tokio::time::sleep(penalty).await;
+                    // Slowed, not locked out: there must be time left for a right proof.
+                    let most = self.shared.limits.load().login / 2;
+                    let penalty = self.shared.throttle.penalty(&source(&sent, guest.peer));
+                    tokio::time::sleep(penalty.min(most)).await;
                     let exchange = self.shared.ledger.scram(user, &sent);
                     guest.accept.step(AcceptInput::Answer(Answer::Scram(Box::new(exchange))), &mut guest.out)
                 }
@@ -151,11 +156,18 @@ impl<W: Wire> SessionDoor<W> {
                 }
                 AcceptStep::Login(proven) => return Ok(*proven),
                 AcceptStep::Refuse(refusal, why) => {
+                    // What these are about is looked at after the proof only, except for what comes ahead
+                    // of any name.
+                    let named = guest.accept.claimed().user.is_some();
                     return Err(Stop::Refuse {
-                        authenticated: matches!(
-                            refusal,
-                            Refusal::NotGranted | Refusal::NotSupported(_) | Refusal::BadParameter(_)
-                        ),
+                        authenticated: named
+                            && matches!(
+                                refusal,
+                                Refusal::NotGranted
+                                    | Refusal::NotSupported(_)
+                                    | Refusal::BadParameter(_)
+                                    | Refusal::NoDatabase
+                            ),
                         refusal,
                         why: why.into(),
                     });
@@ -173,7 +185,7 @@ impl<W: Wire> SessionDoor<W> {
     ) -> Result<(Admission, Seat), Stop> {
         let refuse = |refusal, why: String| Stop::Refuse { refusal, why: why.into(), authenticated: true };
         if let Some(sent) = guest.accept.claimed().user {
-            self.shared.throttle.succeeded(&(cut(sent), guest.peer.ip()));
+            self.shared.throttle.succeeded(&source(sent, guest.peer));
         }
         if *self.shared.drain.borrow() != Drain::No {
             return Err(refuse(Refusal::ShuttingDown, "the proxy is shutting down".into()));
@@ -387,7 +399,7 @@ impl<W: Wire> SessionDoor<W> {
             session: guest.session,
             peer: guest.peer.to_string(),
             protocol: W::NAME,
-            user: user.clone(),
+            user,
             target: None,
             database: claimed.database.map(cut),
             authenticated,
@@ -398,8 +410,7 @@ impl<W: Wire> SessionDoor<W> {
         let _ = self.shared.trail.event(&event);
         self.shared.metrics.login_refused(&refusal);
         if refusal == Refusal::BadCredentials {
-            let source = (user.unwrap_or_default(), guest.peer.ip());
-            self.shared.throttle.failed(source);
+            self.shared.throttle.failed(source(claimed.user.unwrap_or_default(), guest.peer));
         }
         guest.accept.refuse(&refusal, &mut guest.out);
         let farewell = async {
@@ -469,7 +480,35 @@ pub(super) fn context<W: Wire>(session: SessionId, admission: &Admission) -> Ses
     )
 }
 
+/// Who is slowed down for a failed login: the user and where it came from. Level and target in the login
+/// name do not make another user of it.
+fn source(sent: &str, peer: SocketAddr) -> (String, IpAddr) {
+    let user = match LoginName::parse(sent) {
+        Ok(login) => login.user.into(),
+        Err(_) => cut(sent),
+    };
+    (user, network(peer.ip()))
+}
+
 /// Unproven words of a client, cut to what a name may have.
 fn cut(text: &str) -> String {
     text.chars().take(limits::NAME_BYTES_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_slowed_whatever_else_the_login_name_says() {
+        let peer: SocketAddr = "192.0.2.7:1000".parse().unwrap();
+        let alice = source("alice", peer);
+        for name in ["alice@orders", "alice+read", "alice+other@nowhere"] {
+            assert_eq!(source(name, "192.0.2.7:2000".parse().unwrap()), alice, "{name}");
+        }
+        assert_ne!(source("bob", peer), alice);
+        assert_ne!(source("alice", "192.0.2.8:1000".parse().unwrap()), alice);
+        // What cannot be a name of ours is no shorter way to a large table.
+        assert_eq!(source(&"ä".repeat(5_000), peer).0.chars().count(), limits::NAME_BYTES_MAX);
+    }
 }

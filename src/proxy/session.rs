@@ -109,6 +109,7 @@ impl<W: Wire> SessionDoor<W> {
         let mut changed = self.shared.ledger.changed();
         let mut drain = self.shared.drain.clone();
         let mut interruptions = FuturesUnordered::new();
+        let mut all_landed = true;
         // What changed between the login and here.
         changed.mark_changed();
         let outcome = loop {
@@ -126,13 +127,15 @@ impl<W: Wire> SessionDoor<W> {
                 _ = changed.changed() => if let Some(outcome) = self.look_at_grant(entered) { break outcome },
                 Some(command) = entered.commands.recv() => match command {
                     Command::Kill => break Outcome::Cut(Refusal::Killed, Ending::Cut),
-                    Command::Detach => self.detach(entered).await,
+                    // Not while a cancel is on its way to the connection: it would hit the next one's work.
+                    Command::Detach => if all_landed && interruptions.is_empty() { self.detach(entered).await },
                     Command::Cancel { peer } => {
-                        let interruption = self.cancel(entered, peer);
+                        let room = interruptions.len() < limits::INTERRUPTIONS_MAX;
+                        let interruption = self.cancel(entered, peer, room);
                         if let Some(interruption) = interruption { interruptions.push(interruption) }
                     }
                 },
-                Some(()) = interruptions.next(), if !interruptions.is_empty() => {}
+                Some(landed) = interruptions.next(), if !interruptions.is_empty() => all_landed &= landed,
                 () = Drain::now(&mut drain) => {
                     break Outcome::Cut(Refusal::ShuttingDown, Ending::Drain);
                 }
@@ -140,9 +143,13 @@ impl<W: Wire> SessionDoor<W> {
             }
         };
         // A cancel that is on its way must land before anybody else can have the connection.
-        let landed = async { while interruptions.next().await.is_some() {} };
-        let settled = tokio::time::timeout(limits::INTERRUPT_WAIT, landed).await.is_ok();
-        (outcome, settled)
+        let landed = async {
+            while let Some(landed) = interruptions.next().await {
+                all_landed &= landed;
+            }
+        };
+        let in_time = tokio::time::timeout(limits::INTERRUPT_WAIT, landed).await.is_ok();
+        (outcome, in_time && all_landed)
     }
 
     /// Looks at the session's own grant again.
@@ -199,11 +206,17 @@ impl<W: Wire> SessionDoor<W> {
         None
     }
 
-    /// Stops the running statement on behalf of its own client. What is returned ends when the request
-    /// has landed.
-    fn cancel(&self, entered: &Entered<W>, peer: String) -> Option<impl Future<Output = ()> + use<W>> {
+    /// Stops the running statement on behalf of its own client, where there is `room` for one more
+    /// request. What is returned ends when the request has landed (true), or when nobody can tell any
+    /// more whether it still will: one that a busy server has not taken yet stays in its queue.
+    fn cancel(
+        &self,
+        entered: &Entered<W>,
+        peer: String,
+        room: bool,
+    ) -> Option<impl Future<Output = bool> + use<W>> {
         let busy = entered.pump.relay.boundary() == Boundary::Busy;
-        let lease = entered.pump.lease().filter(|_| busy);
+        let lease = entered.pump.lease().filter(|_| busy && room);
         let event = Event::Cancel {
             session: entered.session,
             user: entered.admission.user().clone(),
@@ -217,9 +230,11 @@ impl<W: Wire> SessionDoor<W> {
         self.shared.metrics.cancel(true);
         let (pool, interruption) = (lease.pool().clone(), lease.facts().interruption());
         Some(async move {
-            if let Err(error) = pool.interrupt(&interruption).await {
-                tracing::warn!(?pool, error, "a cancel request did not reach the target");
+            let landed = pool.interrupt(&interruption).await;
+            if let Err(error) = &landed {
+                tracing::warn!(?pool, error, "a cancel request may not have reached the target");
             }
+            landed.is_ok()
         })
     }
 

@@ -255,3 +255,71 @@ fn replication_is_refused_clearly() {
         .map_err(|refused| refused.0)
         .expect("in");
 }
+
+/// Only connects, from that address.
+fn idle_from(address: [u8; 4], port: u16) -> std::net::TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let at =
+        |address: [u8; 4], port: u16| socket2::SockAddr::from(std::net::SocketAddr::from((address, port)));
+    socket.bind(&at(address, 0)).expect("an address of this machine");
+    socket.connect(&at([127, 0, 0, 1], port)).expect("the listener accepts");
+    socket.into()
+}
+
+#[test]
+fn a_source_that_only_connects_keeps_nobody_else_out() {
+    let server = shared(Version::Distribution);
+    let listener = format!("{LISTENER_WITHOUT_TARGET}max_connections = 8\n");
+    let node = Node::with(server.place(), Options { node: &listener, ..Options::default() });
+    let alice = node.person("alice", "read");
+    let idle: Vec<_> = (0..20).map(|_| idle_from([127, 0, 0, 2], node.second_port)).collect();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let config = crate::support::client::config(node.second_port, "alice@shop", &alice.secret, None);
+    assert_eq!(Client::connect(&config, None).expect("there is a place left").one("select 1"), "1");
+    drop(idle);
+    // Who has logged in does not count: more than half of the places, from one source.
+    let sessions: Vec<Client> = (0..6)
+        .map(|_| Client::connect(&config, None).expect("half of the places are for arrivals"))
+        .collect();
+    assert!(sessions.iter().all(|session| session.one("select 1") == "1"));
+    // However many are turned away, the log has room for other news.
+    let lines = node.log().lines().filter(|line| line.contains("too many connections")).count();
+    assert!((1..=2).contains(&lines), "{lines} lines");
+}
+
+#[test]
+fn failed_logins_are_slowed_per_user_and_never_lock_out() {
+    let options = Options { limits: "login_seconds = 3", ..Options::default() };
+    let node = Node::with(shared(Version::Distribution).place(), options);
+    let (alice, bob) = (node.person("alice", "read"), node.person("bob", "read"));
+    // Twelve at once, so that the test need not wait for each; under names that are all alice's.
+    std::thread::scope(|scope| {
+        for name in ["alice", "alice@shop", "alice+read", "alice@a", "alice@b", "alice@c"].repeat(2) {
+            let port = node.port;
+            scope.spawn(move || assert!(Wire::login(port, name, "wrong", &[]).is_err()));
+        }
+    });
+    let began = std::time::Instant::now();
+    assert_eq!(bob.login().one("select 1"), "1");
+    assert!(began.elapsed() < std::time::Duration::from_secs(1), "another user is not slowed");
+    let began = std::time::Instant::now();
+    assert_eq!(alice.login().one("select 1"), "1", "slowed, not locked out");
+    assert!(began.elapsed() > std::time::Duration::from_millis(1_200), "alice was not slowed");
+}
+
+#[test]
+fn the_trail_calls_nobody_authenticated_who_is_not() {
+    let node = node();
+    let alice = node.person("alice", "read");
+    let mut old = Wire::connect(node.port);
+    old.send(&wire::startup_packet(0x2_0000, &[("user", "alice")]));
+    old.until_closed();
+    let line = node.wait_event("login_refused", |line| line["code"] == "TG021");
+    assert_eq!(line["authenticated"], false, "{line}");
+    let long = "x".repeat(64);
+    let (told, _) =
+        *Wire::login(node.port, "alice", &alice.secret, &[("database", &long)]).err().expect("refused");
+    assert!(told.message.starts_with("TG024"), "{told:?}");
+    let line = node.wait_event("login_refused", |line| line["code"] == "TG024");
+    assert_eq!(line["authenticated"], true, "{line}");
+}

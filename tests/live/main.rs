@@ -6,6 +6,7 @@
 
 mod admin;
 mod audit;
+mod cancel;
 mod conversation;
 mod ending;
 mod faults;
