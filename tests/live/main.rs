@@ -9,6 +9,7 @@ mod audit;
 mod conversation;
 mod ending;
 mod faults;
+mod hard_cuts;
 mod harness;
 mod lease;
 mod login;
