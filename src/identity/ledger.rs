@@ -223,15 +223,22 @@ impl Ledger {
         standing
     }
 
-    /// Ends what is due: wakes the sessions first, then stores that it has ended, for good.
+    /// Wakes the sessions when something is due, which ends what it admitted. Never waits: whatever the
+    /// store does, no session outlives its grant. True: [`Ledger::store_ends`] has something to store.
     /// Called every [`limits::GRANT_TICK`].
-    pub async fn tick(&self) -> Result<(), ChangeError> {
+    pub fn tick(&self) -> bool {
+        let (grants, credentials) = self.book().due(self.now());
+        let due = !grants.is_empty() || !credentials.is_empty();
+        if due {
+            self.wake();
+        }
+        due
+    }
+
+    /// Stores that what is due has ended, for good.
+    pub async fn store_ends(&self) -> Result<(), ChangeError> {
         let now = self.now();
         let (grants, credentials) = self.book().due(now);
-        if grants.is_empty() && credentials.is_empty() {
-            return Ok(());
-        }
-        self.wake();
         let ended = Ended { at: now, cause: EndCause::Expired, reason: None };
         self.change(&Actor::Proxy, "expire", None, |snapshot| {
             let open = snapshot.grants.iter().filter(|grant| grant.ended.is_none());
