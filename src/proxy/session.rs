@@ -58,8 +58,8 @@ impl<W: Wire> SessionDoor<W> {
         }
         use std::sync::atomic::Ordering::Relaxed;
         let (bytes_up, bytes_down) = (stats.bytes_up.load(Relaxed), stats.bytes_down.load(Relaxed));
-        // The session has ended whether this can be written or not; a failing trail has ended it already.
-        let _ = self.shared.trail.event(&Event::SessionEnd(SessionEnd {
+        // The session has ended whether this can be written or not.
+        let _ = self.shared.trail.end(&Event::SessionEnd(SessionEnd {
             session,
             user: admission.user().clone(),
             target: admission.target().clone(),
@@ -110,25 +110,23 @@ impl<W: Wire> SessionDoor<W> {
         let mut drain = self.shared.drain.clone();
         let mut interruptions = FuturesUnordered::new();
         let mut all_landed = true;
+        let refused = self.shared.trail.refused();
+        tokio::pin!(refused);
         // What changed between the login and here.
         changed.mark_changed();
         let outcome = loop {
             let timer = self.next_look(entered);
+            // The pump comes last: where both sides always have more to move, it leaves nothing of a
+            // turn's budget, and whatever came after it would not be looked at.
             tokio::select! {
                 biased;
-                end = entered.pump.run() => match end {
-                    PumpEnd::NeedLease => {
-                        if let Err(refusal) = self.lease_again(entered).await {
-                            break Outcome::Cut(refusal, Ending::Cut);
-                        }
-                    }
-                    other => break outcome_of(other),
-                },
                 _ = changed.changed() => if let Some(outcome) = self.look_at_grant(entered) { break outcome },
+                () = &mut refused => break Outcome::Cut(Refusal::TrailUnavailable, Ending::Cut),
                 Some(command) = entered.commands.recv() => match command {
                     Command::Kill => break Outcome::Cut(Refusal::Killed, Ending::Cut),
                     // Not while a cancel is on its way to the connection: it would hit the next one's work.
-                    Command::Detach => if all_landed && interruptions.is_empty() { self.detach(entered).await },
+                    Command::Detach if all_landed && interruptions.is_empty() => self.detach(entered).await,
+                    Command::Detach => {}
                     Command::Cancel { peer } => {
                         let room = interruptions.len() < limits::INTERRUPTIONS_MAX;
                         let interruption = self.cancel(entered, peer, room);
@@ -140,6 +138,14 @@ impl<W: Wire> SessionDoor<W> {
                     break Outcome::Cut(Refusal::ShuttingDown, Ending::Drain);
                 }
                 () = sleep_until(timer) => if let Some(outcome) = self.look_at_clock(entered) { break outcome },
+                end = entered.pump.run() => match end {
+                    PumpEnd::NeedLease => {
+                        if let Err(refusal) = self.lease_again(entered).await {
+                            break Outcome::Cut(refusal, Ending::Cut);
+                        }
+                    }
+                    other => break outcome_of(other),
+                },
             }
         };
         // A cancel that is on its way must land before anybody else can have the connection.
