@@ -16,8 +16,9 @@ use crate::proxy::{Node, NodeControl, SetLog};
 pub(super) fn serve(file: &Path, config: NodeConfig) -> Result<(), String> {
     let set_log = start_log(&config.log)?;
     no_core_files();
+    // For all but the sessions, which have their own threads.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.limits.workers)
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| format!("no worker threads can be started: {error}"))?;

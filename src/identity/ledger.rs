@@ -282,7 +282,9 @@ impl Ledger {
         );
         if level != admission.level() {
             let user = admission.user();
-            text.push_str(&format!(", such as {level} until {until:.0} (log in as {user}+{level} to use it)"));
+            text.push_str(&format!(
+                ", such as {level} until {until:.0} (log in as {user}+{level} to use it)"
+            ));
         }
         Some(text)
     }

@@ -17,6 +17,8 @@ pub(super) struct Connection<W: Wire> {
     pub facts: W::Facts,
     pub born: Instant,
     pub idle_since: Instant,
+    /// The thread whose runtime the socket is registered with.
+    pub home: std::thread::ThreadId,
     /// The secret's epoch it was made under.
     pub epoch: u64,
     /// Role settings at the server when it was made.
@@ -33,6 +35,16 @@ impl<W: Wire> Connection<W> {
     /// Whether this person may have it, given what the operator accepts to be shared.
     pub fn suits(&self, user: &Name, accepted: &BTreeSet<String>) -> bool {
         self.last_user.as_ref().is_none_or(|last| last == user) || self.stateful.is_subset(accepted)
+    }
+
+    /// Makes the current thread its home, so that its bytes wake no other one.
+    pub fn move_here(&mut self) -> io::Result<()> {
+        let here = std::thread::current().id();
+        if self.home != here {
+            self.stream.move_here()?;
+            self.home = here;
+        }
+        Ok(())
     }
 
     /// Whether an idle connection has something to say: an end, an error, a notification. It must

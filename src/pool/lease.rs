@@ -51,6 +51,10 @@ impl<W: Wire> Pool<W> {
         let tries = self.plan.load().settings.size_max.saturating_add(1);
         for _ in 0..tries {
             let mut held = self.obtain(admission.user()).await?;
+            if let Err(error) = held.connection.move_here() {
+                tracing::warn!(pool = ?self, %error, "a connection could not be moved to its session's thread");
+                return Err(Refusal::TargetUnavailable);
+            }
             let mut facts = held.connection.facts.clone();
             let purpose = Purpose::Prepare { admission, stamp, settings };
             let mut script = self.wire.script(purpose, &held.connection.facts);

@@ -257,6 +257,7 @@ impl<W: Wire> Pool<W> {
             facts,
             born: now,
             idle_since: now,
+            home: std::thread::current().id(),
             epoch: secret.epoch(),
             stateful: findings.stateful.into_iter().collect(),
             fingerprint: findings.fingerprint,

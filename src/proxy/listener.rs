@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::door::{Door, Drain, Entrance, Shared};
 use super::throttle::network;
+use super::workers::Workers;
 
 /// A listener that turns connections away says so this often at most: who causes it is not logged in.
 const COMPLAINTS: Duration = Duration::from_secs(1);
@@ -22,6 +23,7 @@ pub(super) async fn accept(
     entrance: Arc<Entrance>,
     connections_max: u32,
     shared: Arc<Shared>,
+    workers: Arc<Workers>,
 ) {
     let places = Arc::new(Semaphore::new(connections_max as usize));
     // Half of the places: whoever only connects must not keep everybody else out.
@@ -50,9 +52,9 @@ pub(super) async fn accept(
             continue;
         };
         crate::pool::prepare_socket(&tcp);
-        let serving = door.clone().serve(tcp, peer, entrance.clone(), arrival);
-        tokio::spawn(async move {
-            serving.await;
+        let (door, entrance) = (door.clone(), entrance.clone());
+        workers.spawn(tcp, move |tcp| async move {
+            door.serve(tcp, peer, entrance, arrival).await;
             drop(place);
         });
     }

@@ -17,6 +17,7 @@ mod pump;
 mod registry;
 mod session;
 mod throttle;
+mod workers;
 
 pub use control::{BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus};
 pub use node::{Node, SetLog};

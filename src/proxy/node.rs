@@ -14,6 +14,7 @@ use super::door::{Door, Drain, Entrance, History, SessionDoor, SessionLimits, Sh
 use super::keeper::LedgerKeeper;
 use super::registry::Registry;
 use super::throttle::Throttle;
+use super::workers::Workers;
 use super::{ids, listener};
 use crate::config::{ListenerTls, NodeConfig};
 use crate::credential::Keys;
@@ -90,6 +91,7 @@ impl Node {
         let door: Arc<dyn Door> =
             Arc::new(SessionDoor { wire, pools: pools.clone(), shared: shared.clone() });
 
+        let workers = Arc::new(Workers::start(config.limits.workers)?);
         let mut listeners = Vec::new();
         for (socket, configured) in sockets.into_iter().zip(&config.listeners) {
             let address = socket.local_addr().map_err(|error| say(&error))?;
@@ -115,8 +117,14 @@ impl Node {
                 certificate: tls.clone(),
             });
             tracing::info!(listener = configured.name, %address, protocol = configured.protocol, "listening");
-            let accepting =
-                listener::accept(socket, door.clone(), entrance, configured.connections_max, shared.clone());
+            let accepting = listener::accept(
+                socket,
+                door.clone(),
+                entrance,
+                configured.connections_max,
+                shared.clone(),
+                workers.clone(),
+            );
             tokio::spawn(accepting);
         }
         tokio::spawn(end_grants(ledger.clone()));

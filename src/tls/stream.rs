@@ -24,6 +24,21 @@ impl Stream {
         }
     }
 
+    /// Registers the socket with the runtime that this is called in, whatever runtime it was made in. The
+    /// bytes in flight and the state of TLS are not touched.
+    pub fn move_here(&mut self) -> io::Result<()> {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Downstream(tls) => tls.get_mut().0,
+            Self::Upstream(tls) => tls.get_mut().0,
+            Self::Closed => return Ok(()),
+        };
+        // A second descriptor of the same socket; the first goes with its registration.
+        let here = std::net::TcpStream::from(rustix::io::fcntl_dupfd_cloexec(&*tcp, 0)?);
+        *tcp = TcpStream::from_std(here)?;
+        Ok(())
+    }
+
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Downstream(_) | Self::Upstream(_))
     }
