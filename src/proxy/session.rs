@@ -91,12 +91,31 @@ impl<W: Wire> SessionDoor<W> {
         let mut changed = self.shared.ledger.changed();
         let mut drain = self.shared.drain.clone();
         let mut interruptions = FuturesUnordered::new();
+        // One of them may have been sent, and nobody knows when it will land.
+        let mut lost = false;
         // What changed between the login and here.
         changed.mark_changed();
         let outcome = loop {
             let timer = self.next_look(entered);
+            // The pump comes last: where both sides always have something it uses up all that a task may do in
+            // one turn, and whoever is asked behind it would never be heard.
             tokio::select! {
                 biased;
+                _ = changed.changed() => if let Some(outcome) = self.look_at_grant(entered) { break outcome },
+                Some(command) = entered.commands.recv() => match command {
+                    Command::Kill => break Outcome::Cut(Refusal::Killed, Ending::Cut),
+                    Command::Detach if lost || !interruptions.is_empty() => {}
+                    Command::Detach => self.detach(entered).await,
+                    Command::Cancel { peer } => {
+                        let interruption = self.cancel(entered, peer);
+                        if let Some(interruption) = interruption { interruptions.push(interruption) }
+                    }
+                },
+                Some(landed) = interruptions.next(), if !interruptions.is_empty() => lost |= !landed,
+                () = Drain::now(&mut drain) => {
+                    break Outcome::Cut(Refusal::ShuttingDown, Ending::Drain);
+                }
+                () = sleep_until(timer) => if let Some(outcome) = self.look_at_clock(entered) { break outcome },
                 end = entered.pump.run() => match end {
                     PumpEnd::NeedLease => {
                         if let Err(refusal) = self.lease_again(entered).await {
@@ -105,25 +124,19 @@ impl<W: Wire> SessionDoor<W> {
                     }
                     other => break outcome_of(other),
                 },
-                _ = changed.changed() => if let Some(outcome) = self.look_at_grant(entered) { break outcome },
-                Some(command) = entered.commands.recv() => match command {
-                    Command::Kill => break Outcome::Cut(Refusal::Killed, Ending::Cut),
-                    Command::Detach => self.detach(entered).await,
-                    Command::Cancel { peer } => {
-                        let interruption = self.cancel(entered, peer);
-                        if let Some(interruption) = interruption { interruptions.push(interruption) }
-                    }
-                },
-                Some(()) = interruptions.next(), if !interruptions.is_empty() => {}
-                () = Drain::now(&mut drain) => {
-                    break Outcome::Cut(Refusal::ShuttingDown, Ending::Drain);
-                }
-                () = sleep_until(timer) => if let Some(outcome) = self.look_at_clock(entered) { break outcome },
             }
         };
-        // A cancel that is on its way must land before anybody else can have the connection.
-        let landed = async { while interruptions.next().await.is_some() {} };
-        let settled = tokio::time::timeout(limits::INTERRUPT_WAIT, landed).await.is_ok();
+        // A cancel that is on its way must land before anybody else can have the connection. Where nobody
+        // will have it, nothing waits for that: a cut is not to be held up.
+        let busy = entered.pump.relay.boundary() == Boundary::Busy;
+        let settled = match outcome {
+            Outcome::Goodbye => true,
+            Outcome::Vanished(_) => !busy,
+            _ => false,
+        } && !lost
+            && tokio::time::timeout(limits::INTERRUPT_WAIT, interruptions.all(std::future::ready))
+                .await
+                .unwrap_or(false);
         (outcome, settled)
     }
 
@@ -181,9 +194,9 @@ impl<W: Wire> SessionDoor<W> {
         None
     }
 
-    /// Stops the running statement on behalf of its own client. What is returned ends when the request
-    /// has landed.
-    fn cancel(&self, entered: &Entered<W>, peer: String) -> Option<impl Future<Output = ()> + use<W>> {
+    /// Stops the running statement on behalf of its own client. What is returned ends with whether the
+    /// request has landed: where not, it may still come, whenever that is.
+    fn cancel(&self, entered: &Entered<W>, peer: String) -> Option<impl Future<Output = bool> + use<W>> {
         let busy = entered.pump.relay.boundary() == Boundary::Busy;
         let lease = entered.pump.lease().filter(|_| busy);
         let event = Event::Cancel {
@@ -199,9 +212,11 @@ impl<W: Wire> SessionDoor<W> {
         self.shared.metrics.cancel(true);
         let (pool, interruption) = (lease.pool().clone(), lease.facts().interruption());
         Some(async move {
-            if let Err(error) = pool.interrupt(&interruption).await {
+            let sent = pool.interrupt(&interruption).await;
+            if let Err(error) = &sent {
                 tracing::warn!(?pool, error, "a cancel request did not reach the target");
             }
+            sent.is_ok()
         })
     }
 
