@@ -99,6 +99,12 @@ pub(super) fn reset<'a>(reported: impl Iterator<Item = &'a str>) -> String {
     union(&[WHO, SETTINGS, EXTENSIONS, LEFTOVERS, &reported])
 }
 
+/// Goes on with other random numbers: 52 bits, as many as the server makes of it.
+pub(super) fn reseed(random: u64) -> String {
+    let seed = (random >> 12) as f64 / (1u64 << 52) as f64;
+    format!("SELECT 'seed', pg_catalog.setseed({seed:.17})::pg_catalog.text, ''")
+}
+
 /// What `target check` looks at, for `check::judge`.
 pub(super) fn check(level: &str) -> String {
     let mut parts = vec![WHO, SETTINGS, EXTENSIONS, LIBRARIES];
@@ -156,10 +162,19 @@ mod tests {
     #[test]
     fn every_name_has_its_schema() {
         let mut texts = vec![identity(), probe(), reset(["TimeZone"].into_iter()), SET_CONFIG.to_owned()];
+        texts.push(reseed(u64::MAX));
         texts.extend(["read", "read_write", "admin"].map(check));
         for text in texts {
             assert_qualified(&text);
         }
+    }
+
+    #[test]
+    fn a_seed_is_one_that_the_server_takes() {
+        for (random, seed) in [(0, "0.00000000000000000"), (1 << 63, "0.50000000000000000")] {
+            assert!(reseed(random).contains(&format!("setseed({seed})")), "{}", reseed(random));
+        }
+        assert!(reseed(u64::MAX).contains("setseed(0.99999999999999978)"), "{}", reseed(u64::MAX));
     }
 
     #[test]

@@ -103,7 +103,28 @@ pub(super) struct Row {
 
 impl PostgresScript {
     pub(super) fn new(purpose: &Purpose<'_, Settings>, facts: &PostgresFacts) -> Self {
-        Self::run(Job::of(purpose), facts)
+        let mut script = Self::run(Job::of(purpose), facts);
+        if matches!(purpose, Purpose::Reset { .. }) {
+            script.reseed();
+        }
+        script
+    }
+
+    /// The state behind `random()` is no setting, so no reset touches it: without this, whoever has called
+    /// `setseed()`, or has seen enough numbers, knows those of the next person.
+    fn reseed(&mut self) {
+        match getrandom::u64() {
+            Ok(random) => self.select(&query::reseed(random)),
+            // Nothing is sent then, and the connection is closed.
+            Err(_) => {
+                self.due.clear();
+                self.error = Some(ServerError {
+                    kind: ServerErrorKind::Other,
+                    code: "58000".into(),
+                    message: "no random bytes to be had".into(),
+                });
+            }
+        }
     }
 
     pub(crate) fn run(job: Job<'_>, facts: &PostgresFacts) -> Self {
