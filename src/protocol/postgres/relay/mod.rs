@@ -108,6 +108,7 @@ pub struct PostgresRelay {
     over: bool,
     /// Only the rest of the server's message under way is passed on.
     winding_down: bool,
+    unrun: client::Unrun,
     /// For the client, at the next chance.
     unsaid: BytesMut,
     scratch: BytesMut,
@@ -179,6 +180,7 @@ impl PostgresRelay {
             detached: false,
             over: false,
             winding_down: false,
+            unrun: client::Unrun::default(),
             unsaid: BytesMut::new(),
             scratch: BytesMut::new(),
         };
