@@ -7,6 +7,7 @@
 mod admin;
 mod audit;
 mod conversation;
+mod crossing;
 mod ending;
 mod faults;
 mod harness;
