@@ -3,11 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::support::wire::{self, packet, string};
 use crate::support::{
-    CUT, Node, Options, PATIENCE, Person, Server, Version, on_both_servers, shared, wait_until,
+    CUT, Node, Options, PATIENCE, Person, Place, Server, Version, on_both_servers, shared, wait_until,
 };
 
 on_both_servers!(
@@ -141,6 +142,11 @@ fn slow_canceller(to: u16, hold: Duration) -> u16 {
 fn behind_a_slow_canceller(hold: Duration, pool: &str) -> Node {
     let place = shared(Version::Distribution).place();
     let port = slow_canceller(place.port, hold);
+    behind(place, port, pool)
+}
+
+/// A node that comes to its server by way of `port`.
+fn behind(place: Place, port: u16, pool: &str) -> Node {
     let options = Options { target: "tls = \"disable\"\n", pool, ..Options::default() };
     let node = Node::prepare(place, options);
     let file = std::fs::read_to_string(node.folder.join("target.toml")).expect("the target");
@@ -179,6 +185,67 @@ fn a_cancel_on_its_way_does_not_hold_up_a_cut() {
     let (messages, _) = wire.until_closed();
     assert_eq!(messages.last().expect("told").tag, 'E');
     assert!(began.elapsed() < CUT + Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+/// Stands between the proxy and the server; says when the first look around after a login is due, and waits
+/// for a word before it lets it through.
+fn slow_looker(to: u16) -> (u16, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let ((due, is_due), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel());
+    std::thread::spawn(move || {
+        let mut once = Some((due, may_go_on));
+        for mut client in listener.incoming().flatten() {
+            let Ok(mut server) = TcpStream::connect(("127.0.0.1", to)) else { return };
+            let (mut from, mut into) =
+                (server.try_clone().expect("a copy"), client.try_clone().expect("a copy"));
+            std::thread::spawn(move || std::io::copy(&mut from, &mut into));
+            let mut gate = once.take();
+            std::thread::spawn(move || {
+                let mut space = [0; 64 << 10];
+                while let Ok(count @ 1..) = client.read(&mut space) {
+                    if space[0] == b'Q'
+                        && let Some((due, may_go_on)) = gate.take()
+                    {
+                        let _ = due.send(());
+                        let _ = may_go_on.recv();
+                    }
+                    if server.write_all(&space[..count]).is_err() {
+                        return;
+                    }
+                }
+                let _ = server.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    (port, is_due, go_on)
+}
+
+/// Settings of the role are put on a connection as it begins, and looked at a moment later. Somebody who sets
+/// and resets them all the time must not get between the two: no reset would take them off again.
+#[test]
+fn a_role_setting_that_is_gone_again_is_not_lent() {
+    for (before, meanwhile) in [
+        ("alter role ROLE set search_path = evil, public", "alter role ROLE reset search_path"),
+        ("alter role ROLE set search_path = evil, public", "alter role ROLE set search_path = good, public"),
+    ] {
+        let place = shared(Version::Distribution).place();
+        let role = place.role("read");
+        let (port, is_due, go_on) = slow_looker(place.port);
+        let node = behind(place, port, "size_max = 1");
+        let alice = node.person("alice", "read");
+        node.place.master().run(&before.replace("ROLE", &role));
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| alice.try_login());
+            is_due.recv_timeout(PATIENCE).expect("it looks around");
+            node.place.master().run(&meanwhile.replace("ROLE", &role));
+            go_on.send(()).expect("it waits");
+            let met = first.join().expect("no panic").map(|client| client.one("show search_path"));
+            assert!(met.is_err(), "{met:?}");
+        });
+        node.place.master().run(&format!("alter role {role} reset all"));
+        assert_eq!(alice.login().one("show search_path"), "\"$user\", public");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(super) const LANGUAGE: &str = "language";
 pub(super) const LIBRARY: &str = "library";
 pub(super) const LEFTOVER: &str = "leftover";
 pub(super) const REPORTED: &str = "reported";
+pub(super) const APPLIED: &str = "applied";
 
 /// For the whole session; values are bound.
 pub(super) const SET_CONFIG: &str = "SELECT pg_catalog.set_config($1, $2, false)";
@@ -39,6 +40,12 @@ FROM pg_catalog.pg_db_role_setting AS s CROSS JOIN LATERAL pg_catalog.unnest(s.s
 WHERE s.setrole {=} pg_catalog.to_regrole(pg_catalog.quote_ident(session_user::pg_catalog.text))
 OR (s.setrole {=} 0 AND EXISTS (SELECT FROM pg_catalog.pg_database AS d
   WHERE d.oid {=} s.setdatabase AND pg_catalog.pg_has_role(session_user, d.datdba, 'MEMBER')))";
+
+/// What of the role's settings was put on this very connection as it began, which is what every reset goes
+/// back to. `SETTINGS` is a look at what they are a moment later.
+const APPLIED_SETTINGS: &str = "
+SELECT 'applied', s.name, s.reset_val FROM pg_catalog.pg_settings AS s
+WHERE s.source {=} 'user' OR s.source {=} 'database user'";
 
 /// Extensions and languages: two small tables.
 const EXTENSIONS: &str = "
@@ -83,7 +90,7 @@ pub(super) fn identity() -> String {
 }
 
 pub(super) fn probe() -> String {
-    union(&[WHO, SETTINGS, EXTENSIONS, LIBRARIES])
+    union(&[WHO, SETTINGS, APPLIED_SETTINGS, EXTENSIONS, LIBRARIES])
 }
 
 /// `reported`: the names of the settings that the server reported at login.
