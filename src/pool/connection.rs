@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::io;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -52,9 +52,12 @@ impl<W: Wire> Connection<W> {
     pub fn is_quiet(&mut self) -> bool {
         let mut space = [0u8; 64];
         let mut buffer = ReadBuf::new(&mut space);
-        let mut cx = Context::from_waker(Waker::noop());
-        let stream = std::pin::Pin::new(&mut self.stream);
-        matches!(stream.poll_read(&mut cx, &mut buffer), Poll::Pending) && !self.stream.peer_is_gone()
+        let stream = &mut self.stream;
+        // TLS may have something in a buffer of its own. Unconstrained: a task that has done much in this turn
+        // would be told "nothing" of every socket.
+        let read = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_read(cx, &mut buffer));
+        let read = std::pin::pin!(tokio::task::unconstrained(read));
+        read.poll(&mut Context::from_waker(Waker::noop())).is_pending() && self.stream.is_silent()
     }
 }
 

@@ -346,7 +346,7 @@ impl<W: Wire> Pool<W> {
 
     /// Removes idle connections that are old, spent or not quiet. Returns how many are to be made
     /// to have `warm_min` again.
-    pub(super) fn sweep(&self) -> u32 {
+    pub(super) fn sweep(self: &Arc<Self>) -> u32 {
         let plan = self.plan.load();
         let settings = plan.settings;
         let idle_max = Duration::from_secs(settings.idle_seconds_max.into());
@@ -365,6 +365,16 @@ impl<W: Wire> Pool<W> {
             } else {
                 kept += 1;
                 state.idle.insert(0, connection);
+            }
+        }
+        // Who waits since before `size_max` was raised.
+        while !state.retired && state.total < settings.size_max {
+            let Some(waiter) = state.line.pop_front() else { break };
+            match waiter.hand.send(Handed::Slot(self.slot())) {
+                Ok(()) => state.total += 1,
+                // Its slot must not free itself under our lock.
+                Err(Handed::Slot(mut slot)) => slot.pool = None,
+                Err(Handed::Connection(_)) => {}
             }
         }
         let missing = warm_min.saturating_sub(state.idle.len() as u32);
@@ -442,7 +452,8 @@ enum Taken<W: Wire> {
     Line(Turn<W>),
 }
 
-/// A place in line. What was handed to somebody who went away at that moment is given on.
+/// A place in line, left when it is dropped. What was handed to somebody who went away at that moment is given
+/// on.
 struct Turn<W: Wire> {
     turn: oneshot::Receiver<Handed<W>>,
     pool: Arc<Pool<W>>,
@@ -455,6 +466,8 @@ impl<W: Wire> Drop for Turn<W> {
             let slot = self.pool.slot();
             self.pool.give_back(Held { connection: *connection, slot });
         }
+        // Or those who have gone away would keep others out.
+        self.pool.state().line.retain(|waiter| !waiter.hand.is_closed());
     }
 }
 

@@ -318,7 +318,8 @@ pub trait Relay: Send {
 pub enum RelayStep {
     /// Go on; needs more bytes of this side for what is unconsumed.
     Continue,
-    /// Enough for one turn (notes would outgrow their limit): pump the rest again at once.
+    /// Enough for one turn (notes or words of ours would outgrow their limit): pump the rest again as soon as
+    /// the other side takes more.
     Again,
     /// Detached, and the client wants something done: lease, `attach`, then pump the same again.
     NeedLease,
@@ -414,6 +415,11 @@ impl Plan {
             _ if bytes.is_empty() => {}
             _ => self.pieces.push(Piece::Own(start..self.own.len())),
         }
+    }
+
+    /// How many bytes of our own are in it.
+    pub fn own_bytes(&self) -> usize {
+        self.own.len()
     }
 
     /// How much of the input has been dealt with.

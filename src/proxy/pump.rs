@@ -245,7 +245,9 @@ impl<W: Wire> Pump<W> {
         loop {
             let mut moved = false;
             let crowded = self.wait_for_room(cx);
-            if !crowded && std::mem::take(&mut self.look_again) {
+            // Our own words come on top of what the client sends: they wait for the server like that.
+            let full = self.server.out.len() >= limits::PENDING_BYTES_MAX;
+            if !crowded && !full && std::mem::take(&mut self.look_again) {
                 let looked = SCRATCH.with_borrow_mut(|scratch| self.feed(cx, Side::Downstream, 0, scratch));
                 if let Err(end) = looked {
                     return Poll::Ready(end);

@@ -148,14 +148,18 @@ impl<W: Wire> SessionDoor<W> {
                 },
             }
         };
-        // A cancel that is on its way must land before anybody else can have the connection.
-        let landed = async {
-            while let Some(landed) = interruptions.next().await {
-                all_landed &= landed;
-            }
-        };
-        let in_time = tokio::time::timeout(limits::INTERRUPT_WAIT, landed).await.is_ok();
-        (outcome, in_time && all_landed)
+        // A cancel that is on its way must land before anybody else can have the connection. Where nobody
+        // will have it, nothing waits for that: a cut is not to be held up.
+        let busy = entered.pump.relay.boundary() == Boundary::Busy;
+        let settled = match outcome {
+            Outcome::Goodbye => true,
+            Outcome::Vanished(_) => !busy,
+            _ => false,
+        } && all_landed
+            && tokio::time::timeout(limits::INTERRUPT_WAIT, interruptions.all(std::future::ready))
+                .await
+                .unwrap_or(false);
+        (outcome, settled)
     }
 
     /// Looks at the session's own grant again.

@@ -46,12 +46,24 @@ impl Stream {
     /// Whether the peer has closed or reset the connection, even while bytes of it are unread.
     /// One system call; for moments when we do not read.
     pub fn peer_is_gone(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        use rustix::event::PollFlags;
+        self.shows(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+    }
+
+    /// Whether there is nothing to be read and nobody has gone away, as the system sees it now: what tokio
+    /// knows of a socket is as old as its last look. One system call.
+    pub fn is_silent(&self) -> bool {
+        use rustix::event::PollFlags;
+        !self.shows(PollFlags::IN | PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+    }
+
+    /// Whether one of these is the case now; all are of a socket that is closed.
+    fn shows(&self, what: rustix::event::PollFlags) -> bool {
+        use rustix::event::{PollFd, Timespec, poll};
         let Some(tcp) = self.tcp() else { return true };
-        let mut watched = [PollFd::new(tcp, PollFlags::RDHUP)];
+        let mut watched = [PollFd::new(tcp, what)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut watched, Some(&now)).is_ok_and(|count| count > 0)
-            && watched[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+        poll(&mut watched, Some(&now)).is_ok_and(|count| count > 0) && watched[0].revents().intersects(what)
     }
 }
 
@@ -95,5 +107,26 @@ impl AsyncWrite for Stream {
             Self::Upstream(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Closed => Poll::Ready(Ok(())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_come_is_seen_before_tokio_has_looked() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let stream = Stream::Plain(tcp);
+        assert!(stream.is_silent());
+        peer.write_all(b"x").unwrap();
+        assert!(!stream.is_silent() && !stream.peer_is_gone());
+        drop(peer);
+        assert!(stream.peer_is_gone());
+        assert!(!Stream::Closed.is_silent());
     }
 }

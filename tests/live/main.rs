@@ -8,6 +8,7 @@ mod admin;
 mod audit;
 mod cancel;
 mod conversation;
+mod crossing;
 mod ending;
 mod faults;
 mod hard_cuts;

@@ -15,6 +15,7 @@ pub(super) const LANGUAGE: &str = "language";
 pub(super) const LIBRARY: &str = "library";
 pub(super) const LEFTOVER: &str = "leftover";
 pub(super) const REPORTED: &str = "reported";
+pub(super) const APPLIED: &str = "applied";
 
 /// For the whole session; values are bound.
 pub(super) const SET_CONFIG: &str = "SELECT pg_catalog.set_config($1, $2, false)";
@@ -39,6 +40,12 @@ FROM pg_catalog.pg_db_role_setting AS s CROSS JOIN LATERAL pg_catalog.unnest(s.s
 WHERE s.setrole {=} pg_catalog.to_regrole(pg_catalog.quote_ident(session_user::pg_catalog.text))
 OR (s.setrole {=} 0 AND EXISTS (SELECT FROM pg_catalog.pg_database AS d
   WHERE d.oid {=} s.setdatabase AND pg_catalog.pg_has_role(session_user, d.datdba, 'MEMBER')))";
+
+/// What of the role's settings was put on this very connection as it began, which is what every reset goes
+/// back to. `SETTINGS` is a look at what they are a moment later.
+const APPLIED_SETTINGS: &str = "
+SELECT 'applied', s.name, s.reset_val FROM pg_catalog.pg_settings AS s
+WHERE s.source {=} 'user' OR s.source {=} 'database user'";
 
 /// Extensions and languages: two small tables.
 const EXTENSIONS: &str = "
@@ -83,7 +90,7 @@ pub(super) fn identity() -> String {
 }
 
 pub(super) fn probe() -> String {
-    union(&[WHO, SETTINGS, EXTENSIONS, LIBRARIES])
+    union(&[WHO, SETTINGS, APPLIED_SETTINGS, EXTENSIONS, LIBRARIES])
 }
 
 /// `reported`: the names of the settings that the server reported at login.
@@ -97,6 +104,12 @@ pub(super) fn reset<'a>(reported: impl Iterator<Item = &'a str>) -> String {
         names.join(", ")
     );
     union(&[WHO, SETTINGS, EXTENSIONS, LEFTOVERS, &reported])
+}
+
+/// Goes on with other random numbers: 52 bits, as many as the server makes of it.
+pub(super) fn reseed(random: u64) -> String {
+    let seed = (random >> 12) as f64 / (1u64 << 52) as f64;
+    format!("SELECT 'seed', pg_catalog.setseed({seed:.17})::pg_catalog.text, ''")
 }
 
 /// What `target check` looks at, for `check::judge`.
@@ -156,10 +169,19 @@ mod tests {
     #[test]
     fn every_name_has_its_schema() {
         let mut texts = vec![identity(), probe(), reset(["TimeZone"].into_iter()), SET_CONFIG.to_owned()];
+        texts.push(reseed(u64::MAX));
         texts.extend(["read", "read_write", "admin"].map(check));
         for text in texts {
             assert_qualified(&text);
         }
+    }
+
+    #[test]
+    fn a_seed_is_one_that_the_server_takes() {
+        for (random, seed) in [(0, "0.00000000000000000"), (1 << 63, "0.50000000000000000")] {
+            assert!(reseed(random).contains(&format!("setseed({seed})")), "{}", reseed(random));
+        }
+        assert!(reseed(u64::MAX).contains("setseed(0.99999999999999978)"), "{}", reseed(u64::MAX));
     }
 
     #[test]

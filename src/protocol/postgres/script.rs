@@ -103,7 +103,28 @@ pub(super) struct Row {
 
 impl PostgresScript {
     pub(super) fn new(purpose: &Purpose<'_, Settings>, facts: &PostgresFacts) -> Self {
-        Self::run(Job::of(purpose), facts)
+        let mut script = Self::run(Job::of(purpose), facts);
+        if matches!(purpose, Purpose::Reset { .. }) {
+            script.reseed();
+        }
+        script
+    }
+
+    /// The state behind `random()` is no setting, so no reset touches it: without this, whoever has called
+    /// `setseed()`, or has seen enough numbers, knows those of the next person.
+    fn reseed(&mut self) {
+        match getrandom::u64() {
+            Ok(random) => self.select(&query::reseed(random)),
+            // Nothing is sent then, and the connection is closed.
+            Err(_) => {
+                self.due.clear();
+                self.error = Some(ServerError {
+                    kind: ServerErrorKind::Other,
+                    code: "58000".into(),
+                    message: "no random bytes to be had".into(),
+                });
+            }
+        }
     }
 
     pub(crate) fn run(job: Job<'_>, facts: &PostgresFacts) -> Self {
@@ -295,6 +316,9 @@ impl PostgresScript {
         if let Some(row) = self.rows.iter().find(|row| row.topic == query::LEFTOVER) {
             return Some(format!("{} is left", row.subject));
         }
+        if let Some(row) = self.rows.iter().find(|row| row.topic == query::APPLIED && !self.is_known(row)) {
+            return Some(format!("the role's setting {} changed while we logged in", row.subject));
+        }
         if !matches!(self.task, Task::Reset) {
             return None;
         }
@@ -304,6 +328,15 @@ impl PostgresScript {
         reported.chain(asked.map(|row| (&row.subject, &row.detail))).find_map(|(name, value)| {
             let (_, dialled) = self.dialled.iter().find(|(known, _)| known == name)?;
             (dialled != value).then(|| format!("the setting {name} is not what it was after login"))
+        })
+    }
+
+    /// Whether a setting that came with the role is one that the role still has. The value only counts where
+    /// it decides whose code runs: the server may show others in another form than they were given in.
+    fn is_known(&self, applied: &Row) -> bool {
+        let of_role = self.rows.iter().filter(|row| row.topic == query::ROLE_SETTING);
+        of_role.filter_map(|row| row.detail.split_once('=')).any(|(name, value)| {
+            name.eq_ignore_ascii_case(&applied.subject) && (name != "search_path" || value == applied.detail)
         })
     }
 

@@ -4,10 +4,11 @@
 use super::super::frame::{self, HEADER_BYTES, Header};
 use super::super::lexer;
 use super::outstanding::{CopyTail, Due, Run, Stage};
-use super::prepared::{Id, TooMany, UNNAMED};
+use super::prepared::{self, Id, TooMany, UNNAMED};
 use super::{PostgresRelay, SKIPPED, cut_text, words};
 use crate::model::limits::{
-    AUDIT_PARAMETERS_BYTES_MAX, INSPECT_BYTES_MAX, NOTES_BYTES_MAX, PREPARED_MAX, SMALL_MESSAGE_BYTES_MAX,
+    AUDIT_PARAMETERS_BYTES_MAX, INSPECT_BYTES_MAX, NOTES_BYTES_MAX, PENDING_BYTES_MAX, PREPARED_MAX,
+    SMALL_MESSAGE_BYTES_MAX,
 };
 use crate::model::{Note, Operation, Parameters, Refusal, StatementKind, Verdict};
 use crate::protocol::session::{Flow, RelayStep, WireError};
@@ -36,6 +37,19 @@ fn violation(what: &'static str) -> Stop {
     Stop::Step(RelayStep::Refuse(Refusal::ProtocolViolation(what)))
 }
 
+/// A note without its texts.
+const NOTE_HEAD_BYTES: usize = 64;
+
+/// What was passed on in this turn and has no note yet: statements without a name, portals. An Execute in the
+/// same turn notes them; for the rest see [`PostgresRelay::note_unrun`].
+#[derive(Default)]
+pub(super) struct Unrun {
+    statements: Vec<Id>,
+    portals: Vec<Id>,
+    /// About how long their notes will be.
+    bytes: usize,
+}
+
 /// What we see of one message.
 struct Seen<'a> {
     /// The body, up to [`INSPECT_BYTES_MAX`] of the message.
@@ -62,6 +76,12 @@ fn needed(header: Header) -> Option<usize> {
 
 impl PostgresRelay {
     pub(super) fn pump_client(&mut self, input: &[u8], flow: &mut Flow<'_>) -> Result<RelayStep, WireError> {
+        let step = self.client_messages(input, flow);
+        self.note_unrun(flow);
+        step
+    }
+
+    fn client_messages(&mut self, input: &[u8], flow: &mut Flow<'_>) -> Result<RelayStep, WireError> {
         if self.from_client.left > 0 {
             self.from_client.go_on(input.len(), flow.plan);
         }
@@ -70,7 +90,10 @@ impl PostgresRelay {
             if rest.is_empty() {
                 return Ok(RelayStep::Continue);
             }
-            if flow.notes.bytes_pending() >= NOTES_BYTES_MAX {
+            // Words of ours can be a thousand times as long as the Execute that they follow.
+            if flow.notes.bytes_pending() + self.unrun.bytes >= NOTES_BYTES_MAX
+                || flow.plan.own_bytes() >= PENDING_BYTES_MAX
+            {
                 return Ok(RelayStep::Again);
             }
             match self.client_message(rest, flow) {
@@ -177,6 +200,7 @@ impl PostgresRelay {
             }
             Due::Parse { entry, statement } => self.statements.abandon(entry, Some(statement), |_| {}),
             Due::Bind { entry, portal } => {
+                self.note_unbound(portal, SKIPPED, flow);
                 let statements = &mut self.statements;
                 self.portals
                     .abandon(entry, Some(portal), |portal| super::release_statement(statements, portal));
@@ -301,6 +325,10 @@ impl PostgresRelay {
             let masked = if secret { lexer::mask(text, self.conforming) } else { text.into() };
             flow.notes.push(&Note::Prepare { name, text: cut_text(&masked), length: length as u64 });
         }
+        if name.is_empty() && !self.skipping {
+            self.statements.change(statement, |statement| statement.is_unrun = true);
+            self.unrun.statements.push(statement);
+        }
         self.statements.propose(entry, Some(statement), self.batch, |_| {});
         self.pass(seen, flow);
         self.expect(Due::Parse { entry, statement }, flow);
@@ -342,11 +370,16 @@ impl PostgresRelay {
         let statement = statement.map(|statement| self.statements.hold(statement));
         let portal = self.portals.add(|portal| {
             portal.statement = statement;
-            portal.prepared.extend_from_slice(name);
+            portal.prepared.extend_from_slice(prepared::key(name));
             portal.values.extend_from_slice(&rest[..length.min(rest.len()).min(AUDIT_PARAMETERS_BYTES_MAX)]);
             portal.length = length as u64;
             portal.bytes = seen.header.total as u64;
+            portal.is_unrun = !self.skipping;
         });
+        if !self.skipping {
+            self.unrun.portals.push(portal);
+            self.unrun.bytes += self.note_bytes(portal);
+        }
         let statements = &mut self.statements;
         self.portals.propose(entry, Some(portal), self.batch, |portal| {
             super::release_statement(statements, portal);
@@ -410,8 +443,16 @@ impl PostgresRelay {
             return Err(Stop::Step(RelayStep::Hold));
         }
         let portal = entry.and_then(|entry| self.portals.latest(entry));
-        let mut run = self.next_run(seen.header.total as u64, flow);
-        self.note_execute(run, name, portal, flow);
+        let bytes_up = seen.header.total as u64;
+        let noted = portal.and_then(|portal| self.will_run(portal));
+        let mut run = match noted {
+            Some(number) => Run { number, sent: flow.clock_micros, bytes_up },
+            None => {
+                let run = self.next_run(bytes_up, flow);
+                self.note_execute(run, name, portal, flow);
+                run
+            }
+        };
         let mut resets = Default::default();
         if let Some(portal) = portal {
             self.portals.change(portal, |portal| run.bytes_up += std::mem::take(&mut portal.bytes));
@@ -458,6 +499,78 @@ impl PostgresRelay {
         let types = &types[..types.len().min(AUDIT_PARAMETERS_BYTES_MAX)];
         let text = (&*statement.text, statement.secret, statement.length);
         self.note(run, kind, text, &portal.prepared, Parameters { types, values, length }, flow);
+    }
+
+    /// An Execute runs this portal; its number where its Bind was noted already.
+    fn will_run(&mut self, portal: Id) -> Option<u64> {
+        let record = self.portals.record(portal);
+        if record.is_unrun {
+            self.unrun.bytes = self.unrun.bytes.saturating_sub(self.note_bytes(portal));
+        }
+        let statement = record.statement;
+        if let Some(statement) = statement.filter(|statement| self.statements.record(*statement).is_unrun) {
+            self.statements.change(statement, |statement| statement.is_unrun = false);
+        }
+        let mut noted = None;
+        self.portals.change(portal, |portal| {
+            portal.is_unrun = false;
+            noted = portal.noted.take();
+        });
+        noted
+    }
+
+    /// About how long the note of a portal will be.
+    fn note_bytes(&self, portal: Id) -> usize {
+        let portal = self.portals.record(portal);
+        let statement = portal.statement.map(|statement| self.statements.record(statement));
+        let text = statement.map_or(0, |statement| cut_text(&statement.text).len() + statement.types.len());
+        NOTE_HEAD_BYTES + text + portal.values.len()
+    }
+
+    /// Planning runs functions that call themselves immutable, and reading a literal runs the checks of its
+    /// domain: a Bind or even a Parse may do things that no Execute follows. So whatever leaves without its
+    /// Execute is noted by itself, a Bind under the number that its Execute will have.
+    fn note_unrun(&mut self, flow: &mut Flow<'_>) {
+        self.unrun.bytes = 0;
+        let mut portals = std::mem::take(&mut self.unrun.portals);
+        for portal in portals.drain(..) {
+            if !self.portals.record(portal).is_unrun {
+                continue;
+            }
+            self.will_run(portal);
+            let run = self.next_run(0, flow);
+            self.portals.change(portal, |portal| portal.noted = Some(run.number));
+            self.note_execute(run, b"", Some(portal), flow);
+        }
+        self.unrun.portals = portals;
+        let mut statements = std::mem::take(&mut self.unrun.statements);
+        for statement in statements.drain(..) {
+            let record = self.statements.record(statement);
+            if !record.is_unrun {
+                continue;
+            }
+            // One that was shed meanwhile was noted then.
+            if !record.is_shed {
+                let text = if record.secret {
+                    lexer::mask(&record.text, self.conforming)
+                } else {
+                    (&*record.text).into()
+                };
+                flow.notes.push(&Note::Prepare { name: b"", text: cut_text(&text), length: record.length });
+            }
+            self.statements.change(statement, |statement| statement.is_unrun = false);
+        }
+        self.unrun.statements = statements;
+    }
+
+    /// A Bind that was noted by itself did not do.
+    pub(super) fn note_unbound(&mut self, portal: Id, sqlstate: &[u8], flow: &mut Flow<'_>) {
+        let mut noted = None;
+        self.portals.change(portal, |portal| noted = portal.noted.take());
+        if let Some(number) = noted {
+            let run = Run { number, sent: flow.clock_micros, bytes_up: 0 };
+            super::server::note_result(run, b"", 0, 0, sqlstate, flow);
+        }
     }
 
     /// FunctionCall: a call by oid of what would be a function in a statement.

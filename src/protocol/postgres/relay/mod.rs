@@ -112,6 +112,7 @@ pub struct PostgresRelay {
     over: bool,
     /// Only the rest of the server's message under way is passed on.
     winding_down: bool,
+    unrun: client::Unrun,
     /// For the client, at the next chance.
     unsaid: BytesMut,
     scratch: BytesMut,
@@ -183,6 +184,7 @@ impl PostgresRelay {
             detached: false,
             over: false,
             winding_down: false,
+            unrun: client::Unrun::default(),
             unsaid: BytesMut::new(),
             scratch: BytesMut::new(),
         };

@@ -23,7 +23,7 @@ pub(super) const UNNAMED: Id = 0;
 
 /// What the server makes of a name: it keeps NAMEDATALEN - 1 bytes, so longer ones that begin alike
 /// are the same.
-fn key(name: &[u8]) -> &[u8] {
+pub(super) fn key(name: &[u8]) -> &[u8] {
     &name[..name.len().min(NAME_BYTES_MAX)]
 }
 
@@ -341,6 +341,8 @@ pub(super) struct Statement {
     pub resets: Resets,
     /// The text was dropped for the limit.
     pub is_shed: bool,
+    /// Without a name, and in no note yet.
+    pub is_unrun: bool,
 }
 
 impl Record for Statement {
@@ -349,6 +351,7 @@ impl Record for Statement {
         recycle(&mut self.types);
         recycle(&mut self.described);
         (self.named, self.secret, self.is_shed, self.is_cut) = (false, false, false, false);
+        self.is_unrun = false;
         self.resets = Resets::default();
         self.length = 0;
     }
@@ -376,13 +379,17 @@ fn recycle(buffer: &mut Vec<u8>) {
 pub(super) struct Portal {
     /// `None`: prepared in a way that we did not see, by PREPARE.
     pub statement: Option<Id>,
-    /// The name that Bind gave.
+    /// The name that Bind gave, as much of it as the server keeps.
     pub prepared: Vec<u8>,
     /// As [`crate::model::Parameters`] has them.
     pub values: Vec<u8>,
     pub length: u64,
     /// The size of the Bind message, until an Execute has counted it.
     pub bytes: u64,
+    /// In no note yet.
+    pub is_unrun: bool,
+    /// The number under which it was noted although nothing ran it yet.
+    pub noted: Option<u64>,
 }
 
 impl Record for Portal {
@@ -391,6 +398,7 @@ impl Record for Portal {
         recycle(&mut self.prepared);
         recycle(&mut self.values);
         (self.length, self.bytes) = (0, 0);
+        (self.is_unrun, self.noted) = (false, None);
     }
 
     fn weight(&self) -> usize {

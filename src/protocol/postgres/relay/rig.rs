@@ -25,6 +25,10 @@ pub(super) struct Rig {
     pub to_client: Vec<u8>,
     pub to_server: Vec<u8>,
     pub notes: Vec<u8>,
+    /// The most that one turn noted.
+    pub notes_max: usize,
+    /// The most words of ours that one turn wrote.
+    pub own_max: usize,
     pub end: Option<End>,
     pub needs_lease: bool,
     pub held: bool,
@@ -69,6 +73,8 @@ impl Rig {
             to_client: out.to_vec(),
             to_server: Vec::new(),
             notes: Vec::new(),
+            notes_max: 0,
+            own_max: 0,
             end: None,
             needs_lease: false,
             held: false,
@@ -127,6 +133,8 @@ impl Rig {
             ahead.extend_from_slice(self.plan.bytes(piece, input));
         }
         behind.extend_from_slice(&back);
+        self.own_max = self.own_max.max(self.plan.own_bytes());
+        self.notes_max = self.notes_max.max(notes.len());
         self.notes.append(&mut notes);
         input.drain(..self.plan.consumed());
         if from == Side::Downstream {

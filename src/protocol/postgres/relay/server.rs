@@ -382,6 +382,9 @@ impl PostgresRelay {
         let Some(due) = self.pop() else { return };
         let mut binds = usize::from(matches!(due, Due::Parse { .. }));
         let unnamed = matches!(due, Due::Parse { entry: UNNAMED, .. });
+        if let Due::Bind { portal, .. } = due {
+            self.note_unbound(portal, sqlstate, flow);
+        }
         self.take_back(due, flow);
         if unnamed {
             // The server drops the old one before it looks at the new one.
@@ -399,6 +402,9 @@ impl PostgresRelay {
                 _ => break,
             }
             if let Some(due) = self.pop() {
+                if let Due::Bind { portal, .. } = due {
+                    self.note_unbound(portal, sqlstate, flow);
+                }
                 self.take_back(due, flow);
             }
         }

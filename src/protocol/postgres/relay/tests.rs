@@ -149,7 +149,7 @@ fn what_follows_an_error_before_the_sync_is_skipped_too() {
     rig.server(&[error("42601")]);
     assert_eq!(rig.relay.boundary(), Boundary::Busy);
     assert_eq!(rig.client(&[bind("", ""), execute(""), query("x")]), "BEQ");
-    assert_eq!(notes(&rig), ["1: <portal >", "1! skipped", "2: x", "2! skipped"]);
+    assert_eq!(notes(&rig), [" := bad", "1: <portal >", "1! skipped", "2: x", "2! skipped"]);
     rig.client(&[sync()]);
     assert_eq!(rig.server(&[ready('I')]), "Z");
     assert_eq!(rig.relay.boundary(), Boundary::Idle);
@@ -210,6 +210,56 @@ fn malformed_messages_are_refused_before_anything_passes() {
         assert!(matches!(rig.end, Some(End::Refused(Refusal::ProtocolViolation(_)))), "{bad:?}");
         assert!(rig.to_server.is_empty() && rig.notes.is_empty(), "{bad:?}");
     }
+}
+
+#[test]
+fn what_leaves_without_its_execute_is_noted_by_itself() {
+    let mut rig = rig();
+    rig.client(&[parse("", "select 1"), parse("", "select 2"), bind("", ""), execute(""), sync()]);
+    assert_eq!(notes(&rig), ["1: select 2", " := select 1"], "what is run is noted once");
+    rig.server(&[message('1', b""), message('1', b""), message('2', b""), complete("SELECT 1"), ready('I')]);
+    rig.notes.clear();
+    // A Bind under the number that its Execute has later.
+    rig.client(&[parse("", "select 3"), bind("", ""), message('H', b"")]);
+    assert_eq!(notes(&rig), ["2: select 3"]);
+    rig.client(&[execute(""), execute(""), sync()]);
+    assert_eq!(notes(&rig), ["2: select 3", "3: select 3"]);
+    rig.server(&[message('1', b""), message('2', b""), complete("SELECT 7"), error("55000"), ready('I')]);
+    assert_eq!(notes(&rig)[2..], ["2= SELECT 7 (7)", "3! 55000"]);
+    rig.notes.clear();
+    // One that fails, and one that is skipped for it.
+    rig.client(&[bind("", "none"), bind("p", "none"), sync()]);
+    rig.server(&[error("26000"), ready('I')]);
+    assert_eq!(notes(&rig), ["4: <prepared none>", "5: <prepared none>", "4! 26000", "5! skipped"]);
+    // What the server surely ignores is not said to have been there.
+    rig.notes.clear();
+    rig.client(&[bind("", "none"), message('H', b"")]);
+    rig.server(&[error("26000")]);
+    rig.client(&[parse("", "select 4"), bind("", ""), sync()]);
+    assert_eq!(notes(&rig), ["6: <prepared none>", "6! 26000"]);
+}
+
+#[test]
+fn our_words_behind_resets_are_written_in_portions() {
+    let value = "\u{e9}".repeat(4_000);
+    let mut rig = Rig::new(Settings { application_name: None, parameters: vec![("my.own".into(), value)] });
+    rig.client(&[parse("", "reset all"), bind("", "")]);
+    rig.feed(Side::Downstream, &execute("").repeat(1_000));
+    assert_eq!(rig.to_server.windows(9).filter(|window| window == b"SET \"my\".").count(), 1_000);
+    assert!(rig.own_max < crate::model::limits::PENDING_BYTES_MAX + (64 << 10), "{}", rig.own_max);
+}
+
+#[test]
+fn many_binds_of_a_long_text_are_noted_in_portions() {
+    let mut rig = rig();
+    let text = format!("select '{}'", "x".repeat(30_000));
+    rig.client(&[parse("s", &text), sync()]);
+    rig.server(&[message('1', b""), ready('I')]);
+    rig.notes.clear();
+    rig.notes_max = 0;
+    rig.client(&vec![bind("", "s"); 1_000]);
+    assert_eq!(notes(&rig).len(), 1_000);
+    assert!(rig.notes_max < crate::model::limits::NOTES_BYTES_MAX + 2 * text.len(), "{}", rig.notes_max);
 }
 
 #[test]

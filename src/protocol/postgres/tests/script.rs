@@ -103,6 +103,24 @@ fn notices_and_notifications_may_come_anywhere() {
 }
 
 #[test]
+fn a_setting_that_the_role_has_no_more_is_seen() {
+    let run = |rows: &[[&str; 3]]| run(Job::Probe, &[answer(&[&[US], rows].concat(), b'I')]).1;
+    let path = ["role", "", "search_path=a, b"];
+    assert!(matches!(run(&[path, ["applied", "search_path", "a, b"]]), Some(Report::Done(_))));
+    assert!(matches!(
+        run(&[["role", "", "work_mem=1GB"], ["applied", "work_mem", "1048576"]]),
+        Some(Report::Done(_))
+    ));
+    for rows in [
+        &[["applied", "search_path", "a, b"]][..],
+        &[path, ["applied", "search_path", "evil"]],
+        &[["database", "shop", "search_path=evil"], ["applied", "search_path", "evil"]],
+    ] {
+        assert!(matches!(run(rows), Some(Report::Unclean(_))), "{rows:?}");
+    }
+}
+
+#[test]
 fn an_error_is_reported_once_all_has_been_answered() {
     let error = message(b'E', b"SERROR\0VERROR\0C25001\0Mno\0\0");
     let ready = message(b'Z', b"I");
