@@ -1,6 +1,7 @@
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -34,12 +35,15 @@ pub struct Ledger {
     trail: Trail,
     keys: Arc<Keys>,
     book: ArcSwap<Book>,
-    changed: watch::Sender<u64>,
+    /// When it last changed.
+    changed: watch::Sender<Instant>,
     /// One change at a time: what a plan saw is what it is applied to.
     changing: tokio::sync::Mutex<()>,
     seats: Arc<Seats>,
     /// The latest wall time seen, in microseconds: a clock that is set back does not reopen a grant.
     latest_micros: AtomicI64,
+    /// What is stored could not be read back: the book is empty until it can.
+    stale: AtomicBool,
 }
 
 /// Live sessions per grant.
@@ -81,10 +85,11 @@ impl Ledger {
             trail,
             keys,
             book: ArcSwap::from_pointee(book),
-            changed: watch::Sender::new(0),
+            changed: watch::Sender::new(Instant::now()),
             changing: tokio::sync::Mutex::new(()),
             seats: Arc::default(),
             latest_micros: AtomicI64::new(i64::MIN),
+            stale: AtomicBool::new(false),
         }))
     }
 
@@ -107,8 +112,8 @@ impl Ledger {
         if latest > wall.as_microsecond() { Time::from_microsecond(latest).unwrap_or(wall) } else { wall }
     }
 
-    /// Changes whenever a live session should look at its grant again.
-    pub fn changed(&self) -> watch::Receiver<u64> {
+    /// Changes whenever a live session should look at its grant again; says since when.
+    pub fn changed(&self) -> watch::Receiver<Instant> {
         self.changed.subscribe()
     }
 
@@ -123,6 +128,10 @@ impl Ledger {
         plan: impl FnOnce(&Snapshot) -> Result<Vec<Change>, ChangeError> + Send,
     ) -> Result<Vec<Change>, ChangeError> {
         let _one_at_a_time = self.changing.lock().await;
+        if self.stale.load(Ordering::Relaxed) {
+            // An empty book is no state to plan from.
+            self.publish().await?;
+        }
         let book = self.book();
         let changes = plan(book.snapshot())?;
         if changes.is_empty() {
@@ -158,21 +167,25 @@ impl Ledger {
 
     async fn apply(&self, changes: &[Change]) -> Result<(), StoreError> {
         self.store.apply(changes, self.now()).await?;
-        // What is stored is in force even if reading it back fails: then nobody gets in by an old book.
-        match self.store.snapshot().await {
-            Ok(snapshot) => self.book.store(Arc::new(Book::new(snapshot))),
-            Err(error) => {
-                self.book.store(Arc::new(Book::new(Snapshot::default())));
-                self.wake();
-                return Err(error);
-            }
-        }
+        self.publish().await
+    }
+
+    /// What is stored is in force even if reading it back fails: then nobody gets in by an old book, and
+    /// reading is tried again with the next tick.
+    async fn publish(&self) -> Result<(), StoreError> {
+        let read = self.store.snapshot().await;
+        self.stale.store(read.is_err(), Ordering::Relaxed);
+        let (snapshot, result) = match read {
+            Ok(snapshot) => (snapshot, Ok(())),
+            Err(error) => (Snapshot::default(), Err(error)),
+        };
+        self.book.store(Arc::new(Book::new(snapshot)));
         self.wake();
-        Ok(())
+        result
     }
 
     fn wake(&self) {
-        self.changed.send_modify(|version| *version += 1);
+        self.changed.send_replace(Instant::now());
     }
 
     /// The verifiers of a user for one exchange. Unknown names cost and look the same.
@@ -223,15 +236,22 @@ impl Ledger {
         standing
     }
 
-    /// Ends what is due: wakes the sessions first, then stores that it has ended, for good.
+    /// Wakes the sessions when something is due, which ends what it admitted. Never waits: whatever the
+    /// store does, no session outlives its grant. True: [`Ledger::store_ends`] has something to store.
     /// Called every [`limits::GRANT_TICK`].
-    pub async fn tick(&self) -> Result<(), ChangeError> {
+    pub fn tick(&self) -> bool {
+        let (grants, credentials) = self.book().due(self.now());
+        let due = !grants.is_empty() || !credentials.is_empty();
+        if due {
+            self.wake();
+        }
+        due || self.stale.load(Ordering::Relaxed)
+    }
+
+    /// Stores that what is due has ended, for good.
+    pub async fn store_ends(&self) -> Result<(), ChangeError> {
         let now = self.now();
         let (grants, credentials) = self.book().due(now);
-        if grants.is_empty() && credentials.is_empty() {
-            return Ok(());
-        }
-        self.wake();
         let ended = Ended { at: now, cause: EndCause::Expired, reason: None };
         self.change(&Actor::Proxy, "expire", None, |snapshot| {
             let open = snapshot.grants.iter().filter(|grant| grant.ended.is_none());
@@ -252,14 +272,75 @@ impl Ledger {
 
     /// What a client is told when it was let in although more was open: never more than its own grants.
     pub fn greeting(admission: &Admission) -> Option<String> {
-        let (level, until) = admission.others().first()?;
-        let count = admission.others().len();
-        Some(format!(
-            "you are in with level {}; {count} more open grant{} matched, such as {level} until {until:.0} \
-             (log in as {}+{level} to use it)",
+        let others = admission.others();
+        let (level, until) = others.iter().find(|(level, _)| level != admission.level()).or(others.first())?;
+        let mut text = format!(
+            "you are in with level {}; {} more open grant{} matched",
             admission.level(),
-            if count == 1 { "" } else { "s" },
-            admission.user(),
-        ))
+            others.len(),
+            if others.len() == 1 { "" } else { "s" },
+        );
+        if level != admission.level() {
+            let user = admission.user();
+            text.push_str(&format!(", such as {level} until {until:.0} (log in as {user}+{level} to use it)"));
+        }
+        Some(text)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use sqlx::ConnectOptions;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+    use crate::model::User;
+    use crate::observe::TrailSettings;
+
+    /// A ledger with nothing in it, in a folder of its own.
+    pub(crate) async fn scratch() -> (tempfile::TempDir, Trail, Arc<Ledger>) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open("sqlite:tidegate.db", folder.path()).await.unwrap();
+        let trail = Trail::open(TrailSettings {
+            directory: folder.path().join("audit"),
+            sync: Duration::from_millis(5),
+            lag_bytes_max: 8 << 20,
+            segment_bytes: 1 << 20,
+            shards: 1,
+            continue_on_failure: false,
+        })
+        .unwrap();
+        let ledger = Ledger::open(store, trail.clone(), Arc::new(Keys::new(&[7; 32]))).await.unwrap();
+        (folder, trail, ledger)
+    }
+
+    async fn add(ledger: &Ledger, name: &str) -> Result<Vec<Change>, ChangeError> {
+        let user = User { name: name.parse().unwrap(), groups: Default::default() };
+        ledger.change(&Actor::Proxy, "user.add", None, |_| Ok(vec![Change::PutUser { user }])).await
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_back_is_read_again() {
+        let (folder, _trail, ledger) = scratch().await;
+        add(&ledger, "alice").await.unwrap();
+        assert!(!ledger.tick());
+        let file = folder.path().join("tidegate.db");
+        let mut other = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+        sqlx::query("ALTER TABLE credentials RENAME TO elsewhere").execute(&mut other).await.unwrap();
+        add(&ledger, "bob").await.unwrap_err();
+        assert!(ledger.book().user("alice").is_none(), "an old book stays in force");
+        assert!(ledger.tick(), "reading it back is not tried again");
+        ledger.store_ends().await.unwrap_err();
+        let plan = |_: &Snapshot| panic!("planned from an empty book");
+        ledger.change(&Actor::Proxy, "apply", None, plan).await.unwrap_err();
+        sqlx::query("ALTER TABLE elsewhere RENAME TO credentials").execute(&mut other).await.unwrap();
+        let mut changed = ledger.changed();
+        ledger.store_ends().await.unwrap();
+        assert!(changed.has_changed().unwrap());
+        changed.mark_unchanged();
+        assert!(["alice", "bob"].iter().all(|name| ledger.book().user(name).is_some()));
+        assert!(!ledger.tick());
     }
 }

@@ -2,5 +2,7 @@
 
 mod describe;
 mod ledger;
+#[cfg(test)]
+pub(crate) use ledger::tests as ledger_tests;
 
 pub use ledger::{ChangeError, Ledger, Seat};

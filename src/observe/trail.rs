@@ -192,12 +192,21 @@ impl Trail {
 
     /// The same for a fact that is not a statement.
     pub fn event(&self, event: &Event) -> Result<(), TrailError> {
+        if self.handle.shared.health.refusing() {
+            return Err(self.handle.shared.error());
+        }
+        self.end(event)
+    }
+
+    /// The same for the fact that something has ended. A trail that cannot be written at the moment, which
+    /// ends the sessions, takes it all the same where the journal has room: it is written later.
+    pub fn end(&self, event: &Event) -> Result<(), TrailError> {
         let payload = serde_json::to_vec(event)
             .map_err(|error| TrailError(format!("an event has no JSON form: {error}")))?;
         let draft =
             Draft { kind: Kind::Event, lines: 1, micros: now_micros(), context: b"", payload: &payload };
         // Events of no session go where session 0 goes; all that is needed is that it is always the same.
-        self.handle.shared.submit(session_of(event).unwrap_or(SessionId::from_u64(0)), &draft)
+        self.handle.shared.commit(session_of(event).unwrap_or(SessionId::from_u64(0)), &draft)
     }
 
     /// Waits until everything committed so far is in the audit file and synced. Cancel safe.
@@ -244,6 +253,17 @@ impl Trail {
     /// Whether records can be had now; for `/health` and for the sessions' watch.
     pub fn failed(&self) -> watch::Receiver<bool> {
         self.handle.shared.health.subscribe()
+    }
+
+    /// Waits until records are refused because the trail has failed; never ends with
+    /// `continue_on_failure`. Cancel safe.
+    pub async fn refused(&self) {
+        let health = &self.handle.shared.health;
+        let mut failed = health.subscribe();
+        // The sender lives as long as `self`.
+        if !health.refuses() || failed.wait_for(|failed| *failed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     pub fn status(&self) -> TrailStatus {
@@ -293,6 +313,10 @@ impl Shared {
         if self.health.refusing() {
             return Err(self.error());
         }
+        self.commit(session, draft)
+    }
+
+    fn commit(&self, session: SessionId, draft: &Draft<'_>) -> Result<(), TrailError> {
         // The upper bits of an id are its time, the lower ones are random or counted: mix them.
         let shard = session.as_u64().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         match self.journal.commit(shard as usize, draft) {

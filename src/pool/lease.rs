@@ -179,8 +179,10 @@ impl<W: Wire> Lease<W> {
         let interruption = self.facts.interruption();
         let pool = self.pool.clone();
         let stream = &mut self.held.connection.stream;
-        let _ = stream.shutdown().await;
         let silent = async {
+            // A server that hangs with full buffers takes no goodbye of TLS: it gets no longer than a
+            // client gets, and the statement is being stopped meanwhile.
+            let _ = tokio::time::timeout(limits::CUT_FLUSH, stream.shutdown()).await;
             let mut rest = vec![0u8; 16 << 10];
             while let Ok(count) = stream.read(&mut rest).await {
                 if count == 0 {

@@ -7,6 +7,10 @@ use crate::observe::Trail;
 use crate::pool::Keeper;
 
 /// Keeps the baselines of connectors in the ledger and suspends a level on an alarm.
+///
+/// What it changes runs in a task of its own: who asks is a client that may go away at any moment, and a
+/// change must not stop between the store and the book.
+#[derive(Clone)]
 pub(super) struct LedgerKeeper {
     pub ledger: Arc<Ledger>,
     pub trail: Trail,
@@ -81,10 +85,15 @@ impl Keeper for LedgerKeeper {
             match self.baseline(target, level) {
                 Some(known) if known == fingerprint => true,
                 Some(_) => {
-                    self.suspend(target, level, "the role's own settings differ from what was known").await;
+                    self.alarm(target, level, "the role's own settings differ from what was known").await;
                     false
                 }
-                None => self.remember(target, level, fingerprint).await,
+                None => {
+                    let (keeper, target, level) = (self.clone(), target.clone(), level.clone());
+                    let fingerprint = fingerprint.to_owned();
+                    let task = async move { keeper.remember(&target, &level, &fingerprint).await };
+                    tokio::spawn(task).await.unwrap_or(false)
+                }
             }
         })
     }
@@ -95,6 +104,65 @@ impl Keeper for LedgerKeeper {
         level: &'a AccessLevel,
         what: &'a str,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-        Box::pin(self.suspend(target, level, what))
+        let (keeper, target, level) = (self.clone(), target.clone(), level.clone());
+        let what = what.to_owned();
+        let task = tokio::spawn(async move { keeper.suspend(&target, &level, &what).await });
+        Box::pin(async move {
+            // It panicked, or the runtime is at its end: said elsewhere.
+            let _ = task.await;
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::identity::ledger_tests::scratch;
+    use crate::model::{Connector, PoolSettings, Target, TlsMode};
+
+    #[tokio::test]
+    async fn what_an_impatient_client_has_found_is_kept() {
+        let (_folder, trail, ledger) = scratch().await;
+        let connector = Connector { secret: "file:read.json".into(), baseline: None, suspended: None };
+        let target = Target {
+            name: "orders".parse().unwrap(),
+            protocol: "postgres".into(),
+            address: "127.0.0.1:5432".into(),
+            database: None,
+            tls: TlsMode::Require,
+            tls_ca: None,
+            details: String::new(),
+            owners: Default::default(),
+            connectors: [(AccessLevel::Read, connector)].into(),
+            pool: PoolSettings::default(),
+            accept_extensions: Default::default(),
+            suspended: None,
+        };
+        let name = target.name.clone();
+        let put = Change::PutTarget { target: Box::new(target) };
+        ledger.change(&Actor::Proxy, "apply", None, |_| Ok(vec![put])).await.unwrap();
+        let keeper = LedgerKeeper { ledger: ledger.clone(), trail };
+        let known = || {
+            let book = ledger.book();
+            let level = &book.target("orders").unwrap().connectors[&AccessLevel::Read];
+            (level.baseline.clone(), level.suspended.is_some())
+        };
+        let soon = async |wanted: (Option<String>, bool)| {
+            for _ in 0..500 {
+                if known() == wanted {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            panic!("{:?} and not {wanted:?}", known());
+        };
+        // Asked, and gone before there is an answer.
+        assert_eq!(keeper.is_known(&name, &AccessLevel::Read, "a").now_or_never(), None);
+        soon((Some("a".into()), false)).await;
+        assert!(keeper.is_known(&name, &AccessLevel::Read, "a").await);
+        assert_eq!(keeper.is_known(&name, &AccessLevel::Read, "b").now_or_never(), None);
+        soon((Some("a".into()), true)).await;
     }
 }

@@ -291,13 +291,21 @@ fn session_limits(config: &NodeConfig) -> SessionLimits {
 async fn end_grants(ledger: Arc<Ledger>) {
     let mut tick = tokio::time::interval(limits::GRANT_TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut storing: Option<tokio::task::JoinHandle<()>> = None;
     loop {
         tick.tick().await;
-        if let Err(error) = ledger.tick().await {
-            // The sessions have been woken and end all the same; storing it is tried again.
-            tracing::error!(%error, "the end of a grant could not be stored");
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        // Apart, for a store may take seconds to say that it is locked; the next grant ends meanwhile.
+        if ledger.tick() && storing.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+            storing = Some(tokio::spawn(store_ends(ledger.clone())));
         }
+    }
+}
+
+async fn store_ends(ledger: Arc<Ledger>) {
+    if let Err(error) = ledger.store_ends().await {
+        // The sessions have been woken and end all the same; storing it is tried again.
+        tracing::error!(%error, "the end of a grant could not be stored");
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

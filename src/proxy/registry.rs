@@ -155,10 +155,21 @@ impl Registry {
     pub(super) fn send(&self, session: SessionId, command: Command) -> bool {
         // Out of the map first: nothing is held while sending.
         let listed = self.sessions.get(&session).map(|entry| entry.value().clone());
-        // A full queue means that it has been asked already.
-        listed.is_some_and(|listed| {
-            !matches!(listed.commands.try_send(command), Err(mpsc::error::TrySendError::Closed(_)))
-        })
+        let Some(listed) = listed else { return false };
+        match listed.commands.try_send(command) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            // A client can fill its queue with cancels; that must not save it.
+            Err(mpsc::error::TrySendError::Full(kill @ Command::Kill)) => {
+                tokio::spawn(async move {
+                    // Closed by then: it has ended.
+                    let _ = listed.commands.send(kill).await;
+                });
+                true
+            }
+            // It has been asked already.
+            Err(mpsc::error::TrySendError::Full(_)) => true,
+        }
     }
 
     /// The live sessions that this book would end.

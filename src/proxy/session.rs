@@ -12,7 +12,7 @@ use super::login::{Entered, context};
 use super::pump::PumpEnd;
 use super::registry::{Command, State};
 use crate::grant::Standing;
-use crate::model::{Ending, Event, Refusal, SessionEnd, limits};
+use crate::model::{EndCause, Ending, Event, Refusal, SessionEnd, limits};
 use crate::pool::{Finished, Lease, Leased};
 use crate::protocol::session::{Boundary, Facts, Relay, Side, Wire};
 use crate::tls::Stream;
@@ -45,7 +45,7 @@ impl<W: Wire> SessionDoor<W> {
     pub(super) async fn converse(&self, mut entered: Entered<W>) {
         let live = self.shared.metrics.session(entered.admission.target());
         let (outcome, settled) = self.run(&mut entered).await;
-        let since = Instant::now();
+        let since = self.ended_since(&outcome, &entered);
         let Entered { session, pump, admission, seat, entry, row, began, .. } = entered;
         let stats = entry.listed.stats.clone();
         let statements = pump.relay.statements();
@@ -58,8 +58,8 @@ impl<W: Wire> SessionDoor<W> {
         }
         use std::sync::atomic::Ordering::Relaxed;
         let (bytes_up, bytes_down) = (stats.bytes_up.load(Relaxed), stats.bytes_down.load(Relaxed));
-        // The session has ended whether this can be written or not; a failing trail has ended it already.
-        let _ = self.shared.trail.event(&Event::SessionEnd(SessionEnd {
+        // The session has ended whether this can be written or not.
+        let _ = self.shared.trail.end(&Event::SessionEnd(SessionEnd {
             session,
             user: admission.user().clone(),
             target: admission.target().clone(),
@@ -86,31 +86,47 @@ impl<W: Wire> SessionDoor<W> {
         drop((live, entry));
     }
 
+    /// The moment from which a cut is measured: that of the change or the end of time that caused it,
+    /// not the one at which this session came to see it.
+    fn ended_since(&self, outcome: &Outcome, entered: &Entered<W>) -> Instant {
+        let now = Instant::now();
+        match outcome {
+            Outcome::Cut(Refusal::Ended(EndCause::Expired | EndCause::CredentialEnded), _) => {
+                let over = self.shared.ledger.now().duration_since(entered.admission.until());
+                match Duration::try_from(over) {
+                    Ok(over) => now.checked_sub(over).unwrap_or(now),
+                    // Revoked ahead of its time.
+                    Err(_) => *self.shared.ledger.changed().borrow(),
+                }
+            }
+            Outcome::Cut(Refusal::Ended(_), _) => *self.shared.ledger.changed().borrow(),
+            _ => now,
+        }
+    }
+
     /// The session's life. Returns how it ends, and whether every interruption sent for it has landed.
     async fn run(&self, entered: &mut Entered<W>) -> (Outcome, bool) {
         let mut changed = self.shared.ledger.changed();
         let mut drain = self.shared.drain.clone();
         let mut interruptions = FuturesUnordered::new();
         let mut all_landed = true;
+        let refused = self.shared.trail.refused();
+        tokio::pin!(refused);
         // What changed between the login and here.
         changed.mark_changed();
         let outcome = loop {
             let timer = self.next_look(entered);
+            // The pump comes last: where both sides always have more to move, it leaves nothing of a
+            // turn's budget, and whatever came after it would not be looked at.
             tokio::select! {
                 biased;
-                end = entered.pump.run() => match end {
-                    PumpEnd::NeedLease => {
-                        if let Err(refusal) = self.lease_again(entered).await {
-                            break Outcome::Cut(refusal, Ending::Cut);
-                        }
-                    }
-                    other => break outcome_of(other),
-                },
                 _ = changed.changed() => if let Some(outcome) = self.look_at_grant(entered) { break outcome },
+                () = &mut refused => break Outcome::Cut(Refusal::TrailUnavailable, Ending::Cut),
                 Some(command) = entered.commands.recv() => match command {
                     Command::Kill => break Outcome::Cut(Refusal::Killed, Ending::Cut),
                     // Not while a cancel is on its way to the connection: it would hit the next one's work.
-                    Command::Detach => if all_landed && interruptions.is_empty() { self.detach(entered).await },
+                    Command::Detach if all_landed && interruptions.is_empty() => self.detach(entered).await,
+                    Command::Detach => {}
                     Command::Cancel { peer } => {
                         let room = interruptions.len() < limits::INTERRUPTIONS_MAX;
                         let interruption = self.cancel(entered, peer, room);
@@ -122,6 +138,14 @@ impl<W: Wire> SessionDoor<W> {
                     break Outcome::Cut(Refusal::ShuttingDown, Ending::Drain);
                 }
                 () = sleep_until(timer) => if let Some(outcome) = self.look_at_clock(entered) { break outcome },
+                end = entered.pump.run() => match end {
+                    PumpEnd::NeedLease => {
+                        if let Err(refusal) = self.lease_again(entered).await {
+                            break Outcome::Cut(refusal, Ending::Cut);
+                        }
+                    }
+                    other => break outcome_of(other),
+                },
             }
         };
         // A cancel that is on its way must land before anybody else can have the connection.

@@ -10,6 +10,7 @@ mod cancel;
 mod conversation;
 mod ending;
 mod faults;
+mod hard_cuts;
 mod harness;
 mod lease;
 mod login;

@@ -186,6 +186,8 @@ async fn cut(scene: &Scene, mut bob: Session, grant: &str) -> Outcome<Vec<String
     let mut server = scene.server.superuser.open("postgres")?;
     server.set("\\t on").await?;
     bob.set("\\set VERBOSITY verbose").await?;
+    say::line("PostgreSQL looks by itself whether a client is still there; bob switches that off:")?;
+    bob.run("SET client_connection_check_interval = 0;").await?;
     bob.begin("SELECT pg_sleep(60);").await?;
     let begun = Instant::now();
     while running(&mut server).await? != 1 {
@@ -219,6 +221,12 @@ async fn cut(scene: &Scene, mut bob: Session, grant: &str) -> Outcome<Vec<String
         format!("{:.2} s", took.as_secs_f64()),
     )?;
     server.leave_quietly().await?;
+    say::line("\nHis credential is as good as before, but it opens nothing:")?;
+    say::command("bob$", "psql -c 'SELECT 1'")?;
+    let printed = scene.node.psql("bob")?.run(&["-c", "SELECT 1"]).await?;
+    say::output(printed.out.lines().chain(printed.err.lines()))?;
+    say::expect(!printed.ok, "psql to be refused", &printed.out)?;
+    say::proven(printed.err.contains("TG002"), "bob is refused with TG002", printed.err.trim())?;
     Ok(bob.sent)
 }
 

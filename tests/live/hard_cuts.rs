@@ -1,0 +1,181 @@
+//! Cuts that something stands in the way of: bytes at full speed, a server that hangs, a client that has
+//! switched the server's own watch off, a trail that fails.
+
+use std::io::{Read, Write};
+use std::time::{Duration, SystemTime};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+
+use crate::support::server::Options as ServerOptions;
+use crate::support::wire::packet;
+use crate::support::{
+    CUT, Node, Options, PATIENCE, Place, Server, Version, block, on_both_servers, shared, wait_until,
+};
+
+on_both_servers!(
+    bytes_at_full_speed_do_not_hold_up_a_cut,
+    a_statement_is_stopped_that_the_server_would_not_stop_by_itself,
+    a_server_that_hangs_keeps_no_session_that_is_cut,
+);
+
+/// For what the proxy does by itself after it has said its last words to the client.
+const GIVEN_UP: Duration = Duration::from_secs(8);
+
+fn bytes_at_full_speed_do_not_hold_up_a_cut(server: &'static Server) {
+    let node = Node::start(server);
+    let alice = node.user("alice");
+    // Both sides are always ready: there is always something more to move.
+    let out = node.grant("alice", "read", "1h", &[]);
+    let mut reader = alice.wire(&[]);
+    reader.query("copy (select 1 from generate_series(1, 1000000000)) to stdout");
+    std::thread::scope(|scope| {
+        let socket = reader.socket.try_clone().expect("a second handle");
+        scope.spawn(move || read_all(socket));
+        std::thread::sleep(Duration::from_millis(500));
+        node.done(&["grant", "revoke", &out]);
+        node.place.wait_quiet(CUT);
+    });
+    let into = node.grant("alice", "read_write", "1h", &[]);
+    let mut writer = alice.wire(&[]);
+    writer.query("copy items from stdin");
+    std::thread::scope(|scope| {
+        let mut socket = writer.socket.try_clone().expect("a second handle");
+        let answers = writer.socket.try_clone().expect("a second handle");
+        scope.spawn(move || read_all(answers));
+        scope.spawn(move || {
+            let line = format!("{}\t{}\n", 1_000_000, "y".repeat(8_000));
+            let data = packet('d', line.as_bytes());
+            while socket.write_all(&data).is_ok() {}
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        node.done(&["grant", "revoke", &into]);
+        node.place.wait_quiet(CUT);
+    });
+    wait_until("both are gone", PATIENCE, || node.sessions().is_empty());
+}
+
+fn read_all(mut socket: std::net::TcpStream) {
+    let mut space = vec![0; 1 << 20];
+    while socket.read(&mut space).is_ok_and(|count| count > 0) {}
+}
+
+/// `client_connection_check_interval` is a client's to change; without it only a request to stop ends
+/// a statement that neither reads nor writes.
+fn a_statement_is_stopped_that_the_server_would_not_stop_by_itself(server: &'static Server) {
+    let node = Node::start(server);
+    let alice = node.user("alice");
+    let unwatched = "set client_connection_check_interval = 0";
+    let grant = node.grant("alice", "read", "1h", &[]);
+    let client = alice.login();
+    client.run(unwatched);
+    let running = client.start("select pg_sleep(60)");
+    node.place.wait_running("pg_sleep");
+    node.done(&["grant", "revoke", &grant]);
+    node.place.wait_quiet(CUT);
+    assert_eq!(running.told().code, "57P01");
+    // The same where the client goes away.
+    node.grant("alice", "read", "1h", &[]);
+    let mut wire = alice.wire(&[]);
+    wire.query(unwatched);
+    wire.until_ready();
+    wire.query("select pg_sleep(61)");
+    node.place.wait_running("pg_sleep(61)");
+    wire.vanish();
+    node.place.wait_quiet(PATIENCE);
+}
+
+/// Stopped in the middle of a COPY, with all buffers on the way to it full.
+fn a_server_that_hangs_keeps_no_session_that_is_cut(server: &'static Server) {
+    let node = Node::start(server);
+    let alice = node.user("alice");
+    let grant = node.grant("alice", "read_write", "1h", &[]);
+    let mut wire = alice.wire(&[]);
+    wire.query("select pg_backend_pid()");
+    let pid = wire.until_ready();
+    let pid = std::str::from_utf8(&pid[1].body[6..]).expect("a number").parse().expect("a number");
+    let backend = Pid::from_raw(pid).expect("a pid");
+    wire.query("copy items from stdin");
+    kill_process(backend, Signal::STOP).expect("the server is ours");
+    wire.socket.set_write_timeout(Some(Duration::from_secs(1))).expect("a time limit");
+    let data = packet('d', format!("1000000\t{}\n", "y".repeat(8_000)).as_bytes());
+    while wire.socket.write_all(&data).is_ok() {}
+    node.done(&["grant", "revoke", &grant]);
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        wait_until("the session ends", GIVEN_UP, || node.sessions().is_empty());
+        let end = node.wait_event("session_end", |line| line["user"] == "alice");
+        assert_eq!((&end["code"], &end["reused"]), (&"TG004".into(), &false.into()), "{end}");
+    }));
+    kill_process(backend, Signal::CONT).expect("the server is ours");
+    ended.expect("a server that hangs keeps it");
+    node.place.wait_quiet(PATIENCE);
+    assert_eq!(node.place.ask("select count(*) from items where id = 1000000"), "0");
+}
+
+#[test]
+fn a_trail_that_fails_stops_what_runs() {
+    let place = Place::alone(Version::Distribution, ServerOptions::default());
+    let node = Node::with(place, Options::default());
+    let alice = node.person("alice", "read");
+    let [idle, busy, client] = [(); 3].map(|()| alice.login());
+    let running = busy.start("select pg_sleep(60)");
+    node.place.wait_running("pg_sleep");
+    // Files that may not grow fail writes as a full disk does.
+    node.limit_files("1");
+    for number in 0..200 {
+        if client.rows(&format!("select 'mark-{number}-{}'", "x".repeat(2_000))).is_err() {
+            break;
+        }
+    }
+    assert!(!client.is_open() || client.end().is_err());
+    node.place.wait_quiet(CUT);
+    assert!(running.told().message.starts_with("TG0"), "it is told why");
+    assert!(idle.end().is_err());
+    // What was not in the trail did not reach the server.
+    let log = node.place.log();
+    node.limit_files("unlimited");
+    wait_until("it goes on when there is room", PATIENCE, || alice.try_login().is_ok());
+    let trail = node.events("statement");
+    let unseen: Vec<_> = log
+        .lines()
+        .filter_map(|line| line.split_once("LOG:  statement: select 'mark-"))
+        .filter(|(_, sql)| {
+            let sql = format!("select 'mark-{sql}");
+            !trail.iter().any(|line| line["text"] == sql.as_str())
+        })
+        .map(|(_, sql)| &sql[..8])
+        .collect();
+    assert!(unseen.is_empty(), "ran unseen: {unseen:?}");
+    let ends = node.events("session_end");
+    let cut = ends.iter().filter(|line| line["how"] == "cut" && line["code"] == "TG019").count();
+    assert_eq!(cut, 3, "the trail says how they ended: {ends:?}");
+    node.done(&["audit", "verify"]);
+}
+
+#[test]
+fn a_store_that_is_locked_delays_no_end() {
+    let node = Node::start(shared(Version::Distribution));
+    let mut people = [("alice", "4s"), ("bob", "6s")].map(|(name, lasts)| {
+        let person = node.user(name);
+        let shown = node.json(&["grant", "show", &node.grant(name, "read", lasts, &[])]);
+        let end: jiff::Timestamp = shown["window"]["end"].as_str().expect("an end").parse().expect("a time");
+        let client = person.login();
+        client.run("select 1");
+        (client, SystemTime::from(end))
+    });
+    // As a backup tool does that takes its time.
+    let file = node.folder.join("state/tidegate.db");
+    let mut other = block(SqliteConnectOptions::new().filename(file).connect()).expect("it opens");
+    block(sqlx::query("BEGIN IMMEDIATE").execute(&mut other)).expect("the store is locked");
+    for (client, end) in &mut people {
+        assert!(client.is_open(), "cut before its end");
+        std::thread::sleep(end.duration_since(SystemTime::now()).expect("it is in the future"));
+        wait_until("the session is cut", CUT, || !client.is_open());
+    }
+    block(sqlx::query("ROLLBACK").execute(&mut other)).expect("the store is free");
+    wait_until("both ends are stored", PATIENCE, || {
+        node.json(&["grant", "list", "--all"]).to_string().matches("\"expired\"").count() == 2
+    });
+}
