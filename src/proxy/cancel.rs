@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use dashmap::DashMap;
 
@@ -59,10 +60,10 @@ impl Cancels {
         }
     }
 
-    /// Never answered, so that nothing can be learnt by trying. Who guesses is slowed: the connection
-    /// stays open, and counts, for as long whether the key was right or not. A right one works at once,
-    /// for it may come from the same address as the guesses.
-    pub async fn request(&self, key: &CancelKey, peer: std::net::SocketAddr) {
+    /// Never answered, so that nothing can be learnt by trying. Who guesses is slowed: gives how long the
+    /// connection is to stay open, and to count, whether the key was right or not. A right one works at
+    /// once, for it may come from the same address as the guesses.
+    pub fn request(&self, key: &CancelKey, peer: std::net::SocketAddr) -> Duration {
         let source = network(peer.ip());
         let penalty = self.throttle.penalty(&source);
         let known = self.keys.get(&key.process).map(|entry| entry.value().clone());
@@ -77,6 +78,6 @@ impl Cancels {
             }
             None => self.throttle.failed(source),
         }
-        tokio::time::sleep(penalty).await;
+        penalty
     }
 }

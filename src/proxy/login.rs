@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -143,15 +143,14 @@ impl<W: Wire> SessionDoor<W> {
                     guest.accept.step(AcceptInput::TlsReady(&facts), &mut guest.out)
                 }
                 AcceptStep::Ask(Question::Scram { user, sent }) => {
-                    // Slowed, not locked out: there must be time left for a right proof.
-                    let most = self.shared.limits.load().login / 2;
                     let penalty = self.shared.throttle.penalty(&source(&sent, guest.peer));
-                    tokio::time::sleep(penalty.min(most)).await;
+                    tokio::time::sleep(penalty.min(self.longest_penalty())).await;
                     let exchange = self.shared.ledger.scram(user, &sent);
                     guest.accept.step(AcceptInput::Answer(Answer::Scram(Box::new(exchange))), &mut guest.out)
                 }
                 AcceptStep::Cancel(key) => {
-                    self.shared.cancels.request(&key, guest.peer).await;
+                    let penalty = self.shared.cancels.request(&key, guest.peer);
+                    tokio::time::sleep(penalty.min(self.longest_penalty())).await;
                     return Err(Stop::Silent);
                 }
                 AcceptStep::Login(proven) => return Ok(*proven),
@@ -174,6 +173,11 @@ impl<W: Wire> SessionDoor<W> {
                 }
             };
         }
+    }
+
+    /// Slowed, not locked out: there must be time left for a right proof.
+    fn longest_penalty(&self) -> Duration {
+        self.shared.limits.load().login / 2
     }
 
     /// The decision, in the trail either way.

@@ -19,16 +19,19 @@ pub(super) async fn backup(store: &Path, file: &Path) -> Result<(), StoreError> 
     }
     let file = std::path::absolute(file).map_err(not_written)?;
     let mut aside = file.as_os_str().to_owned();
-    aside.push(format!(".new-{}", std::process::id()));
-    let aside = Aside(PathBuf::from(aside));
-    let name = aside.0.to_str().ok_or_else(|| {
+    // Its own name each time: of two backups to one place neither removes what the other writes.
+    let random = getrandom::u64().map_err(|error| not_written(io::Error::other(error.to_string())))?;
+    aside.push(format!(".new-{random:016x}"));
+    let aside = PathBuf::from(aside);
+    let name = aside.to_str().ok_or_else(|| {
         StoreError::Refused(format!(
             "the backup {} cannot be written: SQLite needs a name in UTF-8",
             file.display()
         ))
     })?;
     // Made here for its mode: SQLite writes into an empty file as it is.
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside.0).map_err(not_written)?;
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside).map_err(not_written)?;
+    let aside = Aside(&aside);
 
     let at_place = |error: sqlx::Error| match error {
         // Of the copy, or of the store: either way the message says what is full or unwritable.
@@ -44,7 +47,7 @@ pub(super) async fn backup(store: &Path, file: &Path) -> Result<(), StoreError> 
     connection.close().await.map_err(at_place)?;
     copied.map_err(at_place)?;
 
-    let (file, from) = (file.clone(), aside.0.clone());
+    let (file, from) = (file.clone(), aside.0.to_owned());
     let place = store.to_owned();
     let named = tokio::task::spawn_blocking(move || name_it(&from, &file)).await;
     named.unwrap_or_else(|error| Err(failed(&place, format!("could not be copied: {error}"))))
@@ -71,11 +74,11 @@ fn exists(file: &Path) -> StoreError {
 }
 
 /// Removed however the backup ends.
-struct Aside(PathBuf);
+struct Aside<'a>(&'a Path);
 
-impl Drop for Aside {
+impl Drop for Aside<'_> {
     fn drop(&mut self) {
-        // It may never have been made.
-        let _ = std::fs::remove_file(&self.0);
+        // A failure leaves a file behind that the next message of the file system will be about.
+        let _ = std::fs::remove_file(self.0);
     }
 }

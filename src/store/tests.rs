@@ -463,6 +463,25 @@ async fn a_backup_opens_as_the_same_store() {
 }
 
 #[tokio::test]
+async fn of_two_backups_to_one_place_one_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(folder.path()).await;
+    for round in 0..10 {
+        let file = folder.path().join(format!("copy{round}.db"));
+        let (one, other) = tokio::join!(store.backup(&file), store.backup(&file));
+        let refused = match (one, other) {
+            (Ok(()), Err(refused)) | (Err(refused), Ok(())) => refused.to_string(),
+            both => panic!("{both:?}"),
+        };
+        assert!(refused.ends_with("exists already and is not overwritten; name another file"), "{refused}");
+        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 2 + round, "nothing else is left behind");
+        Store::open(&format!("sqlite:copy{round}.db"), folder.path()).await.unwrap();
+        std::fs::remove_file(folder.path().join(format!("copy{round}.db.lock"))).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_full_disk_changes_nothing_and_passes() {
     let folder = tempfile::tempdir().unwrap();
     let store = filled(folder.path()).await;

@@ -136,3 +136,18 @@ fn who_guesses_keys_does_not_hold_up_a_right_one() {
     request.join().expect("closed without an answer");
     assert!(began.elapsed() > Duration::from_secs(3), "closed after {:?}", began.elapsed());
 }
+
+#[test]
+fn a_slowed_cancel_is_not_answered_when_the_time_for_logins_is_short() {
+    let options = Options { limits: "login_seconds = 1", ..Options::default() };
+    let node = Node::with(shared(Version::Distribution).place(), options);
+    for _ in 0..2 {
+        std::thread::scope(|scope| {
+            for _ in 0..10 {
+                // Fails where anything is answered.
+                scope.spawn(|| wire::cancel(node.port, 1, &[1, 2, 3, 4]));
+            }
+        });
+    }
+    assert_eq!(node.events("login_refused").len(), 0);
+}
