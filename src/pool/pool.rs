@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::connection::{Connection, Exchange, run_script};
 use super::dial::{DialFault, Dialer};
 use super::pools::Keeper;
+use crate::credential::Secret;
 use crate::model::{AccessLevel, Name, PoolSettings, Refusal, limits};
 use crate::observe::Metrics;
 use crate::protocol::session::{Check, Facts, Interruption, Purpose, Report, ServerErrorKind, Upkeep, Wire};
@@ -408,6 +409,12 @@ impl<W: Wire> Pool<W> {
             let _ = pool.warm().await;
             pool.warming.store(false, Ordering::Release);
         });
+    }
+
+    /// Whether connections are kept ready in it.
+    pub(super) fn is_warm(&self) -> bool {
+        let plan = self.plan.load();
+        plan.warm && plan.settings.warm_min > 0
     }
 
     pub(super) fn is_retired(&self) -> bool {

@@ -189,6 +189,11 @@ impl<W: Wire> Pools<W> {
                     pool.warm_in_background();
                 }
             }
+            // A grant for all databases lets a person name any: pools that nobody uses do not stay. The
+            // map's own handle is the only one, so nobody has it and nobody can get it meanwhile.
+            self.pools.retain(|_, entry| {
+                Arc::strong_count(&entry.pool) > 1 || entry.pool.status().total > 0 || entry.pool.is_warm()
+            });
             for ((target, level), (total, idle, waiting)) in shown {
                 self.metrics.pool(&target, &level).show(total, idle, waiting);
             }
