@@ -46,6 +46,8 @@ pub struct Node {
     tls: Option<Arc<ServerTls>>,
     listeners: Vec<ListenerStatus>,
     set_log: SetLog,
+    /// The listeners let go of them when the node drains; the sessions still need them.
+    _workers: Arc<Workers>,
 }
 
 impl Node {
@@ -146,6 +148,7 @@ impl Node {
             tls,
             listeners,
             set_log,
+            _workers: workers,
         }))
     }
 
