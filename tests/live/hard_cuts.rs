@@ -19,6 +19,8 @@ on_both_servers!(
     bytes_at_full_speed_do_not_hold_up_a_cut,
     a_statement_is_stopped_that_the_server_would_not_stop_by_itself,
     a_server_that_hangs_keeps_no_session_that_is_cut,
+    a_statement_that_refuses_to_be_stopped_is_ended,
+    statements_that_wait_at_the_server_do_not_run_after_a_cut,
 );
 
 /// For what the proxy does by itself after it has said its last words to the client.
@@ -85,6 +87,39 @@ fn a_statement_is_stopped_that_the_server_would_not_stop_by_itself(server: &'sta
     node.place.wait_running("pg_sleep(61)");
     wire.vanish();
     node.place.wait_quiet(PATIENCE);
+}
+
+/// Procedural code may catch the stop and go on.
+fn a_statement_that_refuses_to_be_stopped_is_ended(server: &'static Server) {
+    let node = Node::start(server);
+    let alice = node.user("alice");
+    let grant = node.grant("alice", "read", "1h", &[]);
+    let client = alice.login();
+    client.run("set client_connection_check_interval = 0");
+    let running = client.start(
+        "do $$ begin loop begin perform pg_sleep(10); exception when query_canceled then null; end; end loop; end $$",
+    );
+    node.place.wait_running("query_canceled");
+    node.done(&["grant", "revoke", &grant]);
+    node.place.wait_quiet(CUT);
+    assert_eq!(running.told().code, "57P01");
+    wait_until("the session is gone", PATIENCE, || node.sessions().is_empty());
+}
+
+/// Each of them short, so that a stop hits one and the next one runs.
+fn statements_that_wait_at_the_server_do_not_run_after_a_cut(server: &'static Server) {
+    let node = Node::start(server);
+    let alice = node.user("alice");
+    let grant = node.grant("alice", "read", "1h", &[]);
+    let mut wire = alice.wire(&[]);
+    wire.query("set client_connection_check_interval = 0");
+    wire.until_ready();
+    wire.send(&packet('Q', b"select pg_sleep(0.15), 'in line'\0").repeat(200));
+    node.place.wait_running("in line");
+    node.done(&["grant", "revoke", &grant]);
+    node.place.wait_quiet(CUT);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(node.place.count("query like '%in line%'"), 0, "the connection lives on");
 }
 
 /// Stopped in the middle of a COPY, with all buffers on the way to it full.
@@ -178,4 +213,26 @@ fn a_store_that_is_locked_delays_no_end() {
     wait_until("both ends are stored", PATIENCE, || {
         node.json(&["grant", "list", "--all"]).to_string().matches("\"expired\"").count() == 2
     });
+}
+
+#[test]
+fn a_drain_with_a_server_that_hangs_loses_no_end() {
+    let options = Options { limits: "drain_seconds = 1", ..Options::default() };
+    let node = Node::with(shared(Version::Distribution).place(), options);
+    let mut wire = node.person("alice", "read").wire(&[]);
+    wire.query("select pg_backend_pid()");
+    let pid = wire.until_ready();
+    let pid = std::str::from_utf8(&pid[1].body[6..]).expect("a number").parse().expect("a number");
+    let backend = Pid::from_raw(pid).expect("a pid");
+    kill_process(backend, Signal::STOP).expect("the server is ours");
+    wire.query("select 1");
+    node.wait_statement("select 1");
+    node.signal(Signal::TERM);
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| node.wait_ended(GIVEN_UP)));
+    kill_process(backend, Signal::CONT).expect("the server is ours");
+    assert_eq!(ended.expect("it ends"), Some(0));
+    let trail = node.trail();
+    let places =
+        ["session_end", "node_stop"].map(|event| trail.iter().position(|line| line["event"] == event));
+    assert!(places[0].is_some() && places[0] < places[1], "{places:?}");
 }
