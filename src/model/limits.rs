@@ -54,8 +54,8 @@ pub const SETTINGS_MAX: usize = 64;
 /// A reset waits for the server's own clean-up (dropping temporary tables); a server that takes longer
 /// loses the connection instead.
 pub const RESET_WAIT: Duration = Duration::from_secs(10);
-/// A request to stop a statement is repeated after this while the server is not silent: one that lands
-/// between two statements of a pipeline stops nothing.
+/// A server that is not silent this long after a request to stop a statement is told to end the
+/// connection, and told again after as long.
 pub const INTERRUPT_AGAIN: Duration = Duration::from_millis(200);
 /// Rows of the session history that wait to be stored; the trail is the truth, so past it rows are
 /// dropped.

@@ -194,18 +194,24 @@ impl<W: Wire> Lease<W> {
                 }
             }
         };
-        // A request that lands between two statements of a pipeline stops nothing, so it is repeated.
-        let stop = async {
+        // Asked once. A request that lands between two statements of a pipeline stops nothing, and code can
+        // catch it: who is not silent soon after is ended without being asked.
+        let ask = async {
+            if running && let Err(error) = pool.interrupt(&interruption).await {
+                tracing::warn!(?pool, error, "a statement could not be interrupted");
+            }
+        };
+        let end = async {
             loop {
-                if running && let Err(error) = pool.interrupt(&interruption).await {
-                    tracing::warn!(?pool, error, "a statement could not be interrupted");
-                }
                 tokio::time::sleep(limits::INTERRUPT_AGAIN).await;
+                if running && let Err(error) = pool.terminate(&interruption).await {
+                    tracing::warn!(?pool, error, "a connection could not be ended at the server");
+                }
             }
         };
         tokio::select! {
             () = silent => Some(since.elapsed()),
-            () = stop => None,
+            _ = async { tokio::join!(ask, end) } => None,
             () = tokio::time::sleep(SILENCE_WAIT) => None,
         }
     }

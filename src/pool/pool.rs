@@ -430,6 +430,24 @@ impl<W: Wire> Pool<W> {
         plan.dialer.interrupt(&*self.wire, interruption, &secret).await.map_err(|error| error.to_string())
     }
 
+    /// Ends a connection of this pool at the server, over another one: procedural code may catch a request
+    /// to stop and go on, and a pipeline's next statement runs after one; neither outlives this.
+    pub(super) async fn terminate(&self, interruption: &Interruption) -> Result<(), String> {
+        let plan = self.plan.load_full();
+        let upkeep = Upkeep::new();
+        let secret = self.secrets.read(&plan.secret).map_err(|error| error.to_string())?;
+        let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await;
+        let (mut stream, facts) = login.map_err(|fault| fault.to_string())?;
+        let mut script = self.wire.script(Purpose::Terminate { upkeep: &upkeep, interruption }, &facts);
+        match tokio::time::timeout(plan.dialer.timeout, run_script(&mut stream, &mut script)).await {
+            Ok(Ok(Report::Done(_))) => Ok(()),
+            Ok(Ok(Report::Refused(error))) => Err(error.to_string()),
+            Ok(Ok(Report::Unclean(what))) => Err(what),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(Exchange::Timeout.to_string()),
+        }
+    }
+
     /// `target check`: what the connector may do there.
     pub async fn check(&self) -> Result<Vec<Check>, String> {
         let plan = self.plan.load_full();

@@ -454,6 +454,8 @@ pub enum Purpose<'a, S> {
     Ping(&'a Upkeep),
     /// `target check`: what the connector's rights allow, judged for the level it serves.
     Check { upkeep: &'a Upkeep, level: &'a str },
+    /// Ends another connection of the same login at the server, whatever runs on it.
+    Terminate { upkeep: &'a Upkeep, interruption: &'a Interruption },
 }
 
 pub trait Script: Send {

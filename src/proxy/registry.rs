@@ -155,21 +155,7 @@ impl Registry {
     pub(super) fn send(&self, session: SessionId, command: Command) -> bool {
         // Out of the map first: nothing is held while sending.
         let listed = self.sessions.get(&session).map(|entry| entry.value().clone());
-        let Some(listed) = listed else { return false };
-        match listed.commands.try_send(command) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
-            // A client can fill its queue with cancels; that must not save it.
-            Err(mpsc::error::TrySendError::Full(kill @ Command::Kill)) => {
-                tokio::spawn(async move {
-                    // Closed by then: it has ended.
-                    let _ = listed.commands.send(kill).await;
-                });
-                true
-            }
-            // It has been asked already.
-            Err(mpsc::error::TrySendError::Full(_)) => true,
-        }
+        listed.is_some_and(|listed| deliver(&listed.commands, command))
     }
 
     /// The live sessions that this book would end.
@@ -182,6 +168,25 @@ impl Registry {
             .collect();
         cut.sort_unstable();
         cut
+    }
+}
+
+/// False: there is nobody any more.
+fn deliver(commands: &mpsc::Sender<Command>, command: Command) -> bool {
+    match commands.try_send(command) {
+        Ok(()) => true,
+        Err(mpsc::error::TrySendError::Closed(_)) => false,
+        // A client can fill its queue with cancels; that must not save it.
+        Err(mpsc::error::TrySendError::Full(kill @ Command::Kill)) => {
+            let commands = commands.clone();
+            tokio::spawn(async move {
+                // Closed by then: it has ended.
+                let _ = commands.send(kill).await;
+            });
+            true
+        }
+        // It has been asked already.
+        Err(mpsc::error::TrySendError::Full(_)) => true,
     }
 }
 
@@ -205,5 +210,30 @@ impl Listed {
             bytes_down: self.stats.bytes_down.load(Relaxed),
             upstream: self.upstream.load().as_ref().map(|name| name.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kill_is_not_lost_behind_cancels() {
+        let (sender, mut commands) = mpsc::channel(2);
+        for _ in 0..5 {
+            assert!(deliver(&sender, Command::Cancel { peer: String::new() }));
+        }
+        assert!(deliver(&sender, Command::Kill));
+        drop(sender);
+        let mut came = Vec::new();
+        while let Some(command) = commands.recv().await {
+            came.push(command);
+        }
+        assert!(
+            matches!(came[..], [Command::Cancel { .. }, Command::Cancel { .. }, Command::Kill]),
+            "{came:?}"
+        );
+        let (gone, _) = mpsc::channel(1);
+        assert!(!deliver(&gone, Command::Kill));
     }
 }

@@ -1,6 +1,7 @@
 //! Cuts that something stands in the way of: bytes at full speed, a server that hangs, a client that has
 //! switched the server's own watch off, a trail that fails.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +11,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::support::server::Options as ServerOptions;
-use crate::support::wire::packet;
+use crate::support::wire::{packet, string};
 use crate::support::{
     CUT, Node, Options, PATIENCE, Place, Server, Version, block, on_both_servers, shared, wait_until,
 };
@@ -19,6 +20,8 @@ on_both_servers!(
     bytes_at_full_speed_do_not_hold_up_a_cut,
     a_statement_is_stopped_that_the_server_would_not_stop_by_itself,
     a_server_that_hangs_keeps_no_session_that_is_cut,
+    a_statement_that_refuses_to_be_stopped_is_ended,
+    statements_that_wait_at_the_server_do_not_run_after_a_cut,
 );
 
 /// For what the proxy does by itself after it has said its last words to the client.
@@ -87,6 +90,39 @@ fn a_statement_is_stopped_that_the_server_would_not_stop_by_itself(server: &'sta
     node.place.wait_quiet(PATIENCE);
 }
 
+/// Procedural code may catch the stop and go on.
+fn a_statement_that_refuses_to_be_stopped_is_ended(server: &'static Server) {
+    let node = Node::start(server);
+    let alice = node.user("alice");
+    let grant = node.grant("alice", "read", "1h", &[]);
+    let client = alice.login();
+    client.run("set client_connection_check_interval = 0");
+    let running = client.start(
+        "do $$ begin loop begin perform pg_sleep(10); exception when query_canceled then null; end; end loop; end $$",
+    );
+    node.place.wait_running("query_canceled");
+    node.done(&["grant", "revoke", &grant]);
+    node.place.wait_quiet(CUT);
+    assert_eq!(running.told().code, "57P01");
+    wait_until("the session is gone", PATIENCE, || node.sessions().is_empty());
+}
+
+/// Each of them short, so that a stop hits one and the next one runs.
+fn statements_that_wait_at_the_server_do_not_run_after_a_cut(server: &'static Server) {
+    let node = Node::start(server);
+    let alice = node.user("alice");
+    let grant = node.grant("alice", "read", "1h", &[]);
+    let mut wire = alice.wire(&[]);
+    wire.query("set client_connection_check_interval = 0");
+    wire.until_ready();
+    wire.send(&packet('Q', b"select pg_sleep(0.15), 'in line'\0").repeat(200));
+    node.place.wait_running("in line");
+    node.done(&["grant", "revoke", &grant]);
+    node.place.wait_quiet(CUT);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(node.place.count("query like '%in line%'"), 0, "the connection lives on");
+}
+
 /// Stopped in the middle of a COPY, with all buffers on the way to it full.
 fn a_server_that_hangs_keeps_no_session_that_is_cut(server: &'static Server) {
     let node = Node::start(server);
@@ -114,22 +150,38 @@ fn a_server_that_hangs_keeps_no_session_that_is_cut(server: &'static Server) {
     assert_eq!(node.place.ask("select count(*) from items where id = 1000000"), "0");
 }
 
+/// Clients that send without a pause.
+const LOAD: usize = 4;
+
 #[test]
 fn a_trail_that_fails_stops_what_runs() {
     let place = Place::alone(Version::Distribution, ServerOptions::default());
     let node = Node::with(place, Options::default());
     let alice = node.person("alice", "read");
-    let [idle, busy, client] = [(); 3].map(|()| alice.login());
+    let [idle, busy] = [(); 2].map(|()| alice.login());
     let running = busy.start("select pg_sleep(60)");
     node.place.wait_running("pg_sleep");
-    // Files that may not grow fail writes as a full disk does.
-    node.limit_files("1");
-    for number in 0..200 {
-        if client.rows(&format!("select 'mark-{number}-{}'", "x".repeat(2_000))).is_err() {
-            break;
+    // Statements come without a pause, so that some are on their way at the moment of the failure.
+    std::thread::scope(|scope| {
+        for worker in 0..LOAD {
+            let wire = alice.wire(&[]);
+            let answers = wire.socket.try_clone().expect("a second handle");
+            scope.spawn(move || read_all(answers));
+            scope.spawn(move || {
+                let mut socket = wire.socket;
+                for number in 0.. {
+                    let some =
+                        |part| packet('Q', &string(&format!("select 'mark-{worker}-{number}-{part}'")));
+                    if socket.write_all(&(0..20).map(some).collect::<Vec<_>>().concat()).is_err() {
+                        return;
+                    }
+                }
+            });
         }
-    }
-    assert!(!client.is_open() || client.end().is_err());
+        std::thread::sleep(Duration::from_millis(200));
+        // Files that may not grow fail writes as a full disk does.
+        node.limit_files("1");
+    });
     node.place.wait_quiet(CUT);
     assert!(running.told().message.starts_with("TG0"), "it is told why");
     assert!(idle.end().is_err());
@@ -137,20 +189,18 @@ fn a_trail_that_fails_stops_what_runs() {
     let log = node.place.log();
     node.limit_files("unlimited");
     wait_until("it goes on when there is room", PATIENCE, || alice.try_login().is_ok());
-    let trail = node.events("statement");
-    let unseen: Vec<_> = log
-        .lines()
-        .filter_map(|line| line.split_once("LOG:  statement: select 'mark-"))
-        .filter(|(_, sql)| {
-            let sql = format!("select 'mark-{sql}");
-            !trail.iter().any(|line| line["text"] == sql.as_str())
-        })
-        .map(|(_, sql)| &sql[..8])
-        .collect();
-    assert!(unseen.is_empty(), "ran unseen: {unseen:?}");
+    let ran = log.lines().filter_map(|line| line.split_once("LOG:  statement: ")).map(|(_, sql)| sql);
+    let ran: HashSet<&str> = ran.filter(|sql| sql.starts_with("select 'mark-")).collect();
+    assert!(ran.len() > 500, "too little load to prove anything: {}", ran.len());
+    // The journal held what the file could not.
+    wait_until("everything that ran is in the trail", PATIENCE, || {
+        let trail = node.events("statement");
+        let seen: HashSet<&str> = trail.iter().filter_map(|line| line["text"].as_str()).collect();
+        ran.is_subset(&seen)
+    });
     let ends = node.events("session_end");
     let cut = ends.iter().filter(|line| line["how"] == "cut" && line["code"] == "TG019").count();
-    assert_eq!(cut, 3, "the trail says how they ended: {ends:?}");
+    assert_eq!(cut, LOAD + 2, "the trail says how they ended: {ends:?}");
     node.done(&["audit", "verify"]);
 }
 
@@ -178,4 +228,26 @@ fn a_store_that_is_locked_delays_no_end() {
     wait_until("both ends are stored", PATIENCE, || {
         node.json(&["grant", "list", "--all"]).to_string().matches("\"expired\"").count() == 2
     });
+}
+
+#[test]
+fn a_drain_with_a_server_that_hangs_loses_no_end() {
+    let options = Options { limits: "drain_seconds = 1", ..Options::default() };
+    let node = Node::with(shared(Version::Distribution).place(), options);
+    let mut wire = node.person("alice", "read").wire(&[]);
+    wire.query("select pg_backend_pid()");
+    let pid = wire.until_ready();
+    let pid = std::str::from_utf8(&pid[1].body[6..]).expect("a number").parse().expect("a number");
+    let backend = Pid::from_raw(pid).expect("a pid");
+    kill_process(backend, Signal::STOP).expect("the server is ours");
+    wire.query("select 1");
+    node.wait_statement("select 1");
+    node.signal(Signal::TERM);
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| node.wait_ended(GIVEN_UP)));
+    kill_process(backend, Signal::CONT).expect("the server is ours");
+    assert_eq!(ended.expect("it ends"), Some(0));
+    let trail = node.trail();
+    let places =
+        ["session_end", "node_stop"].map(|event| trail.iter().position(|line| line["event"] == event));
+    assert!(places[0].is_some() && places[0] < places[1], "{places:?}");
 }

@@ -85,6 +85,13 @@ fn union(parts: &[&str]) -> String {
     qualify(&parts.join("\nUNION ALL\n"))
 }
 
+/// Ends another connection: the server allows it for those of the same role.
+pub(super) fn terminate(process: i32) -> String {
+    qualify(&format!(
+        "{WHO} UNION ALL SELECT 'terminated', pg_catalog.pg_terminate_backend({process})::pg_catalog.text, ''"
+    ))
+}
+
 pub(super) fn identity() -> String {
     WHO.to_owned()
 }
@@ -170,6 +177,7 @@ mod tests {
     fn every_name_has_its_schema() {
         let mut texts = vec![identity(), probe(), reset(["TimeZone"].into_iter()), SET_CONFIG.to_owned()];
         texts.push(reseed(u64::MAX));
+        texts.push(terminate(4711));
         texts.extend(["read", "read_write", "admin"].map(check));
         for text in texts {
             assert_qualified(&text);

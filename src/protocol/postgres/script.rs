@@ -52,6 +52,7 @@ pub(crate) enum Job<'a> {
     Reset { in_transaction: bool },
     Ping,
     Check { level: &'a str },
+    Terminate { process: i32 },
 }
 
 impl<'a> Job<'a> {
@@ -62,6 +63,11 @@ impl<'a> Job<'a> {
             Purpose::Reset { in_transaction, .. } => Self::Reset { in_transaction },
             Purpose::Ping(_) => Self::Ping,
             Purpose::Check { level, .. } => Self::Check { level },
+            // Our own form of it begins with the process id; 0 is nobody's.
+            Purpose::Terminate { interruption, .. } => {
+                let process = interruption.0.first_chunk().map_or(0, |id| i32::from_be_bytes(*id));
+                Self::Terminate { process }
+            }
         }
     }
 }
@@ -73,6 +79,7 @@ enum Task {
     Reset,
     Ping,
     Check(String),
+    Terminate,
 }
 
 /// The message that must come next.
@@ -134,6 +141,7 @@ impl PostgresScript {
             Job::Reset { .. } => Task::Reset,
             Job::Ping => Task::Ping,
             Job::Check { level } => Task::Check(level.to_owned()),
+            Job::Terminate { .. } => Task::Terminate,
         };
         let mut script = Self {
             task,
@@ -154,6 +162,7 @@ impl PostgresScript {
             Job::Reset { in_transaction } => script.reset(in_transaction),
             Job::Ping => script.simple("", [Due::EmptyQuery]),
             Job::Check { level } => script.select(&query::check(level)),
+            Job::Terminate { process } => script.select(&query::terminate(process)),
         }
         script
     }
@@ -344,7 +353,7 @@ impl PostgresScript {
         let mut findings =
             Findings { parameters: std::mem::take(&mut self.parameters), ..Default::default() };
         match &self.task {
-            Task::Ping | Task::Prepare(_) => return findings,
+            Task::Ping | Task::Prepare(_) | Task::Terminate => return findings,
             // All that it reports is back to what it was, as was just verified.
             Task::Reset => findings.parameters = self.dialled.to_vec(),
             Task::Probe | Task::Check(_) => {}
