@@ -264,6 +264,8 @@ impl<W: Wire> SessionDoor<W> {
         };
         let mut admission = admission.clone();
         let mut changed = self.shared.ledger.changed();
+        // What changed between the decision and here.
+        changed.mark_changed();
         let mut drain = self.shared.drain.clone();
         let asked = admission.clone();
         let lease = self.lease(&asked, stamp, settings);

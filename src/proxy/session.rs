@@ -307,7 +307,10 @@ impl<W: Wire> SessionDoor<W> {
                 let lease = pump.take_lease();
                 let stream = pump.into_downstream();
                 // In parallel: a client that is slow to hear must not keep the statement running.
-                tokio::join!(say_goodbye(stream), self.abandon(lease, since, running));
+                let (_, silent) = tokio::join!(say_goodbye(stream), abandon(lease, since, running));
+                if let (Refusal::Ended(_), Some(silent)) = (&refusal, silent) {
+                    self.shared.metrics.revoked(silent);
+                }
                 Closed { how, refusal: Some(refusal), why: None, delivered: Some(delivered), reused: false }
             }
             Outcome::Goodbye => {
@@ -329,10 +332,12 @@ impl<W: Wire> SessionDoor<W> {
                 Closed { how: Ending::Close, refusal: None, why, delivered: None, reused: false }
             }
             Outcome::ServerLost(why) => {
-                drop(pump.take_lease());
+                // A server that broke the protocol may still be running something.
+                let running = pump.relay.boundary() != Boundary::Idle;
+                let lease = pump.take_lease();
                 let refusal = Refusal::UpstreamLost;
                 let delivered = tell(&mut pump, &refusal).await;
-                say_goodbye(pump.into_downstream()).await;
+                tokio::join!(say_goodbye(pump.into_downstream()), abandon(lease, since, running));
                 let how = Ending::Close;
                 Closed {
                     how,
@@ -351,22 +356,22 @@ impl<W: Wire> SessionDoor<W> {
         let empty = pump.server_is_empty();
         let Some(lease) = pump.take_lease() else { return false };
         if boundary == Boundary::Busy || !empty {
-            self.abandon(Some(lease), since, true).await;
+            abandon(Some(lease), since, true).await;
             return false;
         }
         lease.finish(Leased { boundary, empty, settled }).await == Finished::Reused
     }
+}
 
-    async fn abandon(&self, lease: Option<Lease<W>>, since: Instant, running: bool) {
-        let Some(lease) = lease else { return };
-        let (target, name) = (lease.pool().target.clone(), lease.upstream_name());
-        match lease.abandon(since, running).await {
-            Some(silent) => self.shared.metrics.revoked(silent),
-            None => {
-                tracing::warn!(target_name = %target, upstream = name, "a statement did not stop in time")
-            }
-        }
+/// Ends a connection and what runs on it. Returns how long after `since` the server was silent.
+async fn abandon<W: Wire>(lease: Option<Lease<W>>, since: Instant, running: bool) -> Option<Duration> {
+    let lease = lease?;
+    let (target, name) = (lease.pool().target.clone(), lease.upstream_name());
+    let silent = lease.abandon(since, running).await;
+    if silent.is_none() {
+        tracing::warn!(target_name = %target, upstream = name, "a statement did not stop in time");
     }
+    silent
 }
 
 /// The idle limit is kept to within this.
