@@ -158,7 +158,8 @@ fn a_server_is_believed_after_its_signature_only() {
     };
     assert_eq!(attempt(|_| ()), "ready");
     assert_eq!(
-        attempt(|signature| signature[2] ^= 1),
+        // Another letter of base 64: still well formed.
+        attempt(|signature| signature[2] = if signature[2] == b'A' { b'B' } else { b'A' }),
         "error: SCRAM: the server did not prove that it knows the password"
     );
     assert!(attempt(Vec::clear).starts_with("error: SCRAM"));
