@@ -125,7 +125,7 @@ impl Dialer {
     async fn attempt<W: Wire>(&self, mut machine: W::Dial) -> Result<End<W::Facts>, DialFault> {
         let tcp = TcpStream::connect(&self.address).await.map_err(|source| self.connect(source))?;
         prepare_socket(&tcp);
-        let mut stream = Stream::Plain(tcp);
+        let mut stream = Stream::Plain(tcp.into());
         let mut input = BytesMut::new();
         let mut out = BytesMut::new();
         let mut step = machine.step(DialInput::Start, &mut out).map_err(|source| self.wire(source))?;

@@ -88,7 +88,7 @@ impl<W: Wire> SessionDoor<W> {
         let mut guest = Guest::<W> {
             session,
             peer,
-            stream: Stream::Plain(tcp),
+            stream: Stream::Plain(tcp.into()),
             accept: self.wire.accept(&context),
             input: BytesMut::new(),
             out: BytesMut::new(),

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-pub use stream::Stream;
+pub use stream::{Socket, StdSocket, Stream};
 pub use upstream::{Attempt, UpstreamTls};
 
 /// One sentence that names the file and what is wrong with it.
