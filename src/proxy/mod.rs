@@ -8,14 +8,17 @@ mod cancel;
 mod clock;
 mod control;
 mod door;
+mod endpoint;
 mod ids;
 mod keeper;
 mod listener;
 mod login;
 mod node;
+mod peer;
 mod pump;
 mod registry;
 mod session;
+mod tally;
 mod throttle;
 mod workers;
 
