@@ -179,10 +179,12 @@ impl Reader<'_> {
             table.mistake("proxy_protocol", "is for TCP: nobody connects to a unix socket from a network");
         }
         if tls == Some(ListenerTls::Off) {
-            for key in ["server_name_suffix", "client_certificates"] {
-                if table.has(key) {
-                    table.mistake(key, "needs TLS: set tls to \"require\" or \"optional\"");
-                }
+            let asked = [
+                ("server_name_suffix", server_name_suffix.is_some()),
+                ("client_certificates", client_certificates.is_some()),
+            ];
+            for (key, _) in asked.iter().filter(|(_, asked)| *asked) {
+                table.mistake(key, "needs TLS: set tls to \"require\" or \"optional\"");
             }
         }
         let address = address?;

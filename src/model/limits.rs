@@ -215,4 +215,4 @@ pub const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
 /// Names of a client certificate's issuer in the trail, in characters.
 pub const ISSUER_CHARS_MAX: usize = 256;
 /// Certificate files are looked at this often; a change is taken over without a signal.
-pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(10);
+pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);

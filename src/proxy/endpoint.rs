@@ -62,6 +62,7 @@ impl Endpoint {
 }
 
 /// The path of a unix socket, ours alone while this lives.
+#[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
     /// Which file at the path is ours: device and number. `None`: none yet.

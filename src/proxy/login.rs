@@ -135,7 +135,7 @@ impl<W: Wire> SessionDoor<W> {
             let first = guest.accept.step(AcceptInput::Start, &mut guest.out);
             match self.drive(&mut guest, entrance, first).await {
                 Ok(AcceptStep::Cancel(key)) => {
-                    let _ = self.shared.cancels.request(&key, guest.peer);
+                    tokio::time::sleep(self.shared.cancels.request(&key, guest.peer)).await;
                 }
                 Ok(_) => guest.farewell(refusal).await,
                 Err(_) => {}

@@ -382,8 +382,9 @@ fn bound(facts: &TlsFacts, mechanism: &str, first: &str) -> (String, String) {
         [mechanism.as_bytes(), &[0], &(first.len() as u32).to_be_bytes(), first.as_bytes()].concat();
     let turns = [packet(SSL_REQUEST, b""), startup("user alice  "), message(b'p', &initial)];
     let outcome = say_inside(&context(TlsOffer::Optional), facts, &turns);
-    let offer = outcome.said[1..].split(|byte| *byte == b'R').nth(1).unwrap();
-    let offer: Vec<_> = offer[8..].split(|byte| *byte == 0).take_while(|name| !name.is_empty()).collect();
+    // Behind our S and the head of AuthenticationSASL.
+    let offer: Vec<_> =
+        outcome.said[10..].split(|byte| *byte == 0).take_while(|name| !name.is_empty()).collect();
     let offer = offer.iter().map(|name| std::str::from_utf8(name).unwrap()).collect::<Vec<_>>().join(" ");
     (offer, outcome.end)
 }
