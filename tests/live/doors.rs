@@ -403,7 +403,7 @@ fn one_connection_too_many_is_told_so_and_can_still_cancel() {
         let done = psql(&conninfo, &alice.secret, &["-c", "select 1"]);
         assert!(text(&done.stderr).contains("TG011: too many"), "{mode}: {}", text(&done.stderr));
     }
-    assert_eq!(login().expect_err("full").code, "53400");
+    assert_eq!(login().err().expect("full").code, "53400");
     first.query("select pg_sleep(30)");
     wait_until("it sleeps", PATIENCE, || {
         node.place.count("query like '%sleep(30)' and state = 'active'") == 1
