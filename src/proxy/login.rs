@@ -136,6 +136,7 @@ impl<W: Wire> SessionDoor<W> {
             match self.drive(&mut guest, entrance, first).await {
                 Ok(AcceptStep::Cancel(key)) => {
                     tokio::time::sleep(self.shared.cancels.request(&key, guest.peer)).await;
+                    guest.close().await;
                 }
                 Ok(_) => guest.farewell(refusal).await,
                 Err(_) => {}
@@ -191,6 +192,7 @@ impl<W: Wire> SessionDoor<W> {
                 AcceptStep::Cancel(key) => {
                     let penalty = self.shared.cancels.request(&key, guest.peer);
                     tokio::time::sleep(penalty.min(self.longest_penalty())).await;
+                    guest.close().await;
                     return Err(Stop::Silent);
                 }
                 AcceptStep::Login(proven) => return Ok(*proven),
@@ -474,6 +476,11 @@ impl<W: Wire> Guest<W> {
             super::session::linger(&mut self.stream).await
         };
         let _ = tokio::time::timeout(2 * limits::CUT_FLUSH, farewell).await;
+    }
+
+    /// The end that a cancel request is answered with: inside TLS it is said there, or libpq takes it for a failure.
+    async fn close(&mut self) {
+        let _ = tokio::time::timeout(limits::CUT_FLUSH, self.stream.shutdown()).await;
     }
 
     /// Waits for more of the client, unless there is something that the machine has not seen.
