@@ -161,8 +161,9 @@ fn read(text: &[u8], conforming: bool) -> Pins {
     let mut pins = Pins::default();
     let mut head: Vec<Token> = Vec::with_capacity(HEAD_TOKENS);
     let mut depth = 0usize;
-    let mut tokens =
-        Lexer::new(text, conforming).filter(|token| !matches!(token.kind, Kind::Space | Kind::Comment)).peekable();
+    let mut tokens = Lexer::new(text, conforming)
+        .filter(|token| !matches!(token.kind, Kind::Space | Kind::Comment))
+        .peekable();
     while let Some(token) = tokens.next() {
         match token.kind {
             Kind::Symbol(b';') if depth == 0 => {
@@ -172,7 +173,9 @@ fn read(text: &[u8], conforming: bool) -> Pins {
             }
             Kind::Symbol(b'(') => depth += 1,
             Kind::Symbol(b')') => depth = depth.saturating_sub(1),
-            Kind::Quoted if text[token.all.clone()].starts_with(b"U") || text[token.all.clone()].starts_with(b"u") => {
+            Kind::Quoted
+                if text[token.all.clone()].starts_with(b"U") || text[token.all.clone()].starts_with(b"u") =>
+            {
                 pins = pins.and(Pins::lasting(UNREAD));
             }
             Kind::Word | Kind::Quoted => {
@@ -346,8 +349,13 @@ mod tests {
         ] {
             assert_eq!(of(text).lasting, Some(why), "{text}");
         }
-        for text in ["insert into t values (1)", "with x as (insert into t values (1)) select 1", "copy t from stdin",
-            "merge into t using u on true when matched then delete", "update t set a = default"] {
+        for text in [
+            "insert into t values (1)",
+            "with x as (insert into t values (1)) select 1",
+            "copy t from stdin",
+            "merge into t using u on true when matched then delete",
+            "update t set a = default",
+        ] {
             assert!(of(text).inserts, "{text}");
             assert_eq!((of(text).lasting, of(text).state), (None, None), "{text}");
         }
@@ -356,8 +364,14 @@ mod tests {
     #[test]
     fn a_backslash_hides_nothing_in_either_reading() {
         for conforming in [true, false] {
-            assert_eq!(pins(br"select '\', set_config('a.b', '1', false), '\'", conforming, true).state, Some(CUSTOM));
-            assert_eq!(pins(br"select '\' , ' || set_config('a.b', '1', false)", conforming, true).state, Some(CUSTOM));
+            assert_eq!(
+                pins(br"select '\', set_config('a.b', '1', false), '\'", conforming, true).state,
+                Some(CUSTOM)
+            );
+            assert_eq!(
+                pins(br"select '\' , ' || set_config('a.b', '1', false)", conforming, true).state,
+                Some(CUSTOM)
+            );
         }
         assert_eq!(pins("select 'é'".as_bytes(), true, false).lasting, Some(UNREAD));
         assert!(pins("select 'é'".as_bytes(), true, true).is_none());
