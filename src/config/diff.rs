@@ -194,14 +194,20 @@ fn unconfirmed(before: &Target, resource: &TargetResource) -> Option<String> {
     if before.address == after.address || resource.secret_confirmed_for.as_ref() == Some(&after.address) {
         return None;
     }
-    let known: BTreeSet<&str> =
-        before.connectors.values().map(|connector| connector.secret.as_str()).collect();
-    let kept = after.connectors.iter().find(|(_, connector)| known.contains(connector.secret.as_str()))?;
+    let known: BTreeSet<String> = logins(before).map(|(_, secret)| secret).collect();
+    let (login, secret) = logins(after).find(|(_, secret)| known.contains(secret))?;
     Some(format!(
-        "target {}: its address changes from {} to {} while level {} keeps the secret {}; name another secret, or add \
+        "target {}: its address changes from {} to {} while {login} keeps the secret {secret}; name another secret, or add \
          secret_confirmed_for = \"{}\" to the target to send this login there",
-        after.name, before.address, after.address, kept.0, kept.1.secret, after.address
+        after.name, before.address, after.address, after.address
     ))
+}
+
+/// Every login of the target: what it is called, its secret.
+fn logins(target: &Target) -> impl Iterator<Item = (String, String)> {
+    let levels = target.connectors.iter().map(|(level, of)| (format!("level {level}"), of.secret.clone()));
+    let upkeep = target.upstream.upkeep.iter().map(|upkeep| ("upkeep".to_owned(), upkeep.secret.clone()));
+    levels.chain(upkeep)
 }
 
 /// Suspensions stay until somebody resumes. A baseline stays with the login that it was taken from:

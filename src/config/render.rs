@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::checks::tls_name;
+use super::upstream;
 use super::resources::{GrantResource, Resources, TargetResource};
 use crate::model::{Databases, PoolSettings, Subject, User};
 
@@ -37,6 +38,7 @@ fn target(to: &mut String, resource: &TargetResource) -> fmt::Result {
     option(to, "database", target.database.as_deref())?;
     pair(to, "tls", tls_name(target.tls))?;
     option(to, "tls_ca", target.tls_ca.as_deref())?;
+    upstream::write_keys(to, &target.upstream)?;
     option(to, "details", Some(target.details.as_str()).filter(|details| !details.is_empty()))?;
     list(to, "owners", target.owners.iter().map(|name| name.as_str()))?;
     list(to, "accept_extensions", target.accept_extensions.iter().map(String::as_str))?;
@@ -44,6 +46,10 @@ fn target(to: &mut String, resource: &TargetResource) -> fmt::Result {
     for (level, connector) in &target.connectors {
         writeln!(to, "[target.connector.{}]", key(level.as_str()))?;
         pair(to, "secret", &connector.secret)?;
+    }
+    if let Some(upkeep) = &target.upstream.upkeep {
+        writeln!(to, "[target.upkeep]")?;
+        pair(to, "secret", &upkeep.secret)?;
     }
     Ok(())
 }
@@ -152,7 +158,10 @@ mod tests {
 
     use super::*;
     use crate::config::Surroundings;
-    use crate::model::{AccessLevel, Connector, Name, Target, Time, TlsMode, Window};
+    use crate::model::{
+        AccessLevel, AuthMethod, ChannelBinding, Connector, Name, Target, Time, TlsMode, TlsNegotiation,
+        UpkeepLogin, Upstream, Window,
+    };
 
     fn name() -> impl Strategy<Value = Name> {
         "[a-z0-9._-]{1,12}".prop_map(|text| Name::parse(&text).unwrap())
@@ -187,6 +196,21 @@ mod tests {
         })
     }
 
+    fn reached() -> impl Strategy<Value = Upstream> {
+        let methods = AuthMethod::ALL.map(|(_, method)| method).to_vec();
+        (
+            proptest::sample::select(vec![ChannelBinding::Disable, ChannelBinding::Prefer]),
+            option::of(btree_set(proptest::sample::select(methods), 1..4)),
+            option::of("file:[a-z]{1,8}\\.json"),
+        )
+            .prop_map(|(channel_binding, require_auth, upkeep)| Upstream {
+                channel_binding,
+                require_auth,
+                tls_negotiation: TlsNegotiation::Postgres,
+                upkeep: upkeep.map(|secret| UpkeepLogin { secret }),
+            })
+    }
+
     fn target() -> impl Strategy<Value = TargetResource> {
         let secret =
             prop_oneof!["file:[a-z]{1,8}(/[a-z]{1,8})?\\.json", "env:TIDEGATE_SECRET_[A-Z0-9_]{1,8}"];
@@ -195,13 +219,13 @@ mod tests {
         (
             (name(), option::of(line()), modes, option::of(line()), prop_oneof![Just(String::new()), text()]),
             (btree_set(name(), 0..3), btree_map(level(), connector, 1..4), btree_set(line(), 0..3)),
-            (prop_oneof![Just(PoolSettings::default()), pool()], any::<bool>()),
+            (prop_oneof![Just(PoolSettings::default()), pool()], any::<bool>(), reached()),
         )
             .prop_map(
                 |(
                     (name, database, tls, tls_ca, details),
                     (owners, connectors, accept_extensions),
-                    (pool, confirmed),
+                    (pool, confirmed, upstream),
                 )| {
                     let needed = matches!(tls, TlsMode::VerifyCa | TlsMode::VerifyFull);
                     let address = "[2001:db8::1]:5432".to_owned();
@@ -213,6 +237,7 @@ mod tests {
                             address,
                             database,
                             tls,
+                            upstream,
                             tls_ca: tls_ca.or(needed.then(|| "ca.pem".to_owned())),
                             details,
                             owners,

@@ -39,6 +39,7 @@ fn target(text: &str, database: Option<&str>, levels: &[&str]) -> Target {
         database: database.map(str::to_owned),
         tls: TlsMode::Disable,
         tls_ca: None,
+        upstream: Default::default(),
         details: String::new(),
         owners: Default::default(),
         connectors: levels.iter().map(|text| (level(text), connector.clone())).collect(),

@@ -9,7 +9,7 @@ use dashmap::DashMap;
 use super::dial::Dialer;
 use super::pool::{Plan, Pool, PoolStatus};
 use crate::grant::Book;
-use crate::model::{AccessLevel, Name, Refusal, Target, TlsMode};
+use crate::model::{AccessLevel, Name, Refusal, Target, TlsMode, Upstream};
 use crate::observe::Metrics;
 use crate::protocol::session::Wire;
 use crate::secret::Secrets;
@@ -51,6 +51,7 @@ struct Place {
     address: String,
     tls: TlsMode,
     tls_ca: Option<String>,
+    upstream: Upstream,
     secret: String,
 }
 
@@ -124,11 +125,13 @@ impl<W: Wire> Pools<W> {
     fn plan(&self, target: &Target, level: &AccessLevel, database: &str) -> Result<Plan, String> {
         let connector = target.connectors.get(level).ok_or("it has no connector of this level")?;
         let ca = target.tls_ca.as_ref().map(|file| self.base.join(file));
-        let tls = UpstreamTls::new(target.tls, ca.as_deref()).map_err(|error| error.to_string())?;
+        let tls = UpstreamTls::new(target.tls, target.upstream.tls_negotiation, W::ALPN, ca.as_deref())
+            .map_err(|error| error.to_string())?;
         Ok(Plan {
             dialer: Dialer {
                 address: target.address.clone(),
                 tls,
+                rules: target.upstream.clone(),
                 timeout: Duration::from_secs(target.pool.connect_seconds_max.max(1).into()),
             },
             secret: connector.secret.clone(),
@@ -218,6 +221,7 @@ fn place(target: &Target, level: &AccessLevel) -> Option<Place> {
         address: target.address.clone(),
         tls: target.tls,
         tls_ca: target.tls_ca.clone(),
+        upstream: target.upstream.clone(),
         secret: target.connectors.get(level)?.secret.clone(),
     })
 }

@@ -19,7 +19,7 @@ use bytes::BytesMut;
 
 use crate::credential::{Identity, Secret, scram};
 use crate::grant::Admission;
-use crate::model::{Claim, Name, Notes, Operation, Refusal, Verdict};
+use crate::model::{Claim, Name, Notes, Operation, Refusal, Upstream, Verdict};
 
 /// The peer broke the protocol. Says what and where, never payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +93,11 @@ pub trait Wire: Send + Sync + 'static {
     fn accept(&self, context: &AcceptContext) -> Self::Accept;
     /// The start-up settings of a client that has logged in.
     fn settings(&self, accept: &Self::Accept) -> Self::Settings;
-    fn dial(&self, purpose: DialPurpose<'_>, tls: DialTls, secret: &Secret) -> Self::Dial;
+    /// What TLS that begins with the first byte is asked for by (ALPN); empty where the protocol has none.
+    const ALPN: &'static [u8];
+    fn dial(&self, purpose: DialPurpose<'_>, way: DialWay, secret: &Secret) -> Self::Dial;
+    /// The file of a server's unix socket, for the folder that an address names and its port.
+    fn unix_socket(&self, path: &str, port: Option<u16>) -> String;
     fn script(&self, purpose: Purpose<'_, Self::Settings>, facts: &Self::Facts) -> Self::Script;
     /// What must be the same for two connections to be interchangeable beyond target, level and database,
     /// because it cannot be changed after the login. Empty where everything can.
@@ -213,6 +217,32 @@ pub enum DialTls {
     Try,
     /// Ask; a server that says no is a fault.
     Demand,
+    /// Do not ask: it begins with the first byte.
+    Direct,
+}
+
+/// How an attempt is made, and under which rules of its target.
+#[derive(Debug, Clone)]
+pub struct DialWay {
+    pub tls: DialTls,
+    /// Over a unix socket: the system keeps strangers away.
+    pub local: bool,
+    pub rules: Upstream,
+}
+
+impl From<DialTls> for DialWay {
+    fn from(tls: DialTls) -> Self {
+        Self { tls, local: false, rules: Upstream::default() }
+    }
+}
+
+/// What TLS showed of a server.
+#[derive(Debug, Clone, Default)]
+pub struct DialTlsFacts {
+    /// Its certificate was checked against an authority.
+    pub verified: bool,
+    /// `tls-server-end-point` (RFC 5929): the hash of its certificate; `None` where that has none.
+    pub end_point: Option<Vec<u8>>,
 }
 
 pub enum DialPurpose<'a> {
@@ -242,8 +272,8 @@ pub trait Dial: Send {
 pub enum DialInput<'a> {
     Start,
     Bytes(&'a mut BytesMut),
-    /// TLS stands. `secure` is what lets a clear-text password be sent.
-    TlsReady,
+    /// TLS stands.
+    TlsReady(&'a DialTlsFacts),
 }
 
 pub enum DialStep<F> {

@@ -133,6 +133,7 @@ mod tests {
             database: None,
             tls: TlsMode::Require,
             tls_ca: None,
+            upstream: Default::default(),
             details: String::new(),
             owners: Default::default(),
             connectors: [(AccessLevel::Read, connector)].into(),

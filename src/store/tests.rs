@@ -35,6 +35,7 @@ pub(super) fn target(text: &str, levels: &[AccessLevel]) -> Target {
         database: Some("shop".to_owned()),
         tls: TlsMode::Require,
         tls_ca: None,
+        upstream: Default::default(),
         details: "Questions: #data".to_owned(),
         owners: [name("data")].into(),
         connectors: levels.iter().map(|level| (level.clone(), connector(level))).collect(),

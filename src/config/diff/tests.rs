@@ -22,6 +22,7 @@ fn target(text: &str, address: &str, secrets: &[(AccessLevel, &str)]) -> Target 
         database: None,
         tls: TlsMode::Require,
         tls_ca: None,
+        upstream: Default::default(),
         details: String::new(),
         owners: BTreeSet::new(),
         connectors: secrets.iter().map(|(level, secret)| (level.clone(), connector(secret))).collect(),
