@@ -80,6 +80,7 @@ impl Difference<'_> {
         for resource in &self.resources.targets {
             let mut target = resource.target.clone();
             target.suspended = None;
+            target.remembered.clear();
             for connector in target.connectors.values_mut() {
                 (connector.baseline, connector.suspended) = (None, None);
             }
@@ -210,12 +211,20 @@ fn logins(target: &Target) -> impl Iterator<Item = (String, String)> {
     levels.chain(upkeep)
 }
 
-/// Suspensions stay until somebody resumes. A baseline stays with the login that it was taken from:
-/// another server or another secret is another role.
+/// Suspensions stay until somebody resumes, also those of a level that is taken away and comes back. A
+/// baseline stays with the login that it was taken from: another server or another secret is another role.
 fn keep_runtime_state(before: &Target, after: &mut Target) {
     after.suspended.clone_from(&before.suspended);
+    let gone = before.remembered.iter().chain(&before.connectors);
+    let gone = gone.filter(|(level, _)| !after.connectors.contains_key(level));
+    let worth = gone.filter(|(_, known)| known.suspended.is_some() || known.baseline.is_some());
+    after.remembered = worth.map(|(level, known)| (level.clone(), known.clone())).collect();
+    if before.address != after.address {
+        after.remembered.values_mut().for_each(|known| known.baseline = None);
+    }
     for (level, connector) in &mut after.connectors {
-        let Some(known) = before.connectors.get(level) else { continue };
+        let known = before.connectors.get(level).or_else(|| before.remembered.get(level));
+        let Some(known) = known else { continue };
         connector.suspended.clone_from(&known.suspended);
         if before.address == after.address && known.secret == connector.secret {
             connector.baseline.clone_from(&known.baseline);

@@ -243,6 +243,7 @@ mod tests {
                             owners,
                             connectors,
                             pool,
+                            remembered: Default::default(),
                             accept_extensions,
                             suspended: None,
                         },

@@ -143,6 +143,7 @@ impl<'r> Reader<'r> {
             details: table.read_or("details", String::new(), |value| checked(value, checks::details)),
             owners: table.read_or("owners", BTreeSet::new(), names_of),
             pool: table.section("pool", pool),
+            remembered: Default::default(),
             accept_extensions: table.read_or("accept_extensions", BTreeSet::new(), |value| {
                 let names = value.texts(|text| checks::extension(text).map(|()| text.to_owned()))?;
                 Ok(names.into_iter().collect())

@@ -93,6 +93,7 @@ impl Resources {
         let plain = |target: &Target| {
             let mut target = target.clone();
             target.suspended = None;
+            target.remembered.clear();
             for connector in target.connectors.values_mut() {
                 (connector.baseline, connector.suspended) = (None, None);
             }

@@ -44,6 +44,7 @@ fn target(text: &str, database: Option<&str>, levels: &[&str]) -> Target {
         owners: Default::default(),
         connectors: levels.iter().map(|text| (level(text), connector.clone())).collect(),
         pool: PoolSettings::default(),
+        remembered: Default::default(),
         accept_extensions: Default::default(),
         suspended: None,
     }

@@ -44,6 +44,9 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub owners: BTreeSet<Name>,
     pub connectors: BTreeMap<AccessLevel, Connector>,
+    /// What is known of levels that were taken away: it holds again when they come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remembered: BTreeMap<AccessLevel, Connector>,
     #[serde(default)]
     pub pool: PoolSettings,
     /// Extensions, languages and C code whose state outlives a reset, which the operator accepts to

@@ -98,6 +98,12 @@ impl Keeper for LedgerKeeper {
         })
     }
 
+    fn report(&self, target: &Name, level: &AccessLevel, what: &str) {
+        tracing::error!(target_name = %target, %level, what, "alarm");
+        let (target, level) = (target.clone(), level.clone());
+        let _ = self.trail.event(&Event::Alarm { target, level, what: what.to_owned() });
+    }
+
     fn alarm<'a>(
         &'a self,
         target: &'a Name,
@@ -138,6 +144,7 @@ mod tests {
             owners: Default::default(),
             connectors: [(AccessLevel::Read, connector)].into(),
             pool: PoolSettings::default(),
+            remembered: Default::default(),
             accept_extensions: Default::default(),
             suspended: None,
         };

@@ -19,6 +19,8 @@ mod session;
 mod throttle;
 mod workers;
 
-pub use control::{BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus};
+pub use control::{
+    BoxFuture, LevelChecks, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus, TargetChecks,
+};
 pub use node::{Node, SetLog};
 pub use registry::{Registry, SessionInfo};

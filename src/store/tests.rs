@@ -40,6 +40,7 @@ pub(super) fn target(text: &str, levels: &[AccessLevel]) -> Target {
         owners: [name("data")].into(),
         connectors: levels.iter().map(|level| (level.clone(), connector(level))).collect(),
         pool: PoolSettings { size_max: 7, ..PoolSettings::default() },
+        remembered: Default::default(),
         accept_extensions: ["plperlu".to_owned()].into(),
         suspended: None,
     }

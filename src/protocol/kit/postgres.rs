@@ -190,6 +190,7 @@ pub fn facts() -> PostgresFacts {
         user: "alice".into(),
         process_id: 1,
         secret_key: vec![1; 4],
+        termination: None,
         version: "15.0".into(),
     }
 }

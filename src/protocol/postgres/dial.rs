@@ -279,6 +279,7 @@ impl PostgresDial {
             user: self.prover.secret.username().into(),
             process_id,
             secret_key,
+            termination: None,
         })
     }
 
