@@ -4,6 +4,7 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod kit;
 pub mod postgres;
+pub mod proxy_header;
 pub mod session;
 
 /// Turns the bound values of a [`crate::model::Note`] into JSON for the trail.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
+use super::peer::Peer;
 use super::registry::{Command, Registry};
-use super::throttle::{Throttle, network};
+use super::throttle::Throttle;
 use crate::model::SessionId;
 use crate::protocol::session::CancelKey;
 
@@ -43,9 +44,14 @@ impl Cancels {
         }))
     }
 
-    /// A key for one session: the process id is unique among the living, the rest random.
-    pub fn issue(self: &Arc<Self>, session: SessionId) -> Result<IssuedKey, getrandom::Error> {
-        let secret = getrandom::u32()?.to_be_bytes().to_vec();
+    /// A key for one session: the process id is unique among the living, the rest, so many bytes, random.
+    pub fn issue(
+        self: &Arc<Self>,
+        session: SessionId,
+        secret_bytes: usize,
+    ) -> Result<IssuedKey, getrandom::Error> {
+        let mut secret = vec![0; secret_bytes];
+        getrandom::fill(&mut secret)?;
         loop {
             // Zero and negative numbers would look odd to clients that print it.
             let process = self.next.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
@@ -63,8 +69,8 @@ impl Cancels {
     /// Never answered, so that nothing can be learnt by trying. Who guesses is slowed: gives how long the
     /// connection is to stay open, and to count, whether the key was right or not. A right one works at
     /// once, for it may come from the same address as the guesses.
-    pub fn request(&self, key: &CancelKey, peer: std::net::SocketAddr) -> Duration {
-        let source = network(peer.ip());
+    pub fn request(&self, key: &CancelKey, peer: Peer) -> Duration {
+        let source = peer.source();
         let penalty = self.throttle.penalty(&source);
         let known = self.keys.get(&key.process).map(|entry| entry.value().clone());
         let session = known.and_then(|(known, session)| {

@@ -9,6 +9,7 @@ mod audit;
 mod cancel;
 mod conversation;
 mod crossing;
+mod doors;
 mod ending;
 mod faults;
 mod hard_cuts;
