@@ -1,18 +1,21 @@
 //! TLS towards clients: what one listener shows and asks for. All of it can be changed while running.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::client::{self, NameFrom};
 use super::stream::Socket;
 use super::{TlsError, binding, certificates, provider};
+use crate::model::limits;
 use crate::protocol::session::TlsFacts;
 
 /// The files and wishes that a listener's TLS is made of.
@@ -83,29 +86,22 @@ impl ServerTls {
     /// drops the connection.
     pub async fn accept(
         &self,
-        socket: Socket,
+        mut socket: Socket,
         early: &[u8],
-    ) -> std::io::Result<(tokio_rustls::server::TlsStream<Socket>, TlsFacts)> {
+    ) -> io::Result<(tokio_rustls::server::TlsStream<Socket>, TlsFacts)> {
         let loaded = self.current.load_full();
+        let mut connection = ServerConnection::new(loaded.config.clone()).map_err(io::Error::other)?;
+        shake_hands(&mut connection, &mut socket, early).await?;
         let acceptor = tokio_rustls::TlsAcceptor::from(loaded.config.clone());
-        let mut fed = Ok(());
-        let handshake = acceptor.accept_with(socket, |connection| fed = feed(connection, early));
-        // A bad record is answered with an alert all the same, which is what the handshake does first.
-        let stream = match fed {
-            Ok(()) => handshake.await?,
-            Err(error) => {
-                let alert = tokio::time::timeout(crate::model::limits::CUT_FLUSH, handshake);
-                let _ = alert.await;
-                return Err(error);
-            }
-        };
+        // Nothing is left to be done of the handshake, so this waits for nothing.
+        let stream = acceptor.accept_with(socket, |fresh| std::mem::swap(fresh, &mut connection)).await?;
         let connection = stream.get_ref().1;
         let name_from = self.settings.clients.as_ref().map(|clients| clients.name_from);
         let certificate = connection.peer_certificates().and_then(<[_]>::first).zip(name_from);
         let certificate = match certificate {
             Some((certificate, name_from)) => Some(
                 client::read(certificate, name_from)
-                    .ok_or_else(|| std::io::Error::other("the client certificate cannot be read"))?,
+                    .ok_or_else(|| io::Error::other("the client certificate cannot be read"))?,
             ),
             None => None,
         };
@@ -119,13 +115,44 @@ impl ServerTls {
     }
 }
 
-/// Gives what has been read already to TLS.
-fn feed(connection: &mut rustls::ServerConnection, mut early: &[u8]) -> std::io::Result<()> {
-    while !early.is_empty() {
-        connection.read_tls(&mut early)?;
-        connection.process_new_packets().map_err(std::io::Error::other)?;
+/// The handshake by hand: it begins with bytes that have been read already, and where it fails the client is sent
+/// all of the answer, the alert at its end, which tells people what is wrong.
+async fn shake_hands(
+    connection: &mut ServerConnection,
+    socket: &mut Socket,
+    early: &[u8],
+) -> io::Result<()> {
+    const READ_BYTES: usize = 4 << 10;
+    let mut buffer = early.to_vec();
+    loop {
+        let mut taken = Ok(());
+        let mut input = buffer.as_slice();
+        while !input.is_empty() && taken.is_ok() {
+            connection.read_tls(&mut input)?;
+            taken = connection.process_new_packets().map(drop);
+        }
+        let mut answer = Vec::new();
+        while connection.wants_write() {
+            connection.write_tls(&mut answer)?;
+        }
+        socket.write_all(&answer).await?;
+        if let Err(error) = taken {
+            // What it sent meanwhile must not turn the alert into a reset.
+            let _ = socket.shutdown().await;
+            let drained = async { while socket.read(&mut [0; 256]).await.is_ok_and(|count| count > 0) {} };
+            let _ = tokio::time::timeout(limits::CUT_FLUSH, drained).await;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        if !connection.is_handshaking() {
+            return Ok(());
+        }
+        buffer.resize(READ_BYTES, 0);
+        let count = socket.read(&mut buffer).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer.truncate(count);
     }
-    Ok(())
 }
 
 impl Loaded {
