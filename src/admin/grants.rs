@@ -318,6 +318,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::EndCause;
     use crate::model::Name;
 
     fn now() -> Time {

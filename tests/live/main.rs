@@ -7,6 +7,7 @@
 mod admin;
 mod audit;
 mod cancel;
+mod connectors;
 mod conversation;
 mod crossing;
 mod ending;
@@ -19,3 +20,4 @@ mod moving;
 mod startup;
 mod support;
 mod upstream;
+mod ways;

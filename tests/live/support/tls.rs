@@ -42,6 +42,18 @@ impl Authority {
     }
 }
 
+impl Authority {
+    /// PEM of a certificate for this name of a client, and of its key.
+    pub fn client_certificate(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
+    }
+}
+
 /// The authority of this run: of the database servers and of Tidegate's listeners.
 pub fn authority() -> &'static Authority {
     static AUTHORITY: OnceLock<Authority> = OnceLock::new();
