@@ -7,6 +7,7 @@
 mod admin;
 mod audit;
 mod cancel;
+mod connectors;
 mod conversation;
 mod crossing;
 mod doors;
@@ -21,3 +22,4 @@ mod parking;
 mod startup;
 mod support;
 mod upstream;
+mod ways;
