@@ -5,8 +5,10 @@
 //! settings, and masks passwords. A text that it reads wrongly still goes to the server as it is.
 
 mod mask;
+mod words;
 
 pub(crate) use mask::mask;
+pub(crate) use words::first_words;
 
 use std::ops::Range;
 
