@@ -103,7 +103,7 @@ pub(super) async fn revoke(
     };
     let stated = reason.clone();
     admin
-        .change(&actor, "credential.revoke", reason, move |snapshot| {
+        .take_away(&actor, "credential.revoke", reason, move |snapshot| {
             revocation(snapshot, id, now, stated).map_err(ChangeError::Refused)
         })
         .await?;

@@ -234,7 +234,7 @@ pub(super) async fn revoke(
     let id = find(admin.ledger.book().snapshot(), &key.0, now)?.id;
     let stated = reason.clone();
     admin
-        .change(&actor, "grant.revoke", reason, move |snapshot| {
+        .take_away(&actor, "grant.revoke", reason, move |snapshot| {
             live(snapshot, id, now).map_err(ChangeError::Refused)?;
             let ended = Ended { at: now, cause: EndCause::Revoked, reason: stated };
             Ok(vec![Change::EndGrant { id, ended }])

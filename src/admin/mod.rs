@@ -69,6 +69,22 @@ impl Admin {
         task.await.map_err(|_| Problem::internal("the change was interrupted; look at the log"))?
     }
 
+    /// Takes something away: in force at once, whatever store and trail do. See [`Ledger::take_away`].
+    async fn take_away(
+        self: &Arc<Self>,
+        actor: &Actor,
+        action: &'static str,
+        reason: Option<String>,
+        plan: impl FnOnce(&Snapshot) -> Result<Vec<Change>, ChangeError> + Send + 'static,
+    ) -> Result<Vec<Change>, Problem> {
+        let admin = Arc::clone(self);
+        let actor = actor.clone();
+        let task = tokio::spawn(async move {
+            admin.ledger.take_away(&actor, action, reason.as_deref(), plan).await.map_err(Problem::from)
+        });
+        task.await.map_err(|_| Problem::internal("the change was interrupted; look at the log"))?
+    }
+
     /// Writes an act that changes no resource (a killed session, a reload, a backup) to the trail.
     /// It comes before the act, and where it cannot be written the act is not done.
     fn note(
