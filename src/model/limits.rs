@@ -188,6 +188,29 @@ pub const INTERRUPTIONS_MAX: usize = 4;
 pub const ADMIN_STRANGERS_MAX: usize = 8;
 /// How long such a user may take to ask and to be refused.
 pub const ADMIN_STRANGER_WAIT: Duration = Duration::from_secs(2);
+/// The longest text of which a statement's verbs and tables are looked for; of a longer one only the
+/// first words are named. Reading this much takes a fraction of a millisecond.
+pub const LABEL_TEXT_BYTES_MAX: usize = 16 << 10;
+/// The most tokens of a text that is read for its label. A chain such as `1+1+1+…` becomes a tree as deep
+/// as the chain is long, and the stack of the trail's writer must hold a walk down to its end.
+pub const LABEL_TOKENS_MAX: usize = 2_048;
+/// How deep parentheses, subqueries and the like may be nested in a text that is read for its label:
+/// the reading of nested things is recursive, and of some it takes twice as long per level.
+pub const LABEL_DEPTH_MAX: usize = 24;
+/// The stack of the trail's writer, for the deepest tree that [`LABEL_TOKENS_MAX`] allows, several times
+/// over. Only what is touched takes memory.
+pub const LABEL_STACK_BYTES: usize = 64 << 20;
+/// Verbs, and tables read, and tables written, and functions called, that one label names.
+pub const LABEL_NAMES_MAX: usize = 32;
+/// The longest name in a label: schema and table of PostgreSQL, with room for escapes.
+pub const LABEL_NAME_BYTES_MAX: usize = 255;
+/// Labels that are kept for the next statement of the same form, in bytes of what the lines say.
+pub const LABEL_CACHE_BYTES_MAX: usize = 4 << 20;
+/// One part in so many of the time of one core may go into labels that are not kept; past it statements
+/// are written down unlabelled, and say so.
+pub const LABEL_SHARE: u32 = 10;
+/// How much of that time may be saved up, and so how long labels can hold up the trail's writer at once.
+pub const LABEL_BURST: Duration = Duration::from_millis(100);
 /// What a server may show of one session that gives its connection back: its settings, a few reasons, and the
 /// functions that keep it. More pins.
 pub const PROOF_ROWS_MAX: usize = 1_000;

@@ -179,6 +179,10 @@ impl Node {
         }
         self.pools.close();
         write_refusals(&self.shared);
+        if self.ledger.unstored() > 0 {
+            // The last chance to keep what was revoked.
+            let _ = tokio::time::timeout(2 * limits::STORE_BUSY, self.ledger.store_ends()).await;
+        }
         let _ = self.trail.event(&Event::NodeStop { sessions_cut: left as u64 });
         if let Err(error) = self.trail.flush().await {
             tracing::error!(%error, "the trail could not be finished; the next start does it");

@@ -5,8 +5,10 @@
 //! protocol options is told what it gets instead.
 
 use bytes::BytesMut;
+use sqlparser::dialect::PostgreSqlDialect;
 
 use crate::credential::Secret;
+use crate::protocol::label::{self, Label};
 use crate::protocol::session::{AcceptContext, DialPurpose, DialWay, Entry, Purpose, Restore, Wire};
 
 mod accept;
@@ -39,6 +41,11 @@ pub use relay::fuzz_relay;
 pub(crate) use script::Job;
 pub use script::PostgresScript;
 pub use value::describe as describe_parameters;
+
+/// What a statement's text does, for the trail.
+pub fn label_statement(text: &[u8], is_whole: bool) -> Label {
+    label::of(&PostgreSqlDialect {}, text, is_whole, lexer::first_words)
+}
 
 /// The protocol's entry in the registry.
 #[derive(Debug, Clone, Copy, Default)]
