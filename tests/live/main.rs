@@ -17,5 +17,6 @@ mod lease;
 mod login;
 mod moving;
 mod startup;
+mod suites;
 mod support;
 mod upstream;

@@ -1,0 +1,153 @@
+//! The states that a session with PostgreSQL can be in.
+
+use std::time::Duration;
+
+use super::super::cut::{Entered, Hears, Kind, Stage, State};
+use super::{Hand, Postgres, extended, halfway, read_out};
+use crate::support::wire::{Wire, packet, string};
+use crate::support::{Client, PATIENCE, tls, wait_until};
+
+type There = Entered<Postgres>;
+type Scene<'a, 'b> = &'a Stage<'b, Postgres>;
+
+fn state(
+    name: &'static str,
+    kind: Kind,
+    hears: Hears,
+    enter: fn(&Postgres, Scene<'_, '_>) -> There,
+) -> State<Postgres> {
+    State { name, kind, hears, enter }
+}
+
+pub fn all() -> Vec<State<Postgres>> {
+    use Hears::{Always, Never, Perhaps};
+    vec![
+        state("in the middle of a login", Kind::Login, Always, |_, stage| {
+            let (wire, scram) = halfway(&stage.door());
+            Entered { client: Hand::Halfway(wire, scram), names: None }
+        }),
+        state("waiting for a connection", Kind::Line, Always, waiting),
+        state("idle", Kind::Idle, Always, |_, stage| at_hand(stage, |_| {})),
+        state("idle, with TLS", Kind::Idle, Always, |_, stage| with_tls(stage, None)),
+        state("in a transaction", Kind::Idle, Always, |_, stage| {
+            at_hand(stage, |wire| done(wire, "begin; insert into items values (7000, 'in a transaction')"))
+        }),
+        state("in a failed transaction", Kind::Idle, Always, |_, stage| {
+            at_hand(stage, |wire| {
+                done(wire, "begin; insert into items values (7001, 'in a failed transaction')");
+                wire.query("select nonsense");
+                assert_eq!(wire.tags(), "EZ");
+            })
+        }),
+        state("half a query sent", Kind::Idle, Always, |_, stage| {
+            at_hand(stage, |wire| wire.send(&packet('Q', &string("select 'half of it'"))[..9]))
+        }),
+        state("half a long query sent", Kind::Busy, Always, |_, stage| {
+            at_hand(stage, |wire| {
+                let long = format!("select length('{}')", "x".repeat(2_000_000));
+                wire.send(&packet('Q', &string(&long))[..1_000_000]);
+            })
+        }),
+        state("in a query", Kind::Busy, Always, |_, stage| running(stage, "select pg_sleep(600)")),
+        state("in a query, with TLS", Kind::Busy, Always, |_, stage| {
+            with_tls(stage, Some("select pg_sleep(600)"))
+        }),
+        state("in a query within a transaction", Kind::Busy, Always, |_, stage| {
+            running(stage, "begin; insert into items values (7002, 'in a query'); select pg_sleep(600)")
+        }),
+        state("in a row of a pipeline", Kind::Busy, Always, |_, stage| {
+            let one = [extended("select pg_sleep(0.2)"), packet('S', &[])].concat();
+            sent(stage, one.repeat(500))
+        }),
+        state("in a pipeline without its end", Kind::Busy, Always, |_, stage| {
+            at_hand(stage, |wire| {
+                let sql = "insert into items values (7003, 'in a pipeline')";
+                wire.send(&[extended(sql), packet('H', &[])].concat());
+                let answers: String = (0..3).map(|_| wire.read().expect("an answer").tag).collect();
+                assert_eq!(answers, "12C");
+            })
+        }),
+        state("copying in", Kind::Busy, Always, |_, stage| {
+            at_hand(stage, |wire| {
+                wire.query("copy items from stdin");
+                assert_eq!(wire.read().expect("an answer").tag, 'G');
+                wire.send(&packet('d', b"7004\tcopied\n").repeat(10));
+            })
+        }),
+        state("copying out", Kind::Busy, Always, |_, stage| {
+            let sql = "copy (select repeat('x', 1000) from generate_series(1, 100000000)) to stdout";
+            reading(running(stage, sql))
+        }),
+        state("rows of a megabyte on their way", Kind::Busy, Always, |_, stage| {
+            reading(running(stage, "select repeat('x', 1000000) from generate_series(1, 1000000)"))
+        }),
+        state("not reading", Kind::Busy, Perhaps, |_, stage| {
+            let sql = "copy (select repeat('x', 1000) from generate_series(1, 100000000)) to stdout";
+            deaf(running(stage, sql))
+        }),
+        state("not reading within a long row", Kind::Busy, Never, |_, stage| {
+            deaf(running(stage, "select repeat('x', 60000000)"))
+        }),
+    ]
+}
+
+fn at_hand(stage: Scene<'_, '_>, go_on: impl FnOnce(&mut Wire)) -> There {
+    let (mut client, names) = stage.login();
+    go_on(client.wire());
+    Entered { client, names: Some(names) }
+}
+
+fn done(wire: &mut Wire, sql: &str) {
+    wire.query(sql);
+    let answers = wire.until_ready();
+    assert!(answers.iter().all(|message| message.tag != 'E'), "{sql}: {answers:?}");
+}
+
+/// Has sent something that does not come to an end.
+fn sent(stage: Scene<'_, '_>, bytes: Vec<u8>) -> There {
+    let entered = at_hand(stage, |wire| wire.send(&bytes));
+    let pid = &entered.names.as_ref().expect("it is in").connection;
+    let condition = format!("pid = {pid} and state = 'active'");
+    wait_until("it runs", PATIENCE, || stage.node.place.count(&condition) > 0);
+    entered
+}
+
+fn running(stage: Scene<'_, '_>, sql: &str) -> There {
+    sent(stage, packet('Q', &string(sql)))
+}
+
+/// Takes what comes, without haste: the machine has other things to do.
+fn reading(entered: There) -> There {
+    let Entered { client: Hand::Wire(mut wire), names } = entered else { panic!("not at hand") };
+    let reader = std::thread::spawn(move || read_out(&mut wire, Duration::from_millis(2)));
+    Entered { client: Hand::Reading(reader), names }
+}
+
+/// Takes nothing until everything on the way is full.
+fn deaf(entered: There) -> There {
+    std::thread::sleep(Duration::from_millis(300));
+    entered
+}
+
+fn waiting(_: &Postgres, stage: Scene<'_, '_>) -> There {
+    let (mut wire, scram) = halfway(&stage.narrow_door());
+    wire.send(&packet('p', scram.message()));
+    stage.node.wait_event("login_accepted", |line| line["user"] == "alice" && line["target"] == "narrow");
+    Entered { client: Hand::Wire(wire), names: None }
+}
+
+fn with_tls(stage: Scene<'_, '_>, sql: Option<&str>) -> There {
+    let door = stage.door();
+    let config = crate::support::client::config(door.port, &door.name, &door.secret, None);
+    let client = Client::connect(&config, Some(tls::authority())).expect("let in");
+    let stamp = client.one("show application_name");
+    let session = stamp.split(['/', ' ']).nth(1).unwrap_or_default().to_owned();
+    let names = super::Names { session, connection: client.backend_pid() };
+    let running = sql.map(|sql| {
+        let running = client.start(sql);
+        let condition = format!("pid = {} and state = 'active'", names.connection);
+        wait_until("it runs", PATIENCE, || stage.node.place.count(&condition) > 0);
+        running
+    });
+    Entered { client: Hand::Tls(client, running), names: Some(names) }
+}
