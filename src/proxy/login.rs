@@ -295,13 +295,17 @@ impl<W: Wire> SessionDoor<W> {
                 },
             }
         };
-        let lease = lease.map_err(|refusal| refuse(refusal, "no connection to the target"))?;
-        // What happened while the connection was made counts as well.
+        // What happened while the connection was made counts as well, and more than that there is none: a
+        // target that is suspended lends nothing.
         match self.shared.ledger.recheck(&admission, seat) {
-            Standing::Open { .. } => Ok((admission, lease)),
-            Standing::Moved(to) => Ok((*to, lease)),
-            Standing::Ended(cause) => Err(refuse(Refusal::Ended(cause), "the grant ended while waiting")),
+            Standing::Open { .. } => {}
+            Standing::Moved(to) => admission = *to,
+            Standing::Ended(cause) => {
+                return Err(refuse(Refusal::Ended(cause), "the grant ended while waiting"));
+            }
         }
+        let lease = lease.map_err(|refusal| refuse(refusal, "no connection to the target"))?;
+        Ok((admission, lease))
     }
 
     /// A connection from the pool that this admission leads to.

@@ -17,6 +17,9 @@ use crate::support::{CUT, Node, Options, PATIENCE, Person, wait_until};
 /// For a machine that is busy with other tests: on top of the second that a cut may take.
 const BUSY_MACHINE: Duration = Duration::from_secs(3);
 
+/// What the living get to finish in, in whole seconds.
+const DRAIN: Duration = Duration::from_secs(2);
+
 /// How a right ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -124,17 +127,21 @@ pub struct Stage<'a, F: Fixture> {
 }
 
 const LEVEL: &str = "read_write";
+/// Encryption towards the server makes no difference here, but in the time that it takes.
+const PLAIN: &str = "tls = \"disable\"";
 
 impl<'a, F: Fixture> Stage<'a, F> {
     fn new(fixture: &'a F) -> Self {
         let options = Options {
             pool: "size_max = 40\nwait_seconds_max = 60",
-            limits: "login_seconds = 60\ndrain_seconds = 1",
+            limits: &format!("login_seconds = 60\ndrain_seconds = {}", DRAIN.as_secs()),
             node: LISTENER_WITHOUT_TARGET,
+            target: PLAIN,
             ..Options::default()
         };
         let node = fixture.node(options);
-        let options = Options { pool: "size_max = 1\nwait_seconds_max = 60", ..Options::default() };
+        let pool = "size_max = 1\nwait_seconds_max = 60";
+        let options = Options { pool, target: PLAIN, ..Options::default() };
         let narrow = node.target_file(&options).replace("name = \"shop\"", "name = \"narrow\"");
         node.write("narrow.toml", &narrow);
         node.write("people.toml", &people(&Right::default()));
@@ -194,7 +201,7 @@ impl<'a, F: Fixture> Stage<'a, F> {
                 }
             }
             End::UserRemoved => drop(node.done(&["user", "remove", "alice"])),
-            End::LeftGroup => apply(Right { groups: "", ..Right::default() }),
+            End::LeftGroup => apply(Right { group_of_alice: "", ..Right::default() }),
             End::CredentialRevoked => {
                 node.done(&["credential", "revoke", &self.person.credential]);
             }
@@ -229,7 +236,7 @@ impl<'a, F: Fixture> Stage<'a, F> {
 
 /// Under what alice may do something.
 struct Right<'a> {
-    groups: &'a str,
+    group_of_alice: &'a str,
     level: &'a str,
     cidr: &'a str,
     until: Timestamp,
@@ -238,13 +245,13 @@ struct Right<'a> {
 impl Default for Right<'_> {
     fn default() -> Self {
         let until = Timestamp::now() + Duration::from_secs(3_600);
-        Self { groups: "\"crew\"", level: LEVEL, cidr: "127.0.0.0/8", until }
+        Self { group_of_alice: "\"crew\"", level: LEVEL, cidr: "127.0.0.0/8", until }
     }
 }
 
 /// By way of a group; `holder` goes on whatever becomes of alice.
 fn people(right: &Right<'_>) -> String {
-    let Right { groups, level, cidr, until } = right;
+    let Right { group_of_alice, level, cidr, until } = right;
     let grant = |name: &str, who: &str, target: &str, level: &str, until: &Timestamp, cidr: &str| {
         format!(
             "[[grant]]\nname = \"{name}\"\n{who}\ntarget = \"{target}\"\nlevel = \"{level}\"\n\
@@ -253,7 +260,9 @@ fn people(right: &Right<'_>) -> String {
     };
     let long: Timestamp = "2027-01-01T00:00:00Z".parse().expect("a time");
     [
-        format!("[[user]]\nname = \"alice\"\ngroups = [{groups}]\n[[user]]\nname = \"holder\"\n"),
+        format!("[[user]]\nname = \"alice\"\ngroups = [{group_of_alice}]\n"),
+        // Keeps the group alive when alice has left it.
+        "[[user]]\nname = \"holder\"\ngroups = [\"crew\"]\n".to_owned(),
         grant("crew-shop", "group = \"crew\"", "shop", level, until, cidr),
         grant("crew-narrow", "group = \"crew\"", "narrow", level, until, cidr),
         grant("holder-narrow", "user = \"holder\"", "narrow", LEVEL, &long, "127.0.0.0/8"),
@@ -284,6 +293,18 @@ pub fn run<F: Fixture>(fixture: &F, end: End) {
     }
     let sessions: Vec<&Names> = cells.iter().filter_map(|cell| cell.names.as_ref()).collect();
     let since = stage.end(end, &sessions);
+    std::thread::sleep(since.duration_since(SystemTime::now()).unwrap_or_default());
+    let mut failed = Vec::new();
+    let mut judge = |cell: Cell<F>| {
+        let name = cell.state.name;
+        if let Err(what) = stage.judge(end, since, cell) {
+            failed.push(format!("{name}: {what}"));
+        }
+    };
+    // While there is somebody to talk to, whatever ends.
+    let (logins, cells): (Vec<_>, Vec<_>) =
+        cells.into_iter().partition(|cell| cell.state.kind == Kind::Login);
+    logins.into_iter().for_each(&mut judge);
     let cut = |cell: &&Cell<F>| cell.fate == Fate::Cut;
     let alive = |cell: &Cell<F>| {
         cell.names.as_ref().is_some_and(|names| fixture.lives(&stage.node, &names.connection))
@@ -291,13 +312,7 @@ pub fn run<F: Fixture>(fixture: &F, end: End) {
     wait_until("the connections of those that are cut are gone at the server", PATIENCE, || {
         !cells.iter().filter(cut).any(alive)
     });
-    let mut failed = Vec::new();
-    for cell in cells {
-        let name = cell.state.name;
-        if let Err(what) = stage.judge(end, since, cell) {
-            failed.push(format!("{name}: {what}"));
-        }
-    }
+    cells.into_iter().for_each(&mut judge);
     assert_eq!(fixture.residue(&stage.node), "", "something was committed");
     assert!(failed.is_empty(), "{end:?}:\n{}", failed.join("\n"));
 }
@@ -317,7 +332,7 @@ impl<F: Fixture> Stage<'_, F> {
         match fate {
             Fate::GoesOn => {
                 let names = names.ok_or("it has no session")?;
-                must!(self.fixture.works(&self.node, &names.connection), "it does not go on at the server");
+                must!(self.fixture.lives(&self.node, &names.connection), "it does not go on at the server");
                 let listed = self.node.sessions().iter().any(|line| line["session"] == names.session.as_str());
                 must!(listed, "it is no session any more");
                 self.fixture.vanish(client);
@@ -332,7 +347,7 @@ impl<F: Fixture> Stage<'_, F> {
                 let told = self.heard(&state, &codes, self.fixture.last_words(client))?;
                 let code = told.ok_or("it is not told")?;
                 let fits = |line: &Value| line["user"] != "holder" && line["code"] == code.as_str();
-                must!(self.node.events("login_refused").iter().any(fits), "no refusal with {code} in the trail");
+                self.node.wait_event("login_refused", fits);
                 Ok(())
             }
             Fate::Cut => {
@@ -350,6 +365,7 @@ impl<F: Fixture> Stage<'_, F> {
         must!(words.wrong.is_none(), "it reads {words:?}");
         let Some(told) = &words.told else {
             must!(state.hears != Hears::Always, "it is not told: {words:?}");
+            must!(state.hears != Hears::Never || words.broken_off, "a message was padded: {words:?}");
             return Ok(None);
         };
         must!(state.hears != Hears::Never, "it is told in the middle of a message: {words:?}");
@@ -366,7 +382,7 @@ impl<F: Fixture> Stage<'_, F> {
         names: &Names,
         told: bool,
     ) -> Result<(), String> {
-        let line = self.node.wait_event("session_end", |line| line["session"] == names.session.as_str());
+        let line = self.node.wait_end_of(&names.session);
         let how = if end == End::Drained { "drain" } else { "cut" };
         let said = (&line["how"], &line["code"], &line["error_delivered"], &line["reused"]);
         let expected = (&how.into(), &end.code().into(), &told.into(), &false.into());
@@ -375,7 +391,8 @@ impl<F: Fixture> Stage<'_, F> {
         // are measured from it, the others from the last word of an administrator ahead of it.
         let began = match end {
             End::Expired => since,
-            End::Idle | End::TooLong | End::Drained => since + Duration::from_secs(1),
+            End::Idle | End::TooLong => since + Duration::from_secs(1),
+            End::Drained => since + DRAIN,
             End::Killed => self.admin_before(&line, &names.session).ok_or("no administrator did that")?,
             _ => self.admin_before(&line, "").ok_or("no administrator did that")?,
         };

@@ -68,8 +68,6 @@ pub trait Fixture: Sync + Sized {
     /// Ends the connectors' connections at the server, so that the next one is new.
     fn forget(&self, node: &Node);
     fn lives(&self, node: &Node, connection: &str) -> bool;
-    /// Whether something runs or is open on a connection.
-    fn works(&self, node: &Node, connection: &str) -> bool;
     /// What the people of the cut suite have changed for good: nothing, as they never commit.
     fn residue(&self, node: &Node) -> String;
 

@@ -184,7 +184,7 @@ impl<F: Fixture> Visit<'_, F> {
         if met != Met::Private {
             assert_eq!(left.connection, place.connection, "it must begin on the pooled connection");
         }
-        let end = self.node.wait_event("session_end", |line| line["session"] == left.session.as_str());
+        let end = self.node.wait_end_of(&left.session);
         match met {
             Met::Suspended => self.must_be_suspended(),
             _ => self.must_be_kept_from_the_next(&at_first, &left, end["reused"] == true),

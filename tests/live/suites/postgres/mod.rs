@@ -6,7 +6,6 @@ mod traces;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 
@@ -95,10 +94,10 @@ impl Fixture for Postgres {
 
     fn last_words(&self, client: Hand) -> LastWords {
         match client {
-            Hand::Wire(mut wire) => read_out(&mut wire, Duration::ZERO),
+            Hand::Wire(mut wire) => read_out(&mut wire),
             Hand::Halfway(mut wire, scram) => {
                 let _ = wire.try_send(&packet('p', scram.message()));
-                read_out(&mut wire, Duration::ZERO)
+                read_out(&mut wire)
             }
             Hand::Reading(reader) => reader.join().expect("no panic"),
             Hand::Tls(client, running) => {
@@ -127,10 +126,6 @@ impl Fixture for Postgres {
 
     fn lives(&self, node: &Node, connection: &str) -> bool {
         node.place.count(&format!("pid = {connection}")) > 0
-    }
-
-    fn works(&self, node: &Node, connection: &str) -> bool {
-        node.place.count(&format!("pid = {connection} and state <> 'idle'")) > 0
     }
 
     fn residue(&self, node: &Node) -> String {
@@ -168,8 +163,8 @@ fn columns(body: &[u8]) -> String {
     columns.join("|")
 }
 
-/// Reads to the end of the connection, with a `pause` after each read.
-fn read_out(wire: &mut Wire, pause: Duration) -> LastWords {
+/// Reads to the end of the connection.
+fn read_out(wire: &mut Wire) -> LastWords {
     let mut words = LastWords::default();
     let mut bytes: Vec<u8> = Vec::new();
     // Of a long message that is not kept.
@@ -186,9 +181,6 @@ fn read_out(wire: &mut Wire, pause: Duration) -> LastWords {
             }
         }
         skip = take_messages(&mut bytes, skip, &mut words);
-        if !pause.is_zero() {
-            std::thread::sleep(pause);
-        }
     }
     words.broken_off = skip > 0 || !bytes.is_empty();
     words

@@ -74,15 +74,21 @@ pub fn all() -> Vec<State<Postgres>> {
                 wire.send(&packet('d', b"7004\tcopied\n").repeat(10));
             })
         }),
+        // The server fills a buffer of 8 kB before it sends, so it nearly always stops within a row, and goes on
+        // with it a moment later.
         state("copying out", Kind::Busy, Always, |_, stage| {
-            let sql = "copy (select repeat('x', 1000) from generate_series(1, 100000000)) to stdout";
-            reading(running(stage, sql))
+            let rows = "select repeat('x', 3000), pg_sleep(0.005), generate_series(1, 1000000000)";
+            reading(running(stage, &format!("copy ({rows}) to stdout")))
         }),
-        state("rows of a megabyte on their way", Kind::Busy, Always, |_, stage| {
-            reading(running(stage, "select repeat('x', 1000000) from generate_series(1, 1000000)"))
+        state("rows on their way", Kind::Busy, Always, |_, stage| {
+            let rows = "select repeat('x', 3000), pg_sleep(0.005), generate_series(1, 1000000000)";
+            reading(running(stage, rows))
+        }),
+        state("a row that the server does not finish", Kind::Busy, Never, |_, stage| {
+            deaf(running(stage, "select repeat('x', 9000) union all select pg_sleep(600)::text"))
         }),
         state("not reading", Kind::Busy, Perhaps, |_, stage| {
-            let sql = "copy (select repeat('x', 1000) from generate_series(1, 100000000)) to stdout";
+            let sql = "copy (select repeat('x', 1000), generate_series(1, 1000000000)) to stdout";
             deaf(running(stage, sql))
         }),
         state("not reading within a long row", Kind::Busy, Never, |_, stage| {
@@ -116,16 +122,19 @@ fn running(stage: Scene<'_, '_>, sql: &str) -> There {
     sent(stage, packet('Q', &string(sql)))
 }
 
-/// Takes what comes, without haste: the machine has other things to do.
+/// Takes what comes.
 fn reading(entered: There) -> There {
     let Entered { client: Hand::Wire(mut wire), names } = entered else { panic!("not at hand") };
-    let reader = std::thread::spawn(move || read_out(&mut wire, Duration::from_millis(2)));
+    let reader = std::thread::spawn(move || read_out(&mut wire));
     Entered { client: Hand::Reading(reader), names }
 }
 
-/// Takes nothing until everything on the way is full.
-fn deaf(entered: There) -> There {
-    std::thread::sleep(Duration::from_millis(300));
+/// Takes nothing, so that everything on the way to it is full soon.
+fn deaf(mut entered: There) -> There {
+    let socket = &entered.client.wire().socket;
+    let mut first = [0; 4 << 10];
+    wait_until("it has begun", PATIENCE, || socket.peek(&mut first).is_ok_and(|count| count == first.len()));
+    std::thread::sleep(Duration::from_millis(200));
     entered
 }
 

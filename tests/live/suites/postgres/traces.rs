@@ -271,7 +271,7 @@ fn copies() -> Vec<Row> {
         closed("a COPY that nobody reads any more")
             .does(|_, _, client| {
                 let wire = client.wire();
-                wire.query("copy (select repeat('x', 1000) from generate_series(1, 10000000)) to stdout");
+                wire.query("copy (select repeat('x', 1000), generate_series(1, 1000000000)) to stdout");
                 assert_eq!(wire.read().expect("an answer").tag, 'H');
             })
             .asked(&["select 1"])
@@ -444,7 +444,8 @@ fn refused() -> Vec<Row> {
 /// What no reset clears.
 fn stateful(version: Version) -> Vec<Row> {
     let private = |name| row(name, Met::Private);
-    let user = "create role {role}_other login password 'other'; grant select on items to {role}_other";
+    let user = "create extension postgres_fdw; create role {role}_other login password 'other'; \
+                grant select on items to {role}_other";
     let mut rows = vec![
         private("a connection of dblink")
             .prepared("create extension dblink", "drop extension dblink")
@@ -466,8 +467,7 @@ fn stateful(version: Version) -> Vec<Row> {
                 let role = place.role("read_write");
                 let (port, database) = (place.port, &place.database);
                 place.master().run(&format!(
-                    "create extension postgres_fdw;
-                     create server near foreign data wrapper postgres_fdw options (host '127.0.0.1', port '{port}', dbname '{database}');
+                    "create server near foreign data wrapper postgres_fdw options (host '127.0.0.1', port '{port}', dbname '{database}');
                      create user mapping for {role} server near options (user '{role}_other', password 'other');
                      create foreign table far (id int, name text) server near options (table_name 'items');
                      grant select on far to {role}"
