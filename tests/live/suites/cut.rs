@@ -4,6 +4,7 @@
 //! One test per [`End`]; each brings one session into every [`State`] of the fixture and then ends the right
 //! to all of them at once. [`fate`] says for each pair what must happen.
 
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -77,6 +78,8 @@ pub struct State<F: Fixture> {
     pub kind: Kind,
     /// Whether it can be told: a message that is under way must be finished first.
     pub hears: Hears,
+    /// What `session list` must call it before anything ends.
+    pub listed: &'static str,
     pub enter: fn(&F, &Stage<'_, F>) -> Entered<F>,
 }
 
@@ -118,12 +121,14 @@ fn fate(end: End, kind: Kind) -> Fate {
     }
 }
 
-/// A node with one person who may enter `shop`, and `narrow`, where somebody else has the only connection.
+/// A node with one person who may enter `shop`, and `narrow`, which has one connection only.
 pub struct Stage<'a, F: Fixture> {
     pub fixture: &'a F,
     pub node: Node,
     pub person: Person,
-    holder: Option<F::Client>,
+    /// A session of the same person that has been in `narrow` from the beginning.
+    early: Mutex<Option<(F::Client, Names)>>,
+    holder: OnceLock<F::Client>,
 }
 
 const LEVEL: &str = "read_write";
@@ -134,7 +139,7 @@ impl<'a, F: Fixture> Stage<'a, F> {
     fn new(fixture: &'a F) -> Self {
         let options = Options {
             pool: "size_max = 40\nwait_seconds_max = 60",
-            limits: &format!("login_seconds = 60\ndrain_seconds = {}", DRAIN.as_secs()),
+            limits: &format!("login_seconds = 60\npark_seconds = 1\ndrain_seconds = {}", DRAIN.as_secs()),
             node: LISTENER_WITHOUT_TARGET,
             target: PLAIN,
             ..Options::default()
@@ -147,11 +152,28 @@ impl<'a, F: Fixture> Stage<'a, F> {
         node.write("people.toml", &people(&Right::default()));
         node.done(&["apply", "narrow.toml", "people.toml"]);
         let person = node.credential("alice", "8h");
-        let holder = node.credential("holder", "8h");
-        let mut stage = Self { fixture, node, person, holder: None };
-        let connected = fixture.connect(&stage.narrow(&holder), &[]);
-        stage.holder = Some(connected.unwrap_or_else(|told| panic!("not let in: {told:?}")));
+        let stage = Self { fixture, node, person, early: Mutex::default(), holder: OnceLock::new() };
+        let early = stage.enter(&stage.narrow_door());
+        *stage.early.lock().expect("whole") = Some(early);
         stage
+    }
+
+    /// Has somebody take the only connection of `narrow` and keep it. The early session has given it back by
+    /// then, or does so soon.
+    pub fn hold(&self) {
+        self.holder.get_or_init(|| {
+            let person = self.node.credential("holder", "8h");
+            let (mut client, _) = self.enter(&self.narrow(&person));
+            self.fixture.occupy(&mut client);
+            client
+        });
+    }
+
+    /// The session that has been in `narrow` from the beginning and has no connection there any more.
+    pub fn early(&self) -> (F::Client, Names) {
+        self.hold();
+        let (client, names) = self.early.lock().expect("whole").take().expect("there is one");
+        (client, Names { connection: String::new(), ..names })
     }
 
     /// Where there is a connection for everybody.
@@ -170,7 +192,11 @@ impl<'a, F: Fixture> Stage<'a, F> {
     }
 
     pub fn login(&self) -> (F::Client, Names) {
-        let connected = self.fixture.connect(&self.door(), &[]);
+        self.enter(&self.door())
+    }
+
+    fn enter(&self, door: &Door) -> (F::Client, Names) {
+        let connected = self.fixture.connect(door, &[]);
         let mut client = connected.unwrap_or_else(|told| panic!("not let in: {told:?}"));
         let names = self.fixture.names(&mut client);
         (client, names)
@@ -291,6 +317,7 @@ pub fn run<F: Fixture>(fixture: &F, end: End) {
         let there = cells.iter().any(|cell| cell.state.kind == kind);
         assert!(there || fate(end, kind) == Fate::Never, "the fixture has no state of the kind {kind:?}");
     }
+    stage.wait_listed(&mut cells);
     let sessions: Vec<&Names> = cells.iter().filter_map(|cell| cell.names.as_ref()).collect();
     let since = stage.end(end, &sessions);
     std::thread::sleep(since.duration_since(SystemTime::now()).unwrap_or_default());
@@ -327,12 +354,30 @@ macro_rules! must {
 }
 
 impl<F: Fixture> Stage<'_, F> {
+    /// Waits until the proxy takes each session for what it is to be.
+    fn wait_listed(&self, cells: &mut [Cell<F>]) {
+        wait_until("each session is in its state", PATIENCE, || {
+            let sessions = self.node.sessions();
+            let listed = |names: &Names| sessions.iter().find(|line| line["session"] == names.session.as_str());
+            let fits = |cell: &Cell<F>| {
+                let line = cell.names.as_ref().and_then(listed);
+                line.is_none_or(|line| line["state"] == cell.state.listed)
+            };
+            cells.iter().all(fits)
+        });
+        for names in cells.iter_mut().filter(|cell| cell.state.listed == "parked").filter_map(|c| c.names.as_mut())
+        {
+            names.connection.clear();
+        }
+    }
+
     fn judge(&self, end: End, since: SystemTime, cell: Cell<F>) -> Result<(), String> {
         let Cell { state, fate, client, names } = cell;
         match fate {
             Fate::GoesOn => {
                 let names = names.ok_or("it has no session")?;
-                must!(self.fixture.lives(&self.node, &names.connection), "it does not go on at the server");
+                let lives = names.connection.is_empty() || self.fixture.lives(&self.node, &names.connection);
+                must!(lives, "it does not go on at the server");
                 let listed = self.node.sessions().iter().any(|line| line["session"] == names.session.as_str());
                 must!(listed, "it is no session any more");
                 self.fixture.vanish(client);

@@ -27,7 +27,7 @@ impl Door {
 #[derive(Debug, Clone)]
 pub struct Names {
     pub session: String,
-    /// The server's own name of the connection.
+    /// The server's own name of the connection; empty where it has given it back.
     pub connection: String,
 }
 
@@ -56,6 +56,8 @@ pub trait Fixture: Sync + Sized {
     /// Asks, and gives the whole answer as text: rows, or `error` and its code, and what came unasked.
     fn ask(&self, client: &mut Self::Client, question: &str) -> String;
     fn names(&self, client: &mut Self::Client) -> Names;
+    /// Has something run on its connection from now on.
+    fn occupy(&self, client: &mut Self::Client);
     /// Leaves as the protocol wants it.
     fn goodbye(&self, client: Self::Client);
     /// Leaves without a word.

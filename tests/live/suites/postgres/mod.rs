@@ -76,6 +76,10 @@ impl Fixture for Postgres {
         Names { session: session.into(), connection: connection.into() }
     }
 
+    fn occupy(&self, client: &mut Hand) {
+        client.wire().query("select pg_sleep(600)");
+    }
+
     fn goodbye(&self, client: Hand) {
         match client {
             Hand::Wire(wire) => wire.goodbye(),
@@ -125,7 +129,7 @@ impl Fixture for Postgres {
     }
 
     fn lives(&self, node: &Node, connection: &str) -> bool {
-        node.place.count(&format!("pid = {connection}")) > 0
+        !connection.is_empty() && node.place.count(&format!("pid = {connection}")) > 0
     }
 
     fn residue(&self, node: &Node) -> String {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::super::cut::{Entered, Hears, Kind, Stage, State};
 use super::{Hand, Postgres, extended, halfway, read_out};
 use crate::support::wire::{Wire, packet, string};
@@ -16,8 +18,16 @@ fn state(
     hears: Hears,
     enter: fn(&Postgres, Scene<'_, '_>) -> There,
 ) -> State<Postgres> {
-    State { name, kind, hears, enter }
+    State { name, kind, hears, listed: if kind == Kind::Busy { "busy" } else { "in transaction" }, enter }
 }
+
+/// One that the proxy calls otherwise than by its kind.
+fn listed(listed: &'static str, state: State<Postgres>) -> State<Postgres> {
+    State { listed, ..state }
+}
+
+/// Keeps an idle session on its connection.
+const PIN: &str = "select pg_advisory_lock_shared(4711)";
 
 pub fn all() -> Vec<State<Postgres>> {
     use Hears::{Always, Never, Perhaps};
@@ -26,9 +36,13 @@ pub fn all() -> Vec<State<Postgres>> {
             let (wire, scram) = halfway(&stage.door());
             Entered { client: Hand::Halfway(wire, scram), names: None }
         }),
-        state("waiting for a connection", Kind::Line, Always, waiting),
-        state("idle", Kind::Idle, Always, |_, stage| at_hand(stage, |_| {})),
-        state("idle, with TLS", Kind::Idle, Always, |_, stage| with_tls(stage, None)),
+        listed("pinned", state("idle", Kind::Idle, Always, |_, stage| at_hand(stage, |wire| done(wire, PIN)))),
+        listed("pinned", state("idle, with TLS", Kind::Idle, Always, |_, stage| with_tls(stage, PIN, None))),
+        listed("parked", state("parked", Kind::Idle, Always, |_, stage| at_hand(stage, |_| {}))),
+        listed(
+            "parked",
+            state("parked, with TLS", Kind::Idle, Always, |_, stage| with_tls(stage, "select 1", None)),
+        ),
         state("in a transaction", Kind::Idle, Always, |_, stage| {
             at_hand(stage, |wire| done(wire, "begin; insert into items values (7000, 'in a transaction')"))
         }),
@@ -39,9 +53,12 @@ pub fn all() -> Vec<State<Postgres>> {
                 assert_eq!(wire.tags(), "EZ");
             })
         }),
-        state("half a query sent", Kind::Idle, Always, |_, stage| {
-            at_hand(stage, |wire| wire.send(&packet('Q', &string("select 'half of it'"))[..9]))
-        }),
+        listed(
+            "idle",
+            state("half a query sent", Kind::Idle, Always, |_, stage| {
+                at_hand(stage, |wire| wire.send(&packet('Q', &string("select 'half of it'"))[..9]))
+            }),
+        ),
         state("half a long query sent", Kind::Busy, Always, |_, stage| {
             at_hand(stage, |wire| {
                 let long = format!("select length('{}')", "x".repeat(2_000_000));
@@ -50,7 +67,7 @@ pub fn all() -> Vec<State<Postgres>> {
         }),
         state("in a query", Kind::Busy, Always, |_, stage| running(stage, "select pg_sleep(600)")),
         state("in a query, with TLS", Kind::Busy, Always, |_, stage| {
-            with_tls(stage, Some("select pg_sleep(600)"))
+            with_tls(stage, "select 1", Some("select pg_sleep(600)"))
         }),
         state("in a query within a transaction", Kind::Busy, Always, |_, stage| {
             running(stage, "begin; insert into items values (7002, 'in a query'); select pg_sleep(600)")
@@ -94,6 +111,9 @@ pub fn all() -> Vec<State<Postgres>> {
         state("not reading within a long row", Kind::Busy, Never, |_, stage| {
             deaf(running(stage, "select repeat('x', 60000000)"))
         }),
+        // Last, because somebody else takes the connection that these wait for.
+        state("waiting for a connection", Kind::Line, Always, waiting),
+        listed("waiting", state("waiting for a connection again", Kind::Busy, Always, waiting_again)),
     ]
 }
 
@@ -139,19 +159,32 @@ fn deaf(mut entered: There) -> There {
 }
 
 fn waiting(_: &Postgres, stage: Scene<'_, '_>) -> There {
+    stage.hold();
     let (mut wire, scram) = halfway(&stage.narrow_door());
     wire.send(&packet('p', scram.message()));
-    stage.node.wait_event("login_accepted", |line| line["user"] == "alice" && line["target"] == "narrow");
+    // The early session is the other one.
+    let accepted = |line: &Value| line["user"] == "alice" && line["target"] == "narrow";
+    wait_until("it is let in", PATIENCE, || {
+        stage.node.events("login_accepted").iter().filter(|line| accepted(line)).count() == 2
+    });
     Entered { client: Hand::Wire(wire), names: None }
 }
 
-fn with_tls(stage: Scene<'_, '_>, sql: Option<&str>) -> There {
+fn waiting_again(_: &Postgres, stage: Scene<'_, '_>) -> There {
+    let (mut client, names) = stage.early();
+    client.wire().query("select pg_sleep(600)");
+    Entered { client, names: Some(names) }
+}
+
+/// Says something `first`, and leaves the other running.
+fn with_tls(stage: Scene<'_, '_>, first: &str, sql: Option<&str>) -> There {
     let door = stage.door();
     let config = crate::support::client::config(door.port, &door.name, &door.secret, None);
     let client = Client::connect(&config, Some(tls::authority())).expect("let in");
     let stamp = client.one("show application_name");
     let session = stamp.split(['/', ' ']).nth(1).unwrap_or_default().to_owned();
     let names = super::Names { session, connection: client.backend_pid() };
+    client.one(first);
     let running = sql.map(|sql| {
         let running = client.start(sql);
         let condition = format!("pid = {} and state = 'active'", names.connection);
