@@ -215,7 +215,9 @@ impl Ledger {
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Has every live session look at its grant and its limits again: one that sleeps has no other way to
+    /// learn that a limit was changed.
+    pub fn wake(&self) {
         self.changed.send_replace(Instant::now());
     }
 

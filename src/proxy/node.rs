@@ -213,6 +213,7 @@ impl Node {
         }
         if session_limits(&new) != session_limits(&old) || new.limits.drain != old.limits.drain {
             self.shared.limits.store(Arc::new(session_limits(&new)));
+            self.ledger.wake();
             changed.push("limits".to_owned());
         }
         let mut kept = (*old).clone();

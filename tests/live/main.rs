@@ -20,6 +20,7 @@ mod login;
 mod moving;
 mod parking;
 mod startup;
+mod suites;
 mod support;
 mod upstream;
 mod ways;
