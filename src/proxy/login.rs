@@ -23,7 +23,7 @@ use crate::model::{
 };
 use crate::pool::Lease;
 use crate::protocol::session::{
-    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Question,
+    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Facts, Question,
     TlsFacts, TlsOffer, Wire, WireError,
 };
 use crate::store::SessionRow;
@@ -229,7 +229,7 @@ impl<W: Wire> SessionDoor<W> {
         };
         let wait = waited.elapsed();
         self.shared.metrics.leased(wait);
-        let issued = match self.shared.cancels.issue(guest.session) {
+        let issued = match self.shared.cancels.issue(guest.session, lease.facts().process()) {
             Ok(issued) => issued,
             Err(_) => {
                 let stop = Stop::refuse(Refusal::TargetUnavailable, "no random numbers can be had");
