@@ -151,6 +151,9 @@ impl<W: Wire> SessionDoor<W> {
                 AcceptStep::Cancel(key) => {
                     let penalty = self.shared.cancels.request(&key, guest.peer);
                     tokio::time::sleep(penalty.min(self.longest_penalty())).await;
+                    // Over TLS, an end without its goodbye looks like an attack: libpq 17 would say
+                    // that the cancel failed.
+                    let _ = tokio::time::timeout(limits::CUT_FLUSH, guest.stream.shutdown()).await;
                     return Err(Stop::Silent);
                 }
                 AcceptStep::Login(proven) => return Ok(*proven),
