@@ -7,6 +7,7 @@
 mod admin;
 mod audit;
 mod cancel;
+mod clients;
 mod conversation;
 mod crossing;
 mod ending;
