@@ -72,14 +72,15 @@ setup_node_clients() {
     say "Fetching clients in JavaScript"
     work=$(client_work node.new)
     cp $folder/package.json $folder/package-lock.json "$work"
-    (cd "$work" && npm ci --silent --no-audit --no-fund --ignore-scripts </dev/null >&2) || die "npm could not install $folder"
+    (cd "$work" && npm ci --silent --no-audit --no-fund --ignore-scripts </dev/null >&2) ||
+        die "npm could not install $folder"
     client_put node "$work" $folder/package-lock.json
 }
 
 # PgJDBC, by Maven.
 setup_java_clients() {
-    local source=tests/clients/java/WithJdbc.java work jar
-    client_here java $source && return 0
+    local folder=tests/clients/java work jar
+    client_here java $folder/* && return 0
     have javac || apt_install default-jdk-headless
     have mvn || apt_install maven
     work=$(client_work java.new)
@@ -90,11 +91,12 @@ setup_java_clients() {
         mvn -q -B -Dstyle.color=never dependency:copy -Dartifact="org.postgresql:postgresql:$PGJDBC_VERSION:jar" \
             -DoutputDirectory="$work" </dev/null >&2 || die "Maven could not fetch PgJDBC"
     fi
-    echo "$PGJDBC_SHA256  $jar" | sha256sum -c --quiet - >&2 || die "the downloaded PgJDBC is not the one that was pinned"
+    echo "$PGJDBC_SHA256  $jar" | sha256sum -c --quiet - >&2 ||
+        die "the downloaded PgJDBC is not the one that was pinned"
     mv "$jar" "$work/postgresql.jar"
-    javac -cp "$work/postgresql.jar" -d "$work" $source >&2 || die "javac failed on $source"
+    javac -cp "$work/postgresql.jar" -d "$work" $folder/*.java >&2 || die "javac failed on $folder"
     ln -s postgresql.jar "$jar"
-    client_put java "$work" $source
+    client_put java "$work" $folder/*
 }
 
 go_here() {

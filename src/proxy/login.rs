@@ -285,7 +285,9 @@ impl<W: Wire> SessionDoor<W> {
         };
         let wait = waited.elapsed();
         self.shared.metrics.leased(wait);
-        let issued = match self.shared.cancels.issue(guest.session, lease.facts().process()) {
+        let lasting = !self.may_park(admission.target().as_str());
+        let process = lease.facts().process().filter(|_| lasting);
+        let issued = match self.shared.cancels.issue(guest.session, process) {
             Ok(issued) => issued,
             Err(_) => {
                 let stop = Stop::refuse(Refusal::TargetUnavailable, "no random numbers can be had");
@@ -371,6 +373,7 @@ impl<W: Wire> SessionDoor<W> {
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
         let key: CancelKey = issued.key.clone();
+        let process_known = lease.facts().process() == Some(key.process);
         let relay = self.wire.relay(
             accept,
             RelayEntry { admission: &admission, key, stamp: &stamp, greeting: greeting.as_deref() },
@@ -389,7 +392,7 @@ impl<W: Wire> SessionDoor<W> {
             commands,
             stamp,
             settings,
-            berth: Berth::default(),
+            berth: Berth::new(process_known),
             noticed: None,
             row,
             began: Instant::now(),

@@ -22,7 +22,7 @@ pub enum Mode {
     DirectTls,
 }
 
-pub const ALL_MODES: &[Mode] = &[Mode::Plain, Mode::Tls, Mode::DirectTls];
+pub const ALL_MODES: &[Mode] = &[Mode::Plain, Mode::Tls];
 /// For clients that know no `sslnegotiation=direct`.
 pub const WITHOUT_DIRECT: &[Mode] = &[Mode::Plain, Mode::Tls];
 
@@ -44,7 +44,7 @@ pub fn source(path: &str) -> PathBuf {
 }
 
 /// Seconds after which a client that hangs is ended.
-const CLIENT_SECONDS_MAX: &str = "240";
+const CLIENT_SECONDS_MAX: &str = "420";
 
 /// A program with nothing of the environment of who runs the tests that could change what it does.
 pub fn client(program: impl Into<PathBuf>) -> Command {
@@ -118,8 +118,7 @@ impl Way {
     /// The same as a connection string.
     pub fn conninfo(&self, mode: Mode) -> String {
         let Self { port, user, password, database, authority, .. } = self;
-        let start =
-            format!("host=localhost port={port} user={user} password='{password}' dbname={database}");
+        let start = format!("host=localhost port={port} user={user} password='{password}' dbname={database}");
         match mode {
             Mode::Plain => format!("{start} sslmode=disable"),
             _ => format!("{start} sslmode=verify-full sslrootcert={}", authority.display()),
@@ -148,8 +147,7 @@ impl Way {
 
 /// A node and a person with as much right as the connector of the highest level.
 pub fn node_and_admin(server: &'static Server) -> (Node, Person) {
-    let options =
-        Options { pool: "size_max = 20\nwait_seconds_max = 30", log: "info", ..Options::default() };
+    let options = Options { pool: "size_max = 20\nwait_seconds_max = 30", log: "info", ..Options::default() };
     let node = Node::with(server.place(), options);
     let alice = node.person("alice", "admin");
     (node, alice)
