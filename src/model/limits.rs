@@ -72,6 +72,9 @@ pub const PARSEC_ROUNDS: u32 = 1_024;
 pub const DATABASE_BYTES_MAX: usize = 63;
 /// A CancelRequest's key: 4 bytes in protocol 3.0, up to this in 3.2.
 pub const CANCEL_KEY_BYTES_MAX: usize = 256;
+/// The highest process id that an operating system of a server gives out (Linux: `PID_MAX_LIMIT`, 2^22,
+/// others are lower). Process ids that we invent are above it.
+pub const PROCESS_ID_MAX: u32 = 1 << 22;
 /// Messages that a server may send in one login or one script of ours: some 15 settings and a few
 /// notices at login, a row per finding in a check.
 pub const SCRIPT_MESSAGES_MAX: usize = 10_000;

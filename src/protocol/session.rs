@@ -346,6 +346,12 @@ pub enum DialStep<F> {
 pub trait Facts: Clone + Send + Sync + 'static {
     /// The server's own name for this connection (a backend process id), for the trail.
     fn upstream_name(&self) -> String;
+    /// The number by which the server would have this connection's own client know it, where the
+    /// protocol has one: what drivers show as the connection's process id, and what people and tools
+    /// hand to functions like `pg_cancel_backend`.
+    fn process(&self) -> Option<u32> {
+        None
+    }
     fn server_version(&self) -> &str;
     /// How to stop what runs on this connection.
     fn interruption(&self) -> Interruption;
@@ -674,7 +680,8 @@ pub enum Severity {
 
 // ---------------------------------------------------------------------------------------------
 
-/// The key with which a client asks to cancel: ours. Node and slot in the process id, the rest random.
+/// The key with which a client asks to cancel: ours. The process id may be the server's own, the secret
+/// never is.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CancelKey {
     pub process: u32,

@@ -24,7 +24,7 @@ use crate::model::{
 };
 use crate::pool::Lease;
 use crate::protocol::session::{
-    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Question,
+    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Facts, Question,
     TlsFacts, TlsOffer, TlsStart, Wire, WireError,
 };
 use crate::store::SessionRow;
@@ -237,6 +237,9 @@ impl<W: Wire> SessionDoor<W> {
                 AcceptStep::Cancel(key) => {
                     let penalty = self.shared.cancels.request(&key, guest.peer);
                     tokio::time::sleep(penalty.min(self.longest_penalty())).await;
+                    // Over TLS, an end without its goodbye looks like an attack: libpq 17 would say
+                    // that the cancel failed.
+                    let _ = tokio::time::timeout(limits::CUT_FLUSH, guest.stream.shutdown()).await;
                     return Err(Stop::Silent);
                 }
                 AcceptStep::Login(proven) => return Ok(*proven),
@@ -312,7 +315,10 @@ impl<W: Wire> SessionDoor<W> {
         };
         let wait = waited.elapsed();
         self.shared.metrics.leased(wait);
-        let issued = match self.shared.cancels.issue(guest.session, guest.accept.cancel_key_bytes()) {
+        let lasting = !self.may_park(admission.target().as_str());
+        let process = lease.facts().process().filter(|_| lasting);
+        let secret_bytes = guest.accept.cancel_key_bytes();
+        let issued = match self.shared.cancels.issue(guest.session, secret_bytes, process) {
             Ok(issued) => issued,
             Err(_) => {
                 let stop = Stop::refuse(Refusal::TargetUnavailable, "no random numbers can be had");
@@ -398,6 +404,7 @@ impl<W: Wire> SessionDoor<W> {
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
         let key: CancelKey = issued.key.clone();
+        let process_known = lease.facts().process() == Some(key.process);
         let relay = self.wire.relay(
             accept,
             RelayEntry { admission: &admission, key, stamp: &stamp, greeting: greeting.as_deref() },
@@ -416,7 +423,7 @@ impl<W: Wire> SessionDoor<W> {
             commands,
             stamp,
             settings,
-            berth: Berth::default(),
+            berth: Berth::new(process_known),
             noticed: None,
             row,
             began: Instant::now(),

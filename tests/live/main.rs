@@ -7,6 +7,7 @@
 mod admin;
 mod audit;
 mod cancel;
+mod clients;
 mod connectors;
 mod conversation;
 mod crossing;
