@@ -10,6 +10,7 @@ mod render;
 mod resource_file;
 mod resources;
 mod table;
+mod upstream;
 
 pub use diff::{Plan, diff};
 pub use listener::{ClientCertificates, ListenAddress, Listener, ListenerTls, SocketFile};

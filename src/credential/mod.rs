@@ -16,4 +16,4 @@ mod theft;
 pub use certificate::by_certificate;
 pub use identity::{Identity, Proof};
 pub use keys::Keys;
-pub use secret::Secret;
+pub use secret::{ClientCertificate, Secret};

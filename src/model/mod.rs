@@ -13,6 +13,7 @@ mod note;
 mod operation;
 mod refusal;
 mod resource;
+mod upstream;
 
 pub use certificate::ClientCertificate;
 pub use claim::{Claim, LoginName, LoginNameError};
@@ -24,8 +25,11 @@ pub use note::{Note, NoteKind, NoteReader, Notes, Parameters, SessionContext, St
 pub use operation::{Operation, Verdict};
 pub use refusal::Refusal;
 pub use resource::{
-    Change, Connector, Credential, Databases, EndCause, Ended, Grant, PoolSettings, Snapshot, Subject,
-    Target, TlsMode, User, Verifiers, Window,
+    Change, Connector, Credential, Databases, EndCause, Ended, Grant, Loss, Parking, PoolSettings, Snapshot,
+    Subject, Target, TlsMode, User, Verifiers, Window,
+};
+pub use upstream::{
+    AuthMethod, ChannelBinding, Surety, TlsNegotiation, UnixAddress, UpkeepLogin, Upstream, is_unix,
 };
 
 /// Wall time. Grants end against it; durations are measured with a monotonic clock instead.

@@ -7,6 +7,8 @@
 mod admin;
 mod audit;
 mod cancel;
+mod clients;
+mod connectors;
 mod conversation;
 mod crossing;
 mod doors;
@@ -17,6 +19,9 @@ mod harness;
 mod lease;
 mod login;
 mod moving;
+mod parking;
 mod startup;
+mod suites;
 mod support;
 mod upstream;
+mod ways;

@@ -1,6 +1,6 @@
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677), both sides: [`Exchange`] checks the proof of a user who may
-//! hold several live credentials, [`Client`] logs a connector in to its target. [`Exchange`] binds the channel
-//! (SCRAM-SHA-256-PLUS) where it is told what to.
+//! hold several live credentials, [`Client`] logs a connector in to its target. Both bind the channel
+//! (SCRAM-SHA-256-PLUS, `tls-server-end-point`) where they are told what to.
 
 mod client;
 mod exchange;
@@ -8,7 +8,7 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-pub use client::Client;
+pub use client::{Binding, Client};
 pub use exchange::{Candidate, ChannelBinding, Exchange};
 
 use base64::Engine;

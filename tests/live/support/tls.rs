@@ -50,6 +50,17 @@ impl Authority {
 impl Authority {
     /// Writes `NAME.pem` and `NAME.key`: a client certificate with this common name, which ends so soon.
     pub fn write_client_certificate(&self, folder: &Path, name: &str, common: &str, lasts: Duration) {
+        let (certificate, key) = self.client_certificate_for(common, lasts);
+        super::write_private(&folder.join(format!("{name}.pem")), &certificate);
+        super::write_private(&folder.join(format!("{name}.key")), &key);
+    }
+
+    /// PEM of a certificate for this name of a client, and of its key.
+    pub fn client_certificate(&self, name: &str) -> (String, String) {
+        self.client_certificate_for(name, Duration::from_secs(86_400))
+    }
+
+    fn client_certificate_for(&self, common: &str, lasts: Duration) -> (String, String) {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, common);
@@ -58,8 +69,7 @@ impl Authority {
         params.not_after = rcgen::date_time_ymd(1970, 1, 1) + now + lasts;
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        super::write_private(&folder.join(format!("{name}.pem")), &certificate.pem());
-        super::write_private(&folder.join(format!("{name}.key")), &key.serialize_pem());
+        (certificate.pem(), key.serialize_pem())
     }
 }
 
