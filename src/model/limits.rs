@@ -193,3 +193,5 @@ pub const ADMIN_STRANGER_WAIT: Duration = Duration::from_secs(2);
 pub const PROOF_ROWS_MAX: usize = 1_000;
 /// The value of a setting that is put back on another connection; a `search_path` of 30 schemas fits.
 pub const RESTORED_SETTING_BYTES_MAX: usize = 2 << 10;
+/// Prepared statements that are put back on another connection; drivers keep some 256 of them. More pin.
+pub const RESTORED_STATEMENTS_MAX: usize = 1_024;

@@ -8,20 +8,19 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 
 use super::cancel::IssuedKey;
 use super::door::{Drain, Entrance, History, SessionDoor};
 use super::parking::Berth;
 use super::pump::Pump;
-use super::registry::{Command, Entry, Listed, Stats};
+use super::registry::{Entry, Listed, Mailbox, Stats};
 use super::throttle::network;
 use super::waiting::{WaitEnd, Waiter};
 use crate::credential::Identity;
 use crate::grant::{Admission, Standing};
 use crate::identity::{Ledger, Seat};
 use crate::model::{
-    Claim, Denied, Event, LoginName, Refusal, SessionContext, SessionId, SessionStart, limits,
+    Claim, Denied, Event, GrantId, LoginName, Refusal, SessionContext, SessionId, SessionStart, limits,
 };
 use crate::pool::Lease;
 use crate::protocol::session::{
@@ -38,13 +37,13 @@ pub(super) struct Entered<W: Wire> {
     pub admission: Admission,
     pub seat: Seat,
     pub entry: Entry,
-    pub commands: mpsc::Receiver<Command>,
     pub stamp: String,
     pub settings: W::Settings,
     pub berth: Berth,
     /// The end that the client has been told of ahead of time.
     pub noticed: Option<crate::model::Time>,
-    pub row: SessionRow,
+    /// The grant by which it came in.
+    pub first_grant: GrantId,
     pub began: Instant,
     pub _key: IssuedKey,
 }
@@ -335,7 +334,6 @@ impl<W: Wire> SessionDoor<W> {
         let Guest { session, peer, stream, accept, input, mut out } = guest;
         let now = self.shared.ledger.now();
         let stats = Arc::new(Stats::default());
-        let (sender, commands) = mpsc::channel(8);
         let upstream = lease.upstream_name();
         let entry = self.shared.registry.enter(Listed {
             session,
@@ -345,26 +343,11 @@ impl<W: Wire> SessionDoor<W> {
             admission: arc_swap::ArcSwap::from_pointee(admission.clone()),
             upstream: arc_swap::ArcSwapOption::from_pointee(upstream),
             stats: stats.clone(),
-            commands: sender,
+            commands: Mailbox::default(),
         });
-        let row = SessionRow {
-            session,
-            user: admission.user().clone(),
-            target: admission.target().clone(),
-            level: admission.level().clone(),
-            grant: admission.grant(),
-            database: admission.database().map(str::to_owned),
-            peer: peer.to_string(),
-            protocol: W::NAME.into(),
-            started_at: now,
-            ended_at: None,
-            how: None,
-            code: None,
-            statements: 0,
-            bytes_up: 0,
-            bytes_down: 0,
-        };
-        let _ = self.shared.history.try_send(History::Started(row.clone()));
+        let first_grant = admission.grant();
+        let row = row(&entry.listed, &admission, first_grant);
+        let _ = self.shared.history.try_send(History::Started(row));
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
         let key: CancelKey = issued.key.clone();
@@ -383,12 +366,11 @@ impl<W: Wire> SessionDoor<W> {
             admission,
             seat,
             entry,
-            commands,
             stamp,
             settings,
             berth: Berth::default(),
             noticed: None,
-            row,
+            first_grant,
             began: Instant::now(),
             _key: issued,
         }
@@ -469,6 +451,27 @@ fn start<W: Wire>(guest: &Guest<W>, admission: &Admission) -> SessionStart {
         peer: guest.peer.to_string(),
         protocol: W::NAME,
         tls: guest.stream.is_tls(),
+    }
+}
+
+/// The row of the history of a session that has not ended.
+pub(super) fn row(listed: &Listed, admission: &Admission, grant: GrantId) -> SessionRow {
+    SessionRow {
+        session: listed.session,
+        user: admission.user().clone(),
+        target: admission.target().clone(),
+        level: admission.level().clone(),
+        grant,
+        database: admission.database().map(str::to_owned),
+        peer: listed.peer.clone(),
+        protocol: listed.protocol.into(),
+        started_at: listed.started_at,
+        ended_at: None,
+        how: None,
+        code: None,
+        statements: 0,
+        bytes_up: 0,
+        bytes_down: 0,
     }
 }
 

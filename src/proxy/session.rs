@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::clock;
 use super::door::{Drain, History, SessionDoor};
-use super::login::{Entered, context};
+use super::login::{Entered, context, row};
 use super::pump::PumpEnd;
 use super::registry::Command;
 use super::waiting::WaitEnd;
@@ -47,12 +47,13 @@ impl<W: Wire> SessionDoor<W> {
         let live = self.shared.metrics.session(entered.admission.target());
         let (outcome, settled) = self.run(&mut entered).await;
         let since = self.ended_since(&outcome, &entered);
-        let Entered { session, pump, admission, seat, entry, row, began, .. } = entered;
+        let Entered { session, pump, admission, seat, entry, first_grant, began, .. } = entered;
         let stats = entry.listed.stats.clone();
         let statements = pump.relay.statements();
         // Whoever is cut gives its place under the grant back at once.
         drop(seat);
-        let closed = self.close(outcome, pump, settled, since).await;
+        // Apart: what a session takes while it lasts need not have room for its end.
+        let closed = Box::pin(self.close(outcome, pump, settled, since)).await;
         let code = closed.refusal.as_ref().map(Refusal::code);
         if let Some(refusal) = &closed.refusal {
             self.shared.metrics.cut(refusal);
@@ -78,7 +79,7 @@ impl<W: Wire> SessionDoor<W> {
         live.statements(statements);
         live.bytes_up(bytes_up);
         live.bytes_down(bytes_down);
-        let mut row = row;
+        let mut row = row(&entry.listed, &admission, first_grant);
         row.ended_at = Some(self.shared.ledger.now());
         row.how = Some(how_word(closed.how).into());
         row.code = code.map(str::to_owned);
@@ -126,7 +127,7 @@ impl<W: Wire> SessionDoor<W> {
                     break Outcome::Cut(refusal, Ending::Cut);
                 },
                 () = &mut refused => break Outcome::Cut(Refusal::TrailUnavailable, Ending::Cut),
-                Some(command) = entered.commands.recv() => match command {
+                command = entered.entry.listed.commands.next() => match command {
                     Command::Kill => break Outcome::Cut(Refusal::Killed, Ending::Cut),
                     // Not while a cancel is on its way to the connection: it would hit the next one's work.
                     Command::Park if settled => self.ask_whether_to_park(entered),
@@ -431,5 +432,31 @@ fn how_word(how: Ending) -> &'static str {
         Ending::Cut => "cut",
         Ending::Close => "close",
         Ending::Drain => "drain",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::postgres::{Postgres, PostgresRelay};
+
+    fn size_of_future<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What sits in memory for every session that is idle or parked, without its buffers, which it has none of.
+    #[test]
+    fn a_session_that_sits_there_is_small() {
+        let parts = [
+            ("relay", size_of::<PostgresRelay>()),
+            ("pump", size_of::<super::super::pump::Pump<Postgres>>()),
+            ("entered", size_of::<Entered<Postgres>>()),
+            (
+                "conversation",
+                size_of_future::<&'static SessionDoor<Postgres>, Entered<Postgres>, _>(SessionDoor::converse),
+            ),
+        ];
+        println!("{parts:?}");
+        assert!(parts[3].1 <= 1, "{parts:?}");
     }
 }
