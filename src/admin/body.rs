@@ -1,6 +1,6 @@
 //! What travels over the admin API, both ways. The command line uses the same types.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -135,6 +135,9 @@ pub struct TargetView {
     pub target: Target,
     /// Live ones.
     pub sessions: usize,
+    /// Levels whose login the target refuses, and in which words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub troubles: BTreeMap<AccessLevel, String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -195,3 +195,17 @@ pub const PROOF_ROWS_MAX: usize = 1_000;
 pub const RESTORED_SETTING_BYTES_MAX: usize = 2 << 10;
 /// Prepared statements that are put back on another connection; drivers keep some 256 of them. More pin.
 pub const RESTORED_STATEMENTS_MAX: usize = 1_024;
+/// How long the statement runs that `target check` tries to see and to stop, if nothing stops it.
+pub const TRIAL: Duration = Duration::from_secs(5);
+/// How often that trial looks whether the statement can be seen, every [`TRIAL_LOOK`]: a busy server takes a
+/// moment to start it.
+pub const TRIAL_LOOKS_MAX: u32 = 20;
+pub const TRIAL_LOOK: Duration = Duration::from_millis(50);
+/// A login that a target refuses is tried again this soon, then half as often each time, …
+pub const LOGIN_RETRY_MIN: Duration = Duration::from_secs(5);
+/// … down to this: failed logins fill a server's log and may lock the role out.
+pub const LOGIN_RETRY_MAX: Duration = Duration::from_secs(300);
+/// How often a connector's secret is looked at while its connections are in use: one small file.
+pub const SECRET_LOOK: Duration = Duration::from_secs(5);
+/// Connections of a level beyond its pool: those of `target check`, and those that end others.
+pub const SPARE_CONNECTIONS: u32 = 5;

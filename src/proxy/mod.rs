@@ -22,6 +22,8 @@ mod throttle;
 mod waiting;
 mod workers;
 
-pub use control::{BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus};
+pub use control::{
+    BoxFuture, LevelChecks, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus, TargetChecks,
+};
 pub use node::{Node, SetLog};
 pub use registry::{Registry, SessionInfo};
