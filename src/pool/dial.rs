@@ -11,8 +11,8 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::credential::Secret;
 use crate::model::{UnixAddress, Upstream, limits};
 use crate::protocol::session::{
-    Dial, DialInput, DialPurpose, DialStep, DialTls, DialTlsFacts, DialWay, Interruption, ServerError, ServerErrorKind, Upkeep,
-    Wire, WireError,
+    Dial, DialInput, DialPurpose, DialStep, DialTls, DialTlsFacts, DialWay, Interruption, ServerError,
+    ServerErrorKind, Upkeep, Wire, WireError,
 };
 use crate::tls::{self, Attempt, Stream, UpstreamTls};
 

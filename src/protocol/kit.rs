@@ -9,8 +9,8 @@ pub mod postgres;
 use bytes::BytesMut;
 
 use super::session::{
-    Accept, AcceptInput, AcceptStep, Answer, Dial, DialInput, DialStep, DialTlsFacts, Question, Report, Script, ScriptStep,
-    TlsFacts, WireError,
+    Accept, AcceptInput, AcceptStep, Answer, Dial, DialInput, DialStep, DialTlsFacts, Question, Report,
+    Script, ScriptStep, TlsFacts, WireError,
 };
 
 /// Steps of one machine on one turn: more, and it does not come to an end.

@@ -34,7 +34,8 @@ use crate::tls::Stream;
 pub(super) struct Entered<W: Wire> {
     pub session: SessionId,
     pub pump: Pump<W>,
-    pub admission: Admission,
+    /// The same that the registry shows.
+    pub admission: Arc<Admission>,
     pub seat: Seat,
     pub entry: Entry,
     pub stamp: String,
@@ -123,7 +124,7 @@ impl<W: Wire> SessionDoor<W> {
         tcp: TcpStream,
         peer: SocketAddr,
         entrance: &Entrance,
-    ) -> Option<Entered<W>> {
+    ) -> Option<Box<Entered<W>>> {
         let began = Instant::now();
         let context = AcceptContext {
             target: entrance.target.clone(),
@@ -263,7 +264,7 @@ impl<W: Wire> SessionDoor<W> {
         admission: Admission,
         mut seat: Seat,
         began: Instant,
-    ) -> Result<Entered<W>, (Box<Guest<W>>, Stop)> {
+    ) -> Result<Box<Entered<W>>, (Box<Guest<W>>, Stop)> {
         let settings = self.wire.settings(&guest.accept);
         let stamp = format!("{}/{}", admission.user(), guest.session);
         let waited = Instant::now();
@@ -330,8 +331,9 @@ impl<W: Wire> SessionDoor<W> {
         stamp: String,
         issued: IssuedKey,
         began: Instant,
-    ) -> Entered<W> {
+    ) -> Box<Entered<W>> {
         let Guest { session, peer, stream, accept, input, mut out } = guest;
+        let admission = Arc::new(admission);
         let now = self.shared.ledger.now();
         let stats = Arc::new(Stats::default());
         let upstream = lease.upstream_name();
@@ -340,7 +342,7 @@ impl<W: Wire> SessionDoor<W> {
             peer: peer.to_string(),
             protocol: W::NAME,
             started_at: now,
-            admission: arc_swap::ArcSwap::from_pointee(admission.clone()),
+            admission: arc_swap::ArcSwap::new(admission.clone()),
             upstream: arc_swap::ArcSwapOption::from_pointee(upstream),
             stats: stats.clone(),
             commands: Mailbox::default(),
@@ -360,7 +362,7 @@ impl<W: Wire> SessionDoor<W> {
         let context = context::<W>(session, &admission);
         let mut pump = Pump::new(relay, context, stream, lease, self.shared.trail.clone(), stats);
         pump.welcome(&out, input);
-        Entered {
+        Box::new(Entered {
             session,
             pump,
             admission,
@@ -373,7 +375,7 @@ impl<W: Wire> SessionDoor<W> {
             first_grant,
             began: Instant::now(),
             _key: issued,
-        }
+        })
     }
 
     /// Says no, in the protocol and in the trail, and slows down who fails.

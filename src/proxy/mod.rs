@@ -23,7 +23,8 @@ mod waiting;
 mod workers;
 
 pub use control::{
-    BoxFuture, LevelChecks, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus, TargetChecks,
+    BoxFuture, LevelChecks, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus,
+    TargetChecks,
 };
 pub use node::{Node, SetLog};
 pub use registry::{Registry, SessionInfo};

@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::cancel::Cancels;
 use super::control::{
-    BoxFuture, LevelChecks, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus, TargetChecks,
+    BoxFuture, LevelChecks, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus,
+    TargetChecks,
 };
 use super::door::{Door, Drain, Entrance, History, SessionDoor, SessionLimits, Shared};
 use super::keeper::LedgerKeeper;

@@ -1,6 +1,7 @@
 //! One session from its first statement to its end: watches its own grant and ends itself.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -12,8 +13,9 @@ use super::login::{Entered, context, row};
 use super::pump::PumpEnd;
 use super::registry::Command;
 use super::waiting::WaitEnd;
-use crate::grant::Standing;
+use crate::grant::{Admission, Standing};
 use crate::model::{EndCause, Ending, Event, Refusal, SessionEnd, limits};
+use crate::observe::SessionMeter;
 use crate::pool::{Finished, Lease, Leased};
 use crate::protocol::session::{Boundary, Facts, Relay, Side, Wire};
 use crate::tls::Stream;
@@ -43,17 +45,21 @@ struct Closed {
 
 impl<W: Wire> SessionDoor<W> {
     /// Runs an entered session to its end and writes down how it ended.
-    pub(super) async fn converse(&self, mut entered: Entered<W>) {
+    pub(super) async fn converse(&self, mut entered: Box<Entered<W>>) {
         let live = self.shared.metrics.session(entered.admission.target());
         let (outcome, settled) = self.run(&mut entered).await;
+        // Apart: what a session takes while it lasts need not have room for its end.
+        Box::pin(self.end(entered, live, outcome, settled)).await;
+    }
+
+    async fn end(&self, entered: Box<Entered<W>>, live: SessionMeter, outcome: Outcome, settled: bool) {
         let since = self.ended_since(&outcome, &entered);
-        let Entered { session, pump, admission, seat, entry, first_grant, began, .. } = entered;
+        let Entered { session, pump, admission, seat, entry, first_grant, began, .. } = *entered;
         let stats = entry.listed.stats.clone();
         let statements = pump.relay.statements();
         // Whoever is cut gives its place under the grant back at once.
         drop(seat);
-        // Apart: what a session takes while it lasts need not have room for its end.
-        let closed = Box::pin(self.close(outcome, pump, settled, since)).await;
+        let closed = self.close(outcome, pump, settled, since).await;
         let code = closed.refusal.as_ref().map(Refusal::code);
         if let Some(refusal) = &closed.refusal {
             self.shared.metrics.cut(refusal);
@@ -182,8 +188,8 @@ impl<W: Wire> SessionDoor<W> {
         match self.shared.ledger.recheck(&entered.admission, &mut entered.seat) {
             Standing::Open { until } if until == entered.admission.until() => Ok(()),
             Standing::Open { until } => {
-                entered.admission = entered.admission.clone().with_until(until);
-                entered.entry.listed.admission.store(entered.admission.clone().into());
+                entered.admission = Arc::new(Admission::clone(&entered.admission).with_until(until));
+                entered.entry.listed.admission.store(entered.admission.clone());
                 Ok(())
             }
             Standing::Moved(to) => {
@@ -193,9 +199,9 @@ impl<W: Wire> SessionDoor<W> {
                     from: entered.admission.grant(),
                     to: to.grant(),
                 };
-                entered.admission = *to;
+                entered.admission = Arc::new(*to);
                 entered.pump.context = context::<W>(entered.session, &entered.admission);
-                entered.entry.listed.admission.store(entered.admission.clone().into());
+                entered.entry.listed.admission.store(entered.admission.clone());
                 self.shared.trail.event(&event).map_err(|_| Refusal::TrailUnavailable)
             }
             Standing::Ended(cause) => Err(Refusal::Ended(cause)),
@@ -453,10 +459,12 @@ mod tests {
             ("entered", size_of::<Entered<Postgres>>()),
             (
                 "conversation",
-                size_of_future::<&'static SessionDoor<Postgres>, Entered<Postgres>, _>(SessionDoor::converse),
+                size_of_future::<&'static SessionDoor<Postgres>, Box<Entered<Postgres>>, _>(
+                    SessionDoor::converse,
+                ),
             ),
         ];
-        println!("{parts:?}");
-        assert!(parts[3].1 <= 1, "{parts:?}");
+        // Smaller still where the optimiser has seen it.
+        assert!(parts[2].1 <= 2_200 && parts[3].1 <= 1_200, "{parts:?}");
     }
 }

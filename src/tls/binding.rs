@@ -13,7 +13,9 @@ use x509_parser::signature_algorithm::SignatureAlgorithm;
 pub fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let hash = match SignatureAlgorithm::try_from(&parsed.signature_algorithm).ok()? {
-        SignatureAlgorithm::RSASSA_PSS(parameters) => hash_of(&parameters.hash_algorithm_oid().to_id_string())?,
+        SignatureAlgorithm::RSASSA_PSS(parameters) => {
+            hash_of(&parameters.hash_algorithm_oid().to_id_string())?
+        }
         _ => hash_of(&oid(&parsed.signature_algorithm.algorithm))?,
     };
     Some(match hash {
@@ -37,10 +39,15 @@ fn oid(oid: &Oid<'_>) -> String {
 fn hash_of(oid: &str) -> Option<Hash> {
     Some(match oid {
         // MD5 and SHA-1: the RFC puts SHA-256 in their place.
-        "1.2.840.113549.2.5" | "1.2.840.113549.1.1.4" | "1.3.14.3.2.26" | "1.2.840.113549.1.1.5"
+        "1.2.840.113549.2.5"
+        | "1.2.840.113549.1.1.4"
+        | "1.3.14.3.2.26"
+        | "1.2.840.113549.1.1.5"
         | "1.2.840.10045.4.1" => Hash::Sha256,
         // SHA-256: alone, with RSA, with ECDSA, with DSA.
-        "2.16.840.1.101.3.4.2.1" | "1.2.840.113549.1.1.11" | "1.2.840.10045.4.3.2"
+        "2.16.840.1.101.3.4.2.1"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.3.2"
         | "2.16.840.1.101.3.4.3.2" => Hash::Sha256,
         "2.16.840.1.101.3.4.2.2" | "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => Hash::Sha384,
         "2.16.840.1.101.3.4.2.3" | "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Hash::Sha512,

@@ -53,14 +53,8 @@ impl UpstreamTls {
         alpn: &'static [u8],
         ca: Option<&Path>,
     ) -> Result<Self, TlsError> {
-        let new = |verifies, verifier| Self {
-            mode,
-            negotiation,
-            verifies,
-            alpn,
-            verifier,
-            kept: Arc::default(),
-        };
+        let new =
+            |verifies, verifier| Self { mode, negotiation, verifies, alpn, verifier, kept: Arc::default() };
         if mode == TlsMode::Disable {
             return Ok(new(false, None));
         }
@@ -129,9 +123,10 @@ impl UpstreamTls {
         let mut config = match secret.certificate() {
             None => builder.with_no_client_auth(),
             Some(certificate) => {
-                let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate.chain)
-                    .collect::<Result<_, _>>()
-                    .map_err(|_| TlsError("the client certificate of the secret is not in PEM form".into()))?;
+                let chain: Vec<_> =
+                    CertificateDer::pem_slice_iter(&certificate.chain).collect::<Result<_, _>>().map_err(
+                        |_| TlsError("the client certificate of the secret is not in PEM form".into()),
+                    )?;
                 let key = PrivateKeyDer::from_pem_slice(&certificate.key)
                     .map_err(|_| TlsError("the client key of the secret is not in PEM form".into()))?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| {

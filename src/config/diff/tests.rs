@@ -377,7 +377,10 @@ fn a_level_that_comes_back_is_still_suspended() {
     back.grants.clear();
     let again = put(&gone, &back);
     let connector = &again.targets[0].connectors[&level];
-    assert_eq!((connector.baseline.as_deref(), connector.suspended.as_deref()), (Some("role"), Some("alarm")));
+    assert_eq!(
+        (connector.baseline.as_deref(), connector.suspended.as_deref()),
+        (Some("role"), Some("alarm"))
+    );
     assert!(!again.targets[0].remembered.contains_key(&level));
     // At another address it is another role.
     let moved = put(&gone, &without("elsewhere:5432"));

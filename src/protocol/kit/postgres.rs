@@ -17,9 +17,7 @@ use crate::model::{CredentialId, Name, Time};
 use crate::protocol::postgres::{
     Goal, Job, PostgresAccept, PostgresDial, PostgresFacts, PostgresScript, Settings,
 };
-use crate::protocol::session::{
-    AcceptContext, Answer, DialTls, DialWay, Interruption, Question, TlsOffer,
-};
+use crate::protocol::session::{AcceptContext, Answer, DialTls, DialWay, Interruption, Question, TlsOffer};
 
 /// Between the turns of a peer.
 const NEXT_TURN: &[u8] = b"\xfe\xff";

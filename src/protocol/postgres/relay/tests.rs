@@ -646,10 +646,16 @@ fn the_server_says_what_is_put_back_and_what_pins() {
         (("real", "random_page_cost", "1.1"), "a setting that cannot be put back"),
         (("setting", "search_path", "\u{fffd}"), "a setting that cannot be put back"),
         (("setting", "transaction_isolation", "serializable"), "a setting that cannot be put back"),
-        (("sequence", "", ""), "the current value of a sequence"),
     ] {
         assert_eq!(why(&[row]), Err(reason), "{row:?}");
     }
+    // Whether there is a sequence matters to who has inserted something.
+    let sequence = [("sequence", "", "")];
+    let mut inserting = rig();
+    inserting.client(&[query("insert into t values (1)")]);
+    inserting.server(&[complete("INSERT 0 1"), ready('I')]);
+    assert_eq!(ask(&mut inserting, &sequence), Err(Pinned("the current value of a sequence")));
+    assert!(ask(&mut inserting, &[]).is_ok());
     let mut rig = rig();
     let mut answer = proof_answer(&[]);
     answer[3] = proof_row("identity", "connector", "somebody");
