@@ -476,12 +476,21 @@ pub struct Proof {
     pub pinned: Option<Pinned>,
 }
 
+/// A prepared statement that is put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    pub name: Vec<u8>,
+    pub text: Vec<u8>,
+    pub types: Vec<u32>,
+    /// Stands for what the server said of its parameters and columns.
+    pub described: u64,
+}
+
 /// What a detached session must have put back on its next connection, in the protocol's own form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restore {
-    /// Prepared statements: name, text, parameter types; bounded by
-    /// [`crate::model::limits::PREPARED_TEXT_BYTES_MAX`].
-    pub prepared: Vec<(Vec<u8>, Vec<u8>, Vec<u32>)>,
+    /// Bounded by [`crate::model::limits::PREPARED_TEXT_BYTES_MAX`].
+    pub prepared: Vec<Prepared>,
     /// Settings of the session: name and value.
     pub settings: Vec<(String, String)>,
 }
