@@ -7,8 +7,11 @@
 mod admin;
 mod audit;
 mod cancel;
+mod clients;
+mod connectors;
 mod conversation;
 mod crossing;
+mod doors;
 mod ending;
 mod faults;
 mod hard_cuts;
@@ -21,3 +24,4 @@ mod startup;
 mod suites;
 mod support;
 mod upstream;
+mod ways;

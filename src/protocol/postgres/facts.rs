@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::protocol::session::{Facts, Findings, Interruption};
+use crate::protocol::session::{Facts, Findings, Interruption, Termination};
 
 /// The start-up settings of a client, applied to each connection that it is lent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +36,9 @@ pub struct PostgresFacts {
     pub process_id: u32,
     /// With the process id, what stops a statement there.
     pub secret_key: Vec<u8>,
+    /// The backend's own process id and start, as it says when asked: what `process_id` means is between us and
+    /// whoever answered the login, which may be a pooler.
+    pub termination: Option<Termination>,
     pub version: String,
 }
 
@@ -50,6 +53,10 @@ impl Facts for PostgresFacts {
         self.process_id.to_string()
     }
 
+    fn process(&self) -> Option<u32> {
+        Some(self.process_id)
+    }
+
     fn server_version(&self) -> &str {
         &self.version
     }
@@ -58,7 +65,18 @@ impl Facts for PostgresFacts {
         Interruption([&self.process_id.to_be_bytes()[..], &self.secret_key].concat())
     }
 
+    fn termination(&self) -> Option<Termination> {
+        self.termination.clone()
+    }
+
+    fn login(&self) -> &str {
+        &self.user
+    }
+
     fn apply(&mut self, findings: &Findings) {
+        if findings.termination.is_some() {
+            self.termination.clone_from(&findings.termination);
+        }
         if !findings.parameters.is_empty() {
             let mut parameters = self.parameters.to_vec();
             for (name, value) in &findings.parameters {

@@ -178,6 +178,11 @@ impl Server {
         });
     }
 
+    /// Where its data, its unix socket and its log are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub fn log_file(&self) -> PathBuf {
         self.folder.join("log")
     }

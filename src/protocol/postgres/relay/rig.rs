@@ -57,6 +57,7 @@ pub(super) fn facts(client_name: &str) -> PostgresFacts {
         user: "connector".into(),
         process_id: 4711,
         secret_key: vec![1, 2, 3, 4],
+        termination: None,
         version: "15.14".into(),
     }
 }
