@@ -16,9 +16,12 @@ use crate::model::{AccessLevel, Name, Refusal};
 pub struct Metrics {
     pub registry: Registry,
     sessions: IntGaugeVec,
+    parked: IntGaugeVec,
+    pinned: IntGaugeVec,
     statements: IntCounterVec,
     bytes: IntCounterVec,
     logins: IntCounterVec,
+    proxy_headers: IntCounterVec,
     login_seconds: Histogram,
     cancels: IntCounterVec,
     cuts: IntCounterVec,
@@ -95,6 +98,18 @@ impl Metrics {
         let own = &registry;
         Ok(Self {
             sessions: gauges(own, "tidegate_sessions", "Live sessions.", &["target"])?,
+            parked: gauges(
+                own,
+                "tidegate_sessions_parked",
+                "Live sessions that have given their connection back and are lent another at their next statement.",
+                &["target"],
+            )?,
+            pinned: gauges(
+                own,
+                "tidegate_sessions_pinned",
+                "Sessions that were idle for long enough and could not give their connection back, and why.",
+                &["reason"],
+            )?,
             statements: counters(
                 own,
                 "tidegate_statements_total",
@@ -112,6 +127,12 @@ impl Metrics {
                 "tidegate_logins_total",
                 "Logins; the code is that of the refusal, or ok.",
                 &["code"],
+            )?,
+            proxy_headers: counters(
+                own,
+                "tidegate_proxy_headers_refused_total",
+                "Connections closed because their PROXY header was missing, wrong or late.",
+                &["listener"],
             )?,
             login_seconds: histogram(
                 own,
@@ -174,6 +195,16 @@ impl Metrics {
         }
     }
 
+    /// A session of this target that is parked, until it is dropped.
+    pub fn parked(&self, target: &Name) -> Raised {
+        Raised::new(&self.parked.with_label_values(&[target.as_str()]))
+    }
+
+    /// A session that could not be parked for this reason, which is one of a few.
+    pub fn pinned(&self, reason: &'static str) -> Raised {
+        Raised::new(&self.pinned.with_label_values(&[reason]))
+    }
+
     pub fn pool(&self, target: &Name, level: &AccessLevel) -> PoolMeter {
         let gauge = |state| self.pool.with_label_values(&[target.as_str(), level.as_str(), state]);
         PoolMeter { size: gauge("size"), idle: gauge("idle"), waiting: gauge("waiting") }
@@ -186,6 +217,11 @@ impl Metrics {
 
     pub fn login_refused(&self, refusal: &Refusal) {
         self.logins.with_label_values(&[refusal.code()]).inc();
+    }
+
+    /// A connection that had to bring a PROXY header and did not bring a right one.
+    pub fn proxy_header_refused(&self, listener: &str) {
+        self.proxy_headers.with_label_values(&[listener]).inc();
     }
 
     pub fn cancel(&self, sent: bool) {
@@ -223,6 +259,7 @@ impl Metrics {
         let target = target.as_str();
         // A series that never began cannot be removed, and need not be.
         let _ = self.sessions.remove_label_values(&[target]);
+        let _ = self.parked.remove_label_values(&[target]);
         let _ = self.statements.remove_label_values(&[target]);
         for direction in ["up", "down"] {
             let _ = self.bytes.remove_label_values(&[target, direction]);
@@ -372,6 +409,7 @@ mod tests {
         metrics.login_refused(&Refusal::BadCredentials);
         metrics.cut(&Refusal::Ended(EndCause::Revoked));
         metrics.cancel(true);
+        metrics.proxy_header_refused("pg");
         metrics.revoked(Duration::from_millis(12));
         metrics.leased(Duration::from_millis(1));
         metrics.connected(&target);
@@ -383,6 +421,7 @@ mod tests {
             "tidegate_login_seconds_bucket{le=\"0.005\"}",
             "tidegate_cuts_total{code=\"TG004\"}",
             "tidegate_cancels_total{sent=\"yes\"}",
+            "tidegate_proxy_headers_refused_total{listener=\"pg\"}",
             "tidegate_revocation_seconds_bucket{le=\"0.02\"}",
             "tidegate_lease_wait_seconds_count",
             "tidegate_upstream_connects_total{result=\"ok\",target=\"orders\"}",

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
 use super::connection::{Connection, Exchange, run_script};
@@ -21,6 +21,18 @@ use crate::tls::Stream;
 
 /// `ALTER ROLE CURRENT_USER SET …` is allowed to ordinary roles and outlives the session.
 pub(super) const ROLE_CHANGED: &str = "the role's own settings differ from what was known";
+
+/// The names of so many functions are logged.
+const HIDDEN_SHOWN: usize = 10;
+
+/// The code in a database, as far as it decides whether sessions can be parked.
+#[derive(Debug, Default)]
+pub struct Code {
+    /// Changes with every function and view that is made, changed or dropped.
+    pub number: String,
+    /// What may change, behind a plain statement, state that no catalog shows.
+    pub hidden: Vec<String>,
+}
 
 /// What a pool was made for, and how it is to behave; swapped when the target's settings change.
 #[derive(Clone)]
@@ -46,6 +58,8 @@ pub struct Pool<W: Wire> {
     pub(super) secrets: Arc<Secrets>,
     pub(super) keeper: Arc<dyn Keeper>,
     pub(super) metrics: Arc<Metrics>,
+    /// What was found of the code in the database.
+    code: ArcSwapOption<Code>,
     troubles: Arc<Troubles>,
     /// Target and level.
     place: Place,
@@ -125,6 +139,7 @@ impl<W: Wire> Pool<W> {
             secrets,
             keeper,
             metrics,
+            code: ArcSwapOption::empty(),
             troubles,
             place,
             state: Mutex::new(state),
@@ -269,11 +284,7 @@ impl<W: Wire> Pool<W> {
 
     /// Connects and logs in. A refused secret is read again: it may have been changed at the server and in its
     /// file.
-    async fn log_in(
-        &self,
-        plan: &Plan,
-        upkeep: &Upkeep,
-    ) -> Result<((Stream, W::Facts), Secret), MakeFault> {
+    async fn log_in(&self, plan: &Plan, upkeep: &Upkeep) -> Result<((Stream, W::Facts), Secret), MakeFault> {
         let mut secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
         if !self.troubles.may_try(&self.place, secret.epoch(), Instant::now()) {
             return Err(MakeFault::Waiting);
@@ -501,6 +512,25 @@ impl<W: Wire> Pool<W> {
 
     pub(super) fn is_retired(&self) -> bool {
         self.state().retired
+    }
+
+    /// What was last found of the code in the database.
+    pub fn code(&self) -> Option<Arc<Code>> {
+        self.code.load_full()
+    }
+
+    /// Keeps what was found of the code in the database. Says it in the log: it keeps sessions from being parked.
+    pub fn learn(&self, code: Code) -> Arc<Code> {
+        let code = Arc::new(code);
+        self.code.store(Some(code.clone()));
+        if !code.hidden.is_empty() {
+            let shown: Vec<_> = code.hidden.iter().take(HIDDEN_SHOWN).collect();
+            tracing::info!(
+                pool = ?self, count = code.hidden.len(), ?shown,
+                "functions or views may change what no catalog shows: sessions are parked when park_accepts has \"functions\""
+            );
+        }
+        code
     }
 
     /// Stops what runs on a connection of this pool. Returns when the request has landed.

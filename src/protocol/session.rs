@@ -14,12 +14,13 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
 use crate::credential::{Identity, Secret, scram};
 use crate::grant::Admission;
-use crate::model::{Claim, Name, Notes, Operation, Refusal, Upstream, Verdict};
+use crate::model::{Claim, ClientCertificate, Name, Notes, Operation, Refusal, Upstream, Verdict};
 
 /// The peer broke the protocol. Says what and where, never payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +89,9 @@ impl Upkeep {
 pub trait Wire: Send + Sync + 'static {
     const NAME: &'static str;
     const PORT: u16;
+    /// What TLS clients call the protocol (RFC 7301); empty where it has no name there. Who offers other names
+    /// only is turned away in the handshake.
+    const ALPN: &'static [&'static [u8]] = &[];
     type Accept: Accept;
     /// What the client said that must be put on every connection it is lent (start-up settings).
     type Settings: Clone + Send + Sync;
@@ -100,8 +104,8 @@ pub trait Wire: Send + Sync + 'static {
     fn accept(&self, context: &AcceptContext) -> Self::Accept;
     /// The start-up settings of a client that has logged in.
     fn settings(&self, accept: &Self::Accept) -> Self::Settings;
-    /// What TLS that begins with the first byte is asked for by (ALPN); empty where the protocol has none.
-    const ALPN: &'static [u8];
+    /// The settings with which a connection must be prepared for a session that has these to put back.
+    fn dressed(&self, settings: &Self::Settings, restore: &Restore) -> Self::Settings;
     fn dial(&self, purpose: DialPurpose<'_>, way: DialWay, secret: &Secret) -> Self::Dial;
     /// The file of a server's unix socket, for the folder that an address names and its port.
     fn unix_socket(&self, path: &str, port: Option<u16>) -> String;
@@ -140,6 +144,18 @@ pub struct AcceptContext {
     pub target: Option<Name>,
     pub peer: IpAddr,
     pub tls: TlsOffer,
+    /// What follows the target in a TLS server name, in lower case: `.db.example.com`. `None`: the name says
+    /// nothing.
+    pub server_name_suffix: Option<Arc<str>>,
+    /// Nobody logs in without a certificate of their own.
+    pub certificate_required: bool,
+}
+
+impl AcceptContext {
+    /// Of a listener that leaves everything else out.
+    pub fn new(target: Option<Name>, peer: IpAddr, tls: TlsOffer) -> Self {
+        Self { target, peer, tls, server_name_suffix: None, certificate_required: false }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +171,23 @@ pub enum TlsOffer {
 #[derive(Debug, Clone, Default)]
 pub struct TlsFacts {
     pub server_name: Option<String>,
+    /// Client and we agreed on the protocol's name ([`Wire::ALPN`]).
+    pub alpn: bool,
+    /// `tls-server-end-point` of RFC 5929: the hash of the certificate that this very connection was shown.
+    /// `None` where the certificate's signature has no hash of its own.
+    pub end_point: Option<Arc<[u8]>>,
+    /// The client's own certificate, verified.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// How TLS begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsStart {
+    /// The client asked and waits for our word: bytes that came already are not protected by TLS and an error
+    /// (CVE-2021-23214).
+    Asked,
+    /// The client began with it: what came already is its first record, not consumed by the machine.
+    Direct,
 }
 
 /// A client logs in. `step` is called with `Start` first, then with what the last step asked for.
@@ -167,6 +200,10 @@ pub trait Accept: Send {
     fn notice(&mut self, text: &str, out: &mut BytesMut) -> bool;
     /// What the client claims so far, for the audit of a login that fails: user, target, database.
     fn claimed(&self) -> Claimed<'_>;
+    /// How long the secret of the client's cancel key is, in bytes.
+    fn cancel_key_bytes(&self) -> usize {
+        4
+    }
 }
 
 /// Unproven words of a client, as sent.
@@ -174,6 +211,8 @@ pub trait Accept: Send {
 pub struct Claimed<'a> {
     pub user: Option<&'a str>,
     pub database: Option<&'a str>,
+    /// Who they are has been proven; whether they may go in is another question.
+    pub proven: bool,
 }
 
 pub enum AcceptInput<'a> {
@@ -181,7 +220,7 @@ pub enum AcceptInput<'a> {
     Start,
     /// Everything read and not yet consumed. May be empty: a step may finish what is buffered.
     Bytes(&'a mut BytesMut),
-    /// After `StartTls`. Bytes that came before the TLS handshake are the engine's to refuse.
+    /// After `StartTls`. Bytes that came before the handshake are the engine's to refuse, see [`TlsStart`].
     TlsReady(&'a TlsFacts),
     /// After `Ask`.
     Answer(Answer),
@@ -190,7 +229,7 @@ pub enum AcceptInput<'a> {
 pub enum AcceptStep {
     NeedBytes,
     /// Write `out`, then shake hands, then step with `TlsReady`.
-    StartTls,
+    StartTls(TlsStart),
     Ask(Question),
     /// The connection only carries a cancel request: never answered.
     Cancel(CancelKey),
@@ -205,10 +244,14 @@ pub enum Question {
     /// The verifiers of this user for SCRAM-SHA-256. `None`: the name cannot be one of ours, a mock
     /// exchange under the name as sent keeps the client from learning that.
     Scram { user: Option<Name>, sent: String },
+    /// Whether the client's certificate is good for this user now.
+    Certificate { user: Name, certificate: Arc<ClientCertificate> },
 }
 
 pub enum Answer {
     Scram(Box<scram::Exchange>),
+    /// The error says why not, for the trail.
+    Certificate(Result<Identity, &'static str>),
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -303,6 +346,12 @@ pub enum DialStep<F> {
 pub trait Facts: Clone + Send + Sync + 'static {
     /// The server's own name for this connection (a backend process id), for the trail.
     fn upstream_name(&self) -> String;
+    /// The number by which the server would have this connection's own client know it, where the
+    /// protocol has one: what drivers show as the connection's process id, and what people and tools
+    /// hand to functions like `pg_cancel_backend`.
+    fn process(&self) -> Option<u32> {
+        None
+    }
     fn server_version(&self) -> &str;
     /// How to stop what runs on this connection.
     fn interruption(&self) -> Interruption;
@@ -348,8 +397,18 @@ pub trait Relay: Send {
     /// Words a refusal that ends the session, correct for this very moment. Only called when
     /// `at_unit_boundary(Downstream)`.
     fn refuse(&mut self, refusal: &Refusal, out: &mut BytesMut);
+    /// Begins to ask the server, unseen by the client, whether anything would be lost if the connection were
+    /// given back; the question goes to `upstream`. Only at `Boundary::Idle`, when nothing of the client waits
+    /// in the engine's buffers. `Err`: something is known to keep the session where it is.
+    ///
+    /// The answer is said by [`RelayStep::Proven`], and by nothing where the client went on meanwhile.
+    fn prove(&mut self, ask: &Ask<'_>, upstream: &mut BytesMut) -> Result<(), Pinned>;
+    /// The client has nothing under way; what makes the conversation busy is our own question.
+    fn is_proving(&self) -> bool;
+    /// What the server answered; once.
+    fn proof(&mut self) -> Option<Proof>;
     /// Gives the lease back: what must be put on the next connection, or why that cannot be.
-    /// Only at `Boundary::Idle`, when nothing of the client waits in the engine's buffers.
+    /// Only after a proof that nothing pins, and only until the client goes on.
     fn detach(&mut self) -> Result<Restore, Pinned>;
     /// Goes on with another connection that `Prepare` was run on. Writes to `upstream` what must be
     /// put back first; the answers to it are swallowed.
@@ -370,6 +429,8 @@ pub enum RelayStep {
     /// Enough for one turn (notes or words of ours would outgrow their limit): pump the rest again as soon as
     /// the other side takes more.
     Again,
+    /// The server has answered the question of [`Relay::prove`].
+    Proven,
     /// Detached, and the client wants something done: lease, `attach`, then pump the same again.
     NeedLease,
     /// Read no more of this side until the other side has been pumped; then pump the rest again.
@@ -391,9 +452,29 @@ pub enum Boundary {
     InTransaction,
 }
 
-/// Why a session cannot give its lease back.
+/// Why a session cannot give its lease back, in stable words that lists and metrics show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pinned(pub &'static str);
+
+/// What [`Relay::prove`] is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Stands for the code in the database that was looked through before; empty: none was.
+    pub code: &'a str,
+    /// The operator accepts that current values of sequences are lost.
+    pub sequences: bool,
+}
+
+/// What a server answered to [`Relay::prove`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// Stands for the code that is in the database now; empty where the server did not say.
+    pub code: String,
+    /// Code that may leave state which nothing shows, behind a plain statement. Only looked for where `code`
+    /// is not the one that was known.
+    pub hidden: Vec<String>,
+    pub pinned: Option<Pinned>,
+}
 
 /// What a detached session must have put back on its next connection, in the protocol's own form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -401,6 +482,8 @@ pub struct Restore {
     /// Prepared statements: name, text, parameter types; bounded by
     /// [`crate::model::limits::PREPARED_TEXT_BYTES_MAX`].
     pub prepared: Vec<(Vec<u8>, Vec<u8>, Vec<u32>)>,
+    /// Settings of the session: name and value.
+    pub settings: Vec<(String, String)>,
 }
 
 pub struct Flow<'a> {
@@ -597,7 +680,8 @@ pub enum Severity {
 
 // ---------------------------------------------------------------------------------------------
 
-/// The key with which a client asks to cancel: ours. Node and slot in the process id, the rest random.
+/// The key with which a client asks to cancel: ours. The process id may be the server's own, the secret
+/// never is.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CancelKey {
     pub process: u32,

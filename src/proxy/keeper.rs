@@ -32,7 +32,7 @@ impl LedgerKeeper {
         });
         let suspended = self
             .ledger
-            .change(&Actor::Proxy, "level.suspend", Some(what), |_| {
+            .take_away(&Actor::Proxy, "level.suspend", Some(what), |_| {
                 Ok(vec![Change::SuspendLevel {
                     target: target.clone(),
                     level: level.clone(),
@@ -146,6 +146,8 @@ mod tests {
             pool: PoolSettings::default(),
             remembered: Default::default(),
             accept_extensions: Default::default(),
+            park: Default::default(),
+            park_accepts: Default::default(),
             suspended: None,
         };
         let name = target.name.clone();

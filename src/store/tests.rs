@@ -42,6 +42,8 @@ pub(super) fn target(text: &str, levels: &[AccessLevel]) -> Target {
         pool: PoolSettings { size_max: 7, ..PoolSettings::default() },
         remembered: Default::default(),
         accept_extensions: ["plperlu".to_owned()].into(),
+        park: Default::default(),
+        park_accepts: Default::default(),
         suspended: None,
     }
 }

@@ -29,6 +29,8 @@ fn target(text: &str, address: &str, secrets: &[(AccessLevel, &str)]) -> Target 
         pool: PoolSettings::default(),
         remembered: Default::default(),
         accept_extensions: BTreeSet::new(),
+        park: Default::default(),
+        park_accepts: Default::default(),
         suspended: None,
     }
 }
@@ -376,7 +378,10 @@ fn a_level_that_comes_back_is_still_suspended() {
     back.grants.clear();
     let again = put(&gone, &back);
     let connector = &again.targets[0].connectors[&level];
-    assert_eq!((connector.baseline.as_deref(), connector.suspended.as_deref()), (Some("role"), Some("alarm")));
+    assert_eq!(
+        (connector.baseline.as_deref(), connector.suspended.as_deref()),
+        (Some("role"), Some("alarm"))
+    );
     assert!(!again.targets[0].remembered.contains_key(&level));
     // At another address it is another role.
     let moved = put(&gone, &without("elsewhere:5432"));

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::{ListenAddress, ListenerTls, SocketFile};
 
 fn load(text: &str, look: bool) -> (tempfile::TempDir, Result<NodeConfig, Vec<String>>) {
     let folder = tempfile::tempdir().unwrap();
@@ -22,11 +23,15 @@ fn the_least_file_has_the_defaults() {
         config.listeners,
         [Listener {
             name: "127.0.0.1:6432".to_owned(),
-            address: "127.0.0.1:6432".parse().unwrap(),
+            address: ListenAddress::Tcp("127.0.0.1:6432".parse().unwrap()),
             protocol: "postgres".to_owned(),
             target: None,
             tls: ListenerTls::Off,
             connections_max: 10_000,
+            server_name_suffix: None,
+            client_certificates: None,
+            proxy_from: Vec::new(),
+            socket: SocketFile::default(),
         }]
     );
     assert_eq!((config.tls, config.base.as_path()), (None, base));
@@ -53,6 +58,8 @@ fn the_least_file_has_the_defaults() {
             login: Duration::from_secs(20),
             idle: None,
             session: None,
+            park: Some(Duration::from_secs(5)),
+            notice: Some(Duration::from_secs(300)),
             drain: Duration::from_secs(30),
         }
     );
@@ -69,7 +76,7 @@ fn every_key_is_read() {
          [audit]\ndirectory = 'a'\nsync_ms = 7\nlag_bytes_max = 2097152\nsegment_bytes = 1048576\non_failure = 'continue'\n\
          text_bytes_max = 256\n\
          [admin]\nsocket = 'x.sock'\nuids = [1000, 0x3e9]\naddress = '127.0.0.1:8443'\n\
-         [limits]\nworkers = 3\nlogin_seconds = 1\nidle_seconds = 2\nsession_seconds = 3\ndrain_seconds = 0\n\
+         [limits]\nworkers = 3\nlogin_seconds = 1\nidle_seconds = 2\nsession_seconds = 3\ndrain_seconds = 0\npark_seconds = 0\nnotice_seconds = 4\n\
          [log]\nlevel = 'info,tidegate::pool=debug'\nformat = 'json'\n",
         false,
     );
@@ -104,6 +111,8 @@ fn every_key_is_read() {
             login: seconds(1),
             idle: Some(seconds(2)),
             session: Some(seconds(3)),
+            park: None,
+            notice: Some(seconds(4)),
             drain: seconds(0),
         }
     );
@@ -221,7 +230,20 @@ fn the_file_in_the_repository_loads_and_shows_the_defaults() {
     let shown = NodeConfig::load_with(&path, &["postgres"], false).unwrap();
     // Every commented key, uncommented, says what holds without it (but for those that are off by
     // default and show an example).
-    let examples = ["name", "target", "certificate", "key", "address"];
+    let examples = [
+        "name",
+        "target",
+        "certificate",
+        "key",
+        "address",
+        "server_name_suffix",
+        "client_ca",
+        "client_crl",
+        "client_name",
+        "proxy_protocol.from",
+        "socket_mode",
+        "socket_gid",
+    ];
     let uncommented: String = std::fs::read_to_string(&path)
         .unwrap()
         .lines()

@@ -5,8 +5,12 @@
 //! settings, and masks passwords. A text that it reads wrongly still goes to the server as it is.
 
 mod mask;
+mod pins;
+mod words;
 
 pub(crate) use mask::mask;
+pub(crate) use pins::{Pins, pins};
+pub(crate) use words::first_words;
 
 use std::ops::Range;
 
@@ -83,6 +87,7 @@ struct Token {
 }
 
 /// Tokens in order, without gaps. What is not closed ends with the text.
+#[derive(Clone)]
 struct Lexer<'a> {
     text: &'a [u8],
     at: usize,

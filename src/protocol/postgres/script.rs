@@ -49,14 +49,25 @@ pub struct PostgresScript {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Job<'a> {
     Probe,
-    Prepare { stamp: &'a str, settings: &'a Settings },
-    Reset { in_transaction: bool },
+    Prepare {
+        stamp: &'a str,
+        settings: &'a Settings,
+    },
+    Reset {
+        in_transaction: bool,
+    },
     Ping,
-    Check { level: &'a str },
-    Form { logins: &'a Logins },
+    Check {
+        level: &'a str,
+    },
+    Form {
+        logins: &'a Logins,
+    },
     /// One act of a trial.
     Try(Act<'a>),
-    Terminate { termination: &'a Termination },
+    Terminate {
+        termination: &'a Termination,
+    },
 }
 
 impl<'a> Job<'a> {
@@ -240,7 +251,12 @@ impl PostgresScript {
         let mut all = vec![("application_name", stamped.as_str())];
         all.extend(settings.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         // Last, since it decides how the bytes of what follows are read.
-        all.sort_by_key(|(name, _)| *name == "client_encoding");
+        // Just before it what could end this very script.
+        all.sort_by_key(|(name, _)| match *name {
+            "client_encoding" => 2,
+            "statement_timeout" | "transaction_timeout" | "lock_timeout" => 1,
+            _ => 0,
+        });
         let written = write_prepare(&all, &mut self.request);
         if let Err(name) = written {
             self.error = Some(bad_parameter("22023", name));

@@ -124,6 +124,7 @@ impl Server {
         let settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{folder}'\n\
              fsync = off\nsynchronous_commit = off\nshared_buffers = 64MB\nmax_connections = 300\n\
+             max_prepared_transactions = 20\n\
              ssl = on\nssl_cert_file = '{folder}/server.pem'\nssl_key_file = '{folder}/server.key'\n\
              log_statement = 'all'\nlog_line_prefix = '%m [%p] %a %d '\nautovacuum = off\n{}\n",
             options.settings,
