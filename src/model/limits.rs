@@ -230,3 +230,5 @@ pub const LOGIN_RETRY_MAX: Duration = Duration::from_secs(300);
 pub const SECRET_LOOK: Duration = Duration::from_secs(5);
 /// Connections of a level beyond its pool: those of `target check`, and those that end others.
 pub const SPARE_CONNECTIONS: u32 = 5;
+/// A start-up setting's value as the trail shows it.
+pub const SHOWN_SETTING_BYTES_MAX: usize = 256;
