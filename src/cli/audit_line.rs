@@ -156,6 +156,12 @@ fn labelled(label: &str, value: &str) -> String {
     if value.is_empty() { String::new() } else { format!("{label} {}", plain(value)) }
 }
 
+/// `5 TG001, 2 TG020`.
+fn codes(counts: &Value) -> String {
+    let counts = counts.as_object().into_iter().flatten();
+    counts.map(|(code, count)| format!("{count} {}", plain(code))).collect::<Vec<_>>().join(", ")
+}
+
 fn words(event: &str, value: &Value) -> String {
     let get = |key| text(value, key);
     match event {
@@ -169,13 +175,21 @@ fn words(event: &str, value: &Value) -> String {
             labelled("grant", get("grant")),
             labelled("database", get("database")),
             labelled("from", get("peer")),
+            labelled("via", get("via")),
+            labelled("certificate", value["certificate"]["serial"].as_str().unwrap_or_default()),
             if value["tls"] == true { "TLS".to_owned() } else { "no TLS".to_owned() },
             settings(&value["settings"]),
         ]),
         "login_refused" => joined([
             format!("{} {}", plain(get("code")), plain(get("why"))),
             labelled("from", get("peer")),
+            labelled("via", get("via")),
             if value["authenticated"] == true { String::new() } else { "name not proven".to_owned() },
+        ]),
+        "logins_refused" => joined([
+            format!("{} more", number(value, "count")),
+            codes(&value["codes"]),
+            labelled("from", if get("source").is_empty() { "many sources" } else { get("source") }),
         ]),
         "session_start" => joined([
             plain(get("session")),
@@ -321,6 +335,13 @@ mod tests {
         00:00:01.000Z  login_refused   bob    orders  TG002 no grant, from 127.0.0.1:6
         00:00:02.000Z  novelty                        what="a\u001b[2Jb"
         "#);
+    }
+
+    #[test]
+    fn counted_refusals_are_one_line() {
+        let line = r#"{"seq":1,"time":"2026-11-22T10:29:01Z","event":"logins_refused","source":"192.0.2.7","count":7,"codes":{"TG001":5,"TG020":2},"seconds":60}"#;
+        let text = render(&rows(&[line]));
+        assert!(text.ends_with("7 more, 5 TG001, 2 TG020, from 192.0.2.7\n"), "{text}");
     }
 
     #[test]

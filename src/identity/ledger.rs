@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -8,10 +8,11 @@ use tokio::sync::watch;
 
 use super::describe::describe;
 use super::pending::{Pending, Waiting};
-use crate::credential::{Identity, Keys, scram};
+use crate::credential::{Identity, Keys, by_certificate, scram};
 use crate::grant::{Admission, Book, NotAdmitted, Standing};
 use crate::model::{
-    Actor, Admin, Change, Claim, EndCause, Ended, Event, GrantId, Name, Snapshot, Time, limits,
+    Actor, Admin, Change, Claim, ClientCertificate, EndCause, Ended, Event, GrantId, Name, Snapshot, Time,
+    limits,
 };
 use crate::observe::Trail;
 use crate::store::{Store, StoreError};
@@ -48,6 +49,8 @@ pub struct Ledger {
     pub(super) changing: tokio::sync::Mutex<()>,
     pub(super) pending: Pending,
     seats: Arc<Seats>,
+    /// The ends of client certificates that let somebody in, which no book knows of.
+    certificate_ends: Mutex<BTreeSet<Time>>,
     /// The latest wall time seen, in microseconds: a clock that is set back does not reopen a grant.
     latest_micros: AtomicI64,
     /// What is stored could not be read back: the book is empty until it can.
@@ -110,6 +113,7 @@ impl Ledger {
             changing: tokio::sync::Mutex::new(()),
             pending: Pending::default(),
             seats: Arc::default(),
+            certificate_ends: Mutex::default(),
             latest_micros: AtomicI64::new(i64::MIN),
             stale: AtomicBool::new(false),
         }))
@@ -211,7 +215,9 @@ impl Ledger {
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Has every live session look at its grant and its limits again: one that sleeps has no other way to
+    /// learn that a limit was changed.
+    pub fn wake(&self) {
         self.changed.send_replace(Instant::now());
     }
 
@@ -239,6 +245,15 @@ impl Ledger {
         scram::Exchange::new(user, candidates, salt, limits::SCRAM_ROUNDS)
     }
 
+    /// Whether a client certificate proves its owner to be this user now; the error says why not.
+    pub fn certificate(
+        &self,
+        user: &Name,
+        certificate: &Arc<ClientCertificate>,
+    ) -> Result<Identity, &'static str> {
+        by_certificate(certificate, user, self.now())
+    }
+
     /// The decision, and a place under the grant's session limit, taken in one step.
     pub fn admit(&self, identity: &Identity, claim: &Claim) -> Result<(Admission, Seat), NotAdmitted> {
         let mut seats = self.seats.lock();
@@ -246,6 +261,10 @@ impl Ledger {
         let admission = self.book().admit(identity, claim, self.now(), &count)?;
         *seats.entry(admission.grant()).or_insert(0) += 1;
         drop(seats);
+        if let Some(certificate) = identity.proof().certificate() {
+            // One entry however often it logs in; it goes when its time has come.
+            self.ends_of_certificates().insert(certificate.window.end);
+        }
         let seat = Seat { grant: admission.grant(), seats: self.seats.clone() };
         Ok((admission, seat))
     }
@@ -269,10 +288,19 @@ impl Ledger {
     pub fn tick(&self) -> bool {
         let (grants, credentials) = self.book().due(self.now());
         let due = !grants.is_empty() || !credentials.is_empty();
-        if due {
+        let certificates = {
+            let mut ends = self.ends_of_certificates();
+            let later = ends.split_off(&self.now());
+            std::mem::replace(&mut *ends, later)
+        };
+        if due || !certificates.is_empty() {
             self.wake();
         }
         due || self.stale.load(Ordering::Relaxed) || self.pending.len() > 0
+    }
+
+    fn ends_of_certificates(&self) -> MutexGuard<'_, BTreeSet<Time>> {
+        self.certificate_ends.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Stores that what is due has ended, for good.

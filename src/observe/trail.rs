@@ -526,6 +526,7 @@ fn session_of(event: &Event) -> Option<SessionId> {
         Event::NodeStart { .. }
         | Event::NodeStop { .. }
         | Event::JournalRecovered { .. }
+        | Event::LoginsRefused { .. }
         | Event::Admin(_)
         | Event::Alarm { .. } => None,
     }

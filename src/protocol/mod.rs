@@ -5,6 +5,7 @@
 pub mod kit;
 pub mod label;
 pub mod postgres;
+pub mod proxy_header;
 pub mod session;
 
 /// Turns the bound values of a [`crate::model::Note`] into JSON for the trail.

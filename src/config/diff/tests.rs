@@ -361,6 +361,7 @@ fn a_level_that_comes_back_is_still_suspended() {
         let secret = "file:other.json".to_owned();
         target.connectors.insert(other.clone(), Connector { secret, ..connector });
         target.address = address.to_owned();
+        files.targets[0].secret_confirmed_for = Some(address.to_owned());
         files
     };
     let put = |snapshot: &Snapshot, files: &Resources| {

@@ -1,8 +1,8 @@
-//! PostgreSQL's frontend/backend protocol, version 3.0
+//! PostgreSQL's frontend/backend protocol, versions 3.0 and 3.2
 //! (<https://www.postgresql.org/docs/current/protocol.html>).
 //!
-//! Refused: protocol 2, replication, direct TLS (`sslnegotiation=direct`), GSSAPI encryption. A client
-//! that asks for 3.2 or for protocol options is told that it gets 3.0.
+//! Refused: protocol 2, replication, GSSAPI encryption. A client that asks for another minor version or for
+//! protocol options is told what it gets instead.
 
 use bytes::BytesMut;
 use sqlparser::dialect::PostgreSqlDialect;
@@ -54,6 +54,7 @@ pub struct Postgres;
 impl Wire for Postgres {
     const NAME: &'static str = "postgres";
     const PORT: u16 = 5432;
+    const ALPN: &'static [&'static [u8]] = &[b"postgresql"];
     type Accept = PostgresAccept;
     type Settings = Settings;
     type Facts = PostgresFacts;
@@ -81,8 +82,6 @@ impl Wire for Postgres {
     fn dressed(&self, settings: &Settings, restore: &Restore) -> Settings {
         settings.with(&restore.settings)
     }
-
-    const ALPN: &'static [u8] = b"postgresql";
 
     fn dial(&self, purpose: DialPurpose<'_>, way: DialWay, secret: &Secret) -> PostgresDial {
         PostgresDial::new(&purpose, way, secret)

@@ -100,6 +100,8 @@ impl Form<'_> {
         }
         if level == "admin" {
             self.line("-- It changes and drops what it made itself. For the tables of others: GRANT their owner TO it, with care.");
+            self.line("-- Schemas of its own, and with them trusted extensions, of which some keep state that no reset clears:");
+            self.line(&format!("-- GRANT CREATE ON DATABASE {database} TO {role};"));
         }
     }
 

@@ -232,7 +232,11 @@ fn scram_error(error: ScramError) -> WireError {
             ScramError::Malformed(what) | ScramError::Refused(what) => what,
             ScramError::ServerNotProven => "the server did not prove that it knows the password",
             ScramError::Rounds(_) => "the server asks for more rounds than we compute, or for too few",
-            ScramError::OutOfOrder | ScramError::WrongProof => "a step out of order",
+            // The last three are of the other side of an exchange.
+            ScramError::OutOfOrder
+            | ScramError::WrongProof
+            | ScramError::Downgrade
+            | ScramError::OtherChannel => "a step out of order",
         },
     )
 }
