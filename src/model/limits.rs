@@ -235,6 +235,8 @@ pub const LOGIN_RETRY_MAX: Duration = Duration::from_secs(300);
 pub const SECRET_LOOK: Duration = Duration::from_secs(5);
 /// Connections of a level beyond its pool: those of `target check`, and those that end others.
 pub const SPARE_CONNECTIONS: u32 = 5;
+/// A start-up setting's value as the trail shows it.
+pub const SHOWN_SETTING_BYTES_MAX: usize = 256;
 /// The random part of a cancel key that a client of protocol 3.2 gets, as PostgreSQL 18 makes them. One of 3.0
 /// gets 4 bytes, which is all that its messages hold.
 pub const CANCEL_SECRET_BYTES: usize = 32;

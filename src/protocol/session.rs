@@ -104,6 +104,8 @@ pub trait Wire: Send + Sync + 'static {
     fn accept(&self, context: &AcceptContext) -> Self::Accept;
     /// The start-up settings of a client that has logged in.
     fn settings(&self, accept: &Self::Accept) -> Self::Settings;
+    /// The same for the trail: names and values, secrets masked, of bounded length.
+    fn settings_shown(&self, settings: &Self::Settings) -> Vec<(String, String)>;
     /// The settings with which a connection must be prepared for a session that has these to put back.
     fn dressed(&self, settings: &Self::Settings, restore: &Restore) -> Self::Settings;
     fn dial(&self, purpose: DialPurpose<'_>, way: DialWay, secret: &Secret) -> Self::Dial;

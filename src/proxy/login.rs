@@ -7,11 +7,6 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-<<<<<<< HEAD
-use tokio::sync::mpsc;
-=======
-use tokio::net::TcpStream;
->>>>>>> park
 
 use super::cancel::IssuedKey;
 use super::door::{Caller, Drain, Entrance, History, SessionDoor};
@@ -24,7 +19,8 @@ use crate::credential::Identity;
 use crate::grant::{Admission, Standing};
 use crate::identity::{Ledger, Seat};
 use crate::model::{
-    Claim, Denied, Event, GrantId, LoginName, Refusal, SessionContext, SessionId, SessionStart, limits,
+    Claim, Denied, Ending, Event, GrantId, LoginName, Refusal, SessionContext, SessionEnd, SessionId, SessionStart,
+    limits,
 };
 use crate::pool::Lease;
 use crate::protocol::session::{
@@ -287,6 +283,7 @@ impl<W: Wire> SessionDoor<W> {
             credential: admission.credential(),
             certificate: admission.proof().certificate().cloned(),
             others: admission.others().len() as u32,
+            settings: self.wire.settings_shown(&self.wire.settings(&guest.accept)).into_iter().collect(),
         };
         self.shared
             .trail
@@ -312,7 +309,10 @@ impl<W: Wire> SessionDoor<W> {
         let admission = waiter.admission;
         let lease = match leased {
             Ok(lease) => lease,
-            Err(WaitEnd::Gone) => return Err((Box::new(guest), Stop::Silent)),
+            Err(WaitEnd::Gone) => {
+                self.left(&guest, &admission, waited.elapsed());
+                return Err((Box::new(guest), Stop::Silent));
+            }
             Err(WaitEnd::Refused(refusal, why)) => {
                 let stop = Stop::Refuse { refusal, why: why.into(), authenticated: true };
                 return Err((Box::new(guest), stop));
@@ -340,6 +340,28 @@ impl<W: Wire> SessionDoor<W> {
             return Err((Box::new(guest), stop));
         }
         Ok(self.begin(guest, admission, seat, lease, settings, stamp, issued, began).await)
+    }
+
+    /// Closes what an accepted login has opened in the trail, for a client that went away before there
+    /// was a session.
+    fn left(&self, guest: &Guest<W>, admission: &Admission, waited: Duration) {
+        let event = Event::SessionEnd(SessionEnd {
+            session: guest.session,
+            user: admission.user().clone(),
+            target: admission.target().clone(),
+            grant: admission.grant(),
+            how: Ending::Close,
+            code: None,
+            why: Some("the client left before there was a connection for it".into()),
+            error_delivered: None,
+            statements: 0,
+            bytes_up: 0,
+            bytes_down: 0,
+            seconds: waited.as_secs_f64(),
+            reused: false,
+        });
+        // Nothing ran, so a trail that cannot be written changes nothing here.
+        let _ = self.shared.trail.end(&event);
     }
 
     /// A connection from the pool that this admission leads to.
