@@ -19,8 +19,8 @@ use crate::credential::Identity;
 use crate::grant::{Admission, Standing};
 use crate::identity::{Ledger, Seat};
 use crate::model::{
-    Claim, Denied, Ending, Event, GrantId, LoginName, Refusal, SessionContext, SessionEnd, SessionId, SessionStart,
-    limits,
+    Claim, Denied, Ending, Event, GrantId, LoginName, Refusal, SessionContext, SessionEnd, SessionId,
+    SessionStart, limits,
 };
 use crate::pool::Lease;
 use crate::protocol::session::{

@@ -23,7 +23,9 @@ fn drift(read: impl Fn(&str) -> String) -> Vec<String> {
     let mut known = constants(&read(LIMITS));
     let mut keys = BTreeMap::new();
     for (file, only) in CONFIGURATION {
-        keys.extend(defaults(&read(file)).into_iter().filter(|(key, _)| only.is_empty() || key.starts_with(only)));
+        keys.extend(
+            defaults(&read(file)).into_iter().filter(|(key, _)| only.is_empty() || key.starts_with(only)),
+        );
     }
     let mut found = Vec::new();
     let mut told = |what: String| found.push(format!("{DOCUMENT}: {what}"));
@@ -166,7 +168,9 @@ fn what_drifts_is_found() {
         move |path: &str| {
             let text = match path {
                 DOCUMENT => document,
-                LIMITS => "pub const A_BYTES: usize = 64 << 10;\npub const B: Duration = Duration::from_secs(2 * 86_400);",
+                LIMITS => {
+                    "pub const A_BYTES: usize = 64 << 10;\npub const B: Duration = Duration::from_secs(2 * 86_400);"
+                }
                 "docs/codes.md" => "TG001",
                 "config/tidegate.toml" => "[limits]\n# Ten = 10 of them.\n#x_seconds = 10\n#level = \"a\"",
                 _ => "[target.pool]\nsize = 5\n[target]\nother = 6",
@@ -174,10 +178,14 @@ fn what_drifts_is_found() {
             text.to_owned()
         }
     };
-    let right = "|a|`A_BYTES`|64 KiB|TG001|\n|b|`limits.x_seconds`|10 (ten)||\n|c|`target.pool.size`|5||\n`B`";
+    let right =
+        "|a|`A_BYTES`|64 KiB|TG001|\n|b|`limits.x_seconds`|10 (ten)||\n|c|`target.pool.size`|5||\n`B`";
     assert_eq!(drift(read(right)), Vec::<String>::new());
     for (wrong, said) in [
-        ("|a|`A_BYTES`|65 KiB||\n`B` |b|`limits.x_seconds`|10||\n|c|`target.pool.size`|5||", "limits.x_seconds is missing"),
+        (
+            "|a|`A_BYTES`|65 KiB||\n`B` |b|`limits.x_seconds`|10||\n|c|`target.pool.size`|5||",
+            "limits.x_seconds is missing",
+        ),
         ("|a|`A_BYTES`|65 KiB||", "A_BYTES is \"65 KiB\" and should be \"64 KiB\""),
         ("|a|`A_BYTES`|64 KiB||", "B is missing"),
         ("|a|`B`|2 s||", "B is \"2 s\" and should be \"2 days\""),
