@@ -244,9 +244,11 @@ fn is_no(word: &str) -> bool {
     ["off", "false", "0"].iter().any(|no| word.eq_ignore_ascii_case(no))
 }
 
-/// A part of a name as the server takes it: without quotes it is in lower case.
+/// A part of a name as the server takes it: without quotes it is in lower case. A literal in a name's place
+/// (the parser takes one, no server does) is never shown: it may be anything.
 fn part(ident: &Ident) -> String {
     match ident.quote_style {
+        Some('\'') => "?".to_owned(),
         Some(_) => ident.value.clone(),
         None => ident.value.to_ascii_lowercase(),
     }
