@@ -183,6 +183,7 @@ impl<W: Wire> SessionDoor<W> {
             match self.drive(&mut guest, entrance, first).await {
                 Ok(AcceptStep::Cancel(key)) => {
                     tokio::time::sleep(self.shared.cancels.request(&key, guest.peer)).await;
+                    guest.close().await;
                 }
                 Ok(_) => guest.farewell(refusal).await,
                 Err(_) => {}
@@ -238,9 +239,7 @@ impl<W: Wire> SessionDoor<W> {
                 AcceptStep::Cancel(key) => {
                     let penalty = self.shared.cancels.request(&key, guest.peer);
                     tokio::time::sleep(penalty.min(self.longest_penalty())).await;
-                    // Over TLS, an end without its goodbye looks like an attack: libpq 17 would say
-                    // that the cancel failed.
-                    let _ = tokio::time::timeout(limits::CUT_FLUSH, guest.stream.shutdown()).await;
+                    guest.close().await;
                     return Err(Stop::Silent);
                 }
                 AcceptStep::Login(proven) => return Ok(*proven),
@@ -490,6 +489,12 @@ impl<W: Wire> Guest<W> {
             super::session::linger(&mut self.stream).await
         };
         let _ = tokio::time::timeout(2 * limits::CUT_FLUSH, farewell).await;
+    }
+
+    /// The end that a cancel request is answered with. Over TLS, an end without its goodbye looks like an attack:
+    /// libpq 17 would say that the cancel failed.
+    async fn close(&mut self) {
+        let _ = tokio::time::timeout(limits::CUT_FLUSH, self.stream.shutdown()).await;
     }
 
     /// Waits for more of the client, unless there is something that the machine has not seen.
