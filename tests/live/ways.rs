@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::server::{self, ROLE_PASSWORD, own};
 use crate::support::{
-    Node, Options, PATIENCE, Place, Server, Told, Version, janitor, on_both_servers, runtime, tls, wait_until,
-    write_private,
+    Node, Options, PATIENCE, Place, Server, Told, Version, janitor, on_both_servers, runtime, tls,
+    wait_until, write_private,
 };
 
 on_both_servers!(
@@ -20,6 +20,8 @@ on_both_servers!(
     client_certificates_are_shown,
     a_unix_socket_is_a_way_too,
     tls_may_begin_with_the_first_byte,
+    what_hangs_up_on_a_new_version_gets_the_old_one,
+    a_database_that_is_not_admitted_closes_nothing_for_others,
 );
 
 /// Logs alice in at a node for this target; what she is told, or whether TLS is used there.
@@ -190,9 +192,7 @@ fn a_certificate_that_changed_is_taken_over(shared: &Place) {
     let pid = first.backend_pid();
     first.close();
     write(&node, &role);
-    wait_until("the old connection is retired", PATIENCE, || {
-        node.place.count(&format!("pid = {pid}")) == 0
-    });
+    wait_until("the old connection is retired", PATIENCE, || node.place.count(&format!("pid = {pid}")) == 0);
     assert_ne!(alice.login().backend_pid(), pid);
     // The server does not know this one.
     write(&node, "somebody else");
@@ -267,7 +267,10 @@ local all all scram-sha-256";
     // What TLS would have to promise cannot be kept there.
     let node = with("", &directory, "", true);
     let file = std::fs::read_to_string(node.folder.join("target.toml")).expect("just written");
-    node.write("target.toml", &file.replace("[target.pool]", "tls = \"verify-full\"\ntls_ca = \"ca.pem\"\n[target.pool]"));
+    node.write(
+        "target.toml",
+        &file.replace("[target.pool]", "tls = \"verify-full\"\ntls_ca = \"ca.pem\"\n[target.pool]"),
+    );
     let refused = node.tg(&["apply", "target.toml"]);
     assert!(crate::support::text(&refused.stderr).contains("a unix socket has no TLS"), "{refused:?}");
 }
@@ -289,4 +292,51 @@ fn tls_may_begin_with_the_first_byte(server: &'static Server) {
         }
         Version::Distribution => assert_eq!(answer.unwrap_err().code, "08006", "15 does not know it"),
     }
+}
+
+/// Passes on what begins with version 3.0, and hangs up on anything else.
+fn old(server_port: u16) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a socket");
+    let port = listener.local_addr().expect("bound").port();
+    runtime().spawn(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = [0; 8];
+                client.read_exact(&mut head).await?;
+                if head[4..] == [0, 3, 0, 2] {
+                    return Ok((0, 0));
+                }
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", server_port)).await?;
+                server.write_all(&head).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    port
+}
+
+fn what_hangs_up_on_a_new_version_gets_the_old_one(server: &'static Server) {
+    let port = old(server.port);
+    let node = node(server.place(), "tls = \"disable\"\n", |_, file| {
+        file.replace(&format!(":{}\"", server.port), &format!(":{port}\""))
+    });
+    assert_eq!(attempt(&node).as_deref(), Ok("f"));
+}
+
+/// As the lines that `target check --sql` prints for `pg_hba.conf` have it.
+fn a_database_that_is_not_admitted_closes_nothing_for_others(server: &'static Server) {
+    let hba = "host closed all all reject";
+    let place = Place::alone(server.version, server::Options { hba, ..server::Options::default() });
+    place.master().run("create database closed");
+    let node = Node::with(place, Options::default());
+    let (alice, bob) = (node.user("alice"), node.person("bob", "read"));
+    node.grant("alice", "read", "1h", &["--database", "*"]);
+    let mut config = alice.config();
+    config.dbname("closed");
+    assert_eq!(crate::support::refused(&config).code, "3D000");
+    assert_eq!(bob.login().one("select 1"), "1");
+    assert!(node.events("alarm").is_empty());
+    assert!(!node.done(&["target", "list"]).contains("refused"));
 }

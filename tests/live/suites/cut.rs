@@ -358,14 +358,16 @@ impl<F: Fixture> Stage<'_, F> {
     fn wait_listed(&self, cells: &mut [Cell<F>]) {
         wait_until("each session is in its state", PATIENCE, || {
             let sessions = self.node.sessions();
-            let listed = |names: &Names| sessions.iter().find(|line| line["session"] == names.session.as_str());
+            let listed =
+                |names: &Names| sessions.iter().find(|line| line["session"] == names.session.as_str());
             let fits = |cell: &Cell<F>| {
                 let line = cell.names.as_ref().and_then(listed);
                 line.is_none_or(|line| line["state"] == cell.state.listed)
             };
             cells.iter().all(fits)
         });
-        for names in cells.iter_mut().filter(|cell| cell.state.listed == "parked").filter_map(|c| c.names.as_mut())
+        for names in
+            cells.iter_mut().filter(|cell| cell.state.listed == "parked").filter_map(|c| c.names.as_mut())
         {
             names.connection.clear();
         }
@@ -378,7 +380,8 @@ impl<F: Fixture> Stage<'_, F> {
                 let names = names.ok_or("it has no session")?;
                 let lives = names.connection.is_empty() || self.fixture.lives(&self.node, &names.connection);
                 must!(lives, "it does not go on at the server");
-                let listed = self.node.sessions().iter().any(|line| line["session"] == names.session.as_str());
+                let listed =
+                    self.node.sessions().iter().any(|line| line["session"] == names.session.as_str());
                 must!(listed, "it is no session any more");
                 self.fixture.vanish(client);
                 Ok(())
@@ -420,13 +423,7 @@ impl<F: Fixture> Stage<'_, F> {
         Ok(Some((*code).to_owned()))
     }
 
-    fn trail_must_say(
-        &self,
-        end: End,
-        since: SystemTime,
-        names: &Names,
-        told: bool,
-    ) -> Result<(), String> {
+    fn trail_must_say(&self, end: End, since: SystemTime, names: &Names, told: bool) -> Result<(), String> {
         let line = self.node.wait_end_of(&names.session);
         let how = if end == End::Drained { "drain" } else { "cut" };
         let said = (&line["how"], &line["code"], &line["error_delivered"], &line["reused"]);

@@ -36,7 +36,10 @@ pub fn all() -> Vec<State<Postgres>> {
             let (wire, scram) = halfway(&stage.door());
             Entered { client: Hand::Halfway(wire, scram), names: None }
         }),
-        listed("pinned", state("idle", Kind::Idle, Always, |_, stage| at_hand(stage, |wire| done(wire, PIN)))),
+        listed(
+            "pinned",
+            state("idle", Kind::Idle, Always, |_, stage| at_hand(stage, |wire| done(wire, PIN))),
+        ),
         listed("pinned", state("idle, with TLS", Kind::Idle, Always, |_, stage| with_tls(stage, PIN, None))),
         listed("parked", state("parked", Kind::Idle, Always, |_, stage| at_hand(stage, |_| {}))),
         listed(
