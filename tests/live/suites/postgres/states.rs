@@ -18,7 +18,7 @@ fn state(
     hears: Hears,
     enter: fn(&Postgres, Scene<'_, '_>) -> There,
 ) -> State<Postgres> {
-    State { name, kind, hears, listed: if kind == Kind::Busy { "busy" } else { "in transaction" }, enter }
+    State { name, kind, hears, listed: if kind == Kind::Busy { "running" } else { "in transaction" }, enter }
 }
 
 /// One that the proxy calls otherwise than by its kind.
