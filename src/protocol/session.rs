@@ -52,6 +52,9 @@ pub struct ServerError {
 pub enum ServerErrorKind {
     /// Our user name or password; the secret is read again.
     BadSecret,
+    /// Not our login from here, or not to this database, or not without showing more; where the database is a
+    /// client's choice this says nothing of the secret.
+    NotAdmitted,
     NoDatabase,
     /// The server has no connection left.
     Full,
