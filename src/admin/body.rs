@@ -311,7 +311,8 @@ pub struct SessionView {
     /// Live: when its grant or credential ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
-    /// Live: `running`, `idle`, `in transaction`, `parked`, `pinned`, `waiting`; history: `cut`, `close`, `drain`, `lost`.
+    /// Live: `running`, `idle`, `in transaction`, `parked`, `pinned`, `waiting`; history: `cut`, `close`,
+    /// `drain`, `lost`.
     pub state: String,
     /// Live: what keeps an idle session on its connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -339,6 +340,12 @@ pub struct SearchParams {
     pub target: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// A table that the statement reads or writes, as its label says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// A verb of its label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verb: Option<String>,
     /// A part of the statement's text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

@@ -44,8 +44,8 @@ pub(super) struct Plan {
     pub upkeep: Option<String>,
     pub settings: PoolSettings,
     pub accepted: std::collections::BTreeSet<String>,
-    /// Keeps `warm_min` connections: the default database only.
-    pub warm: bool,
+    /// Of the target's default database, the only one that `warm_min` is for.
+    pub is_default: bool,
 }
 
 /// The connections of one target, level and database.
@@ -267,7 +267,10 @@ impl<W: Wire> Pool<W> {
                 Err(match fault {
                     MakeFault::Login(_) => Refusal::ConnectorRefused,
                     MakeFault::Dial(DialFault::Refused { source, .. })
-                        if source.kind == ServerErrorKind::NoDatabase =>
+                        if matches!(
+                            source.kind,
+                            ServerErrorKind::NoDatabase | ServerErrorKind::NotAdmitted
+                        ) =>
                     {
                         Refusal::NoDatabase
                     }
@@ -284,11 +287,7 @@ impl<W: Wire> Pool<W> {
 
     /// Connects and logs in. A refused secret is read again: it may have been changed at the server and in its
     /// file.
-    async fn log_in(
-        &self,
-        plan: &Plan,
-        upkeep: &Upkeep,
-    ) -> Result<((Stream, W::Facts), Secret), MakeFault> {
+    async fn log_in(&self, plan: &Plan, upkeep: &Upkeep) -> Result<((Stream, W::Facts), Secret), MakeFault> {
         let mut secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
         if !self.troubles.may_try(&self.place, secret.epoch(), Instant::now()) {
             return Err(MakeFault::Waiting);
@@ -303,13 +302,21 @@ impl<W: Wire> Pool<W> {
                     }
                     return Ok((connection, secret));
                 }
-                Err(DialFault::Refused { source, .. }) if source.kind == ServerErrorKind::BadSecret => source,
+                Err(DialFault::Refused { source, .. })
+                    if matches!(source.kind, ServerErrorKind::BadSecret | ServerErrorKind::NotAdmitted) =>
+                {
+                    source
+                }
                 Err(fault) => return Err(fault.into()),
             };
             let again = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
             if again.epoch() != secret.epoch() {
                 secret = again;
                 continue;
+            }
+            // A person who may name any database must not close the level for the others.
+            if error.kind == ServerErrorKind::NotAdmitted && !plan.is_default {
+                return Err(DialFault::Refused { address: plan.dialer.address.clone(), source: error }.into());
             }
             let what = format!("the target refuses the login: {error}");
             if self.troubles.failed(&self.place, secret.epoch(), what.clone(), Instant::now()) {
@@ -449,7 +456,7 @@ impl<W: Wire> Pool<W> {
         let settings = plan.settings;
         let idle_max = Duration::from_secs(settings.idle_seconds_max.into());
         let age_max = Duration::from_secs(settings.age_seconds_max.into());
-        let warm_min = if plan.warm { settings.warm_min.min(settings.size_max) } else { 0 };
+        let warm_min = if plan.is_default { settings.warm_min.min(settings.size_max) } else { 0 };
         let mut gone = Vec::new();
         let mut state = self.state();
         let mut kept = 0;
@@ -511,7 +518,7 @@ impl<W: Wire> Pool<W> {
     /// Whether connections are kept ready in it.
     pub(super) fn is_warm(&self) -> bool {
         let plan = self.plan.load();
-        plan.warm && plan.settings.warm_min > 0
+        plan.is_default && plan.settings.warm_min > 0
     }
 
     pub(super) fn is_retired(&self) -> bool {

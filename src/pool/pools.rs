@@ -146,7 +146,7 @@ impl<W: Wire> Pools<W> {
             upkeep: target.upstream.upkeep.as_ref().map(|upkeep| upkeep.secret.clone()),
             settings: target.pool,
             accepted: target.accept_extensions.clone(),
-            warm: target.database.as_deref() == Some(database),
+            is_default: target.database.as_deref() == Some(database),
         })
     }
 

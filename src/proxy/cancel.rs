@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
+use super::peer::Peer;
 use super::registry::{Command, Registry};
-use super::throttle::{Throttle, network};
+use super::throttle::Throttle;
 use crate::model::{SessionId, limits};
 use crate::protocol::session::CancelKey;
 
@@ -43,7 +44,7 @@ impl Cancels {
         }))
     }
 
-    /// A key for one session: the process id is unique among the living, the secret random.
+    /// A key for one session: the process id is unique among the living, the secret, so many bytes, random.
     ///
     /// `server` is the process id of the connection that the session has, for as long as it lives: tools
     /// hand it to `pg_cancel_backend` (pgAdmin's stop button does) and look for it in
@@ -53,9 +54,11 @@ impl Cancels {
     pub fn issue(
         self: &Arc<Self>,
         session: SessionId,
+        secret_bytes: usize,
         server: Option<u32>,
     ) -> Result<IssuedKey, getrandom::Error> {
-        let secret = getrandom::u32()?.to_be_bytes().to_vec();
+        let mut secret = vec![0; secret_bytes];
+        getrandom::fill(&mut secret)?;
         let mut wanted = server;
         loop {
             let process = wanted.take().unwrap_or_else(|| self.invent());
@@ -76,8 +79,8 @@ impl Cancels {
     /// Never answered, so that nothing can be learnt by trying. Who guesses is slowed: gives how long the
     /// connection is to stay open, and to count, whether the key was right or not. A right one works at
     /// once, for it may come from the same address as the guesses.
-    pub fn request(&self, key: &CancelKey, peer: std::net::SocketAddr) -> Duration {
-        let source = network(peer.ip());
+    pub fn request(&self, key: &CancelKey, peer: Peer) -> Duration {
+        let source = peer.source();
         let penalty = self.throttle.penalty(&source);
         let known = self.keys.get(&key.process).map(|entry| entry.value().clone());
         let session = known.and_then(|(known, session)| {

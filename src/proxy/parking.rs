@@ -172,8 +172,7 @@ impl<W: Wire> SessionDoor<W> {
         let settings = self.wire.dressed(&entered.settings, &restore);
         let stamp = entered.stamp.clone();
         entered.entry.listed.stats.see(entered.pump.relay.statements(), State::Waiting);
-        let deadline = self.shared.limits.load().session.map(|limit| entered.began + limit);
-        let mut waiter = Resuming { entered: &mut *entered, deadline };
+        let mut waiter = Resuming { entered: &mut *entered };
         let lease = self.wait_for_lease(&mut waiter, &stamp, &settings).await?;
         let wait = began.elapsed();
         self.shared.metrics.leased(wait);

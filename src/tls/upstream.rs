@@ -1,6 +1,7 @@
 //! The six TLS modes of libpq towards a target
 //! (<https://www.postgresql.org/docs/current/libpq-ssl.html>, "SSL Mode Descriptions").
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,18 +32,16 @@ pub struct UpstreamTls {
     mode: TlsMode,
     negotiation: TlsNegotiation,
     verifies: bool,
-    alpn: &'static [u8],
+    alpn: &'static [&'static [u8]],
     /// `None`: never TLS.
     verifier: Option<Arc<dyn ServerCertVerifier>>,
-    /// The configuration for one login: it holds the client certificate, and what sessions can be resumed.
-    kept: Arc<Mutex<Option<Kept>>>,
+    /// Configurations by the epoch of the secret whose client certificate they hold: what is there to be
+    /// resumed is kept in them. `None`: without a certificate, for whatever secret.
+    kept: Arc<Mutex<HashMap<Option<u64>, Arc<rustls::ClientConfig>>>>,
 }
 
-/// Made for the secret of this epoch.
-struct Kept {
-    epoch: u64,
-    config: Arc<rustls::ClientConfig>,
-}
+/// A connector's certificate, the one before it, that of upkeep, and none.
+const KEPT_MAX: usize = 4;
 
 impl UpstreamTls {
     /// `ca`: the file that signs the target's certificate. As in libpq, `require` with a CA checks the
@@ -50,17 +49,11 @@ impl UpstreamTls {
     pub fn new(
         mode: TlsMode,
         negotiation: TlsNegotiation,
-        alpn: &'static [u8],
+        alpn: &'static [&'static [u8]],
         ca: Option<&Path>,
     ) -> Result<Self, TlsError> {
-        let new = |verifies, verifier| Self {
-            mode,
-            negotiation,
-            verifies,
-            alpn,
-            verifier,
-            kept: Arc::default(),
-        };
+        let new =
+            |verifies, verifier| Self { mode, negotiation, verifies, alpn, verifier, kept: Arc::default() };
         if mode == TlsMode::Disable {
             return Ok(new(false, None));
         }
@@ -96,7 +89,7 @@ impl UpstreamTls {
 
     /// The protocol that a server must agree to when TLS begins with the first byte: without that, it may
     /// be a server of another protocol that is talked into something (ALPACA).
-    pub fn alpn(&self) -> Option<&'static [u8]> {
+    pub fn alpn(&self) -> Option<&'static [&'static [u8]]> {
         (self.negotiation == TlsNegotiation::Direct).then_some(self.alpn)
     }
 
@@ -118,8 +111,9 @@ impl UpstreamTls {
     pub fn connector(&self, secret: &Secret) -> Result<Option<tokio_rustls::TlsConnector>, TlsError> {
         let Some(verifier) = &self.verifier else { return Ok(None) };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.epoch == secret.epoch()) {
-            return Ok(Some(kept.config.clone().into()));
+        let key = secret.certificate().map(|_| secret.epoch());
+        if let Some(config) = kept.get(&key) {
+            return Ok(Some(config.clone().into()));
         }
         let builder = rustls::ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -129,9 +123,10 @@ impl UpstreamTls {
         let mut config = match secret.certificate() {
             None => builder.with_no_client_auth(),
             Some(certificate) => {
-                let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate.chain)
-                    .collect::<Result<_, _>>()
-                    .map_err(|_| TlsError("the client certificate of the secret is not in PEM form".into()))?;
+                let chain: Vec<_> =
+                    CertificateDer::pem_slice_iter(&certificate.chain).collect::<Result<_, _>>().map_err(
+                        |_| TlsError("the client certificate of the secret is not in PEM form".into()),
+                    )?;
                 let key = PrivateKeyDer::from_pem_slice(&certificate.key)
                     .map_err(|_| TlsError("the client key of the secret is not in PEM form".into()))?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
@@ -139,9 +134,12 @@ impl UpstreamTls {
                 })?
             }
         };
-        config.alpn_protocols.extend(self.alpn().map(<[u8]>::to_vec));
+        config.alpn_protocols = self.alpn().unwrap_or_default().iter().map(|name| name.to_vec()).collect();
         let config = Arc::new(config);
-        *kept = Some(Kept { epoch: secret.epoch(), config: config.clone() });
+        if kept.len() >= KEPT_MAX {
+            kept.clear();
+        }
+        kept.insert(key, config.clone());
         Ok(Some(config.into()))
     }
 }

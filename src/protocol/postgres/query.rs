@@ -163,14 +163,7 @@ AND r.ev_action::pg_catalog.text {~} ':funcid (2078|1574|1575|1576|1765|2559|159
 /// Whether a session may give its connection back. `known`: the number of the code that was looked through
 /// before; only where it is another now is all of it looked through again. `sequences`: whether there is one.
 pub(super) fn proof(known: &str, sequences: bool) -> String {
-    // It came from the server.
-    let is_number = known.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b'-');
-    let names: Vec<String> =
-        super::stateful::STATELESS_EXTENSIONS.iter().map(|name| format!("'{name}'")).collect();
-    let hidden = HIDDEN_CODE
-        .replace("CODE_NUMBER", CODE_NUMBER)
-        .replace("KNOWN_CODE", if is_number { known } else { "" })
-        .replace("STATELESS", &names.join(", "));
+    let hidden = hidden_code(known);
     let number = format!("SELECT 'code', ({CODE_NUMBER}), ''");
     let mut parts = vec![WHO, PINNED, &number, &hidden];
     if sequences {
@@ -180,6 +173,18 @@ pub(super) fn proof(known: &str, sequences: bool) -> String {
         );
     }
     union(&parts)
+}
+
+/// Nothing where the code is still the `known`.
+fn hidden_code(known: &str) -> String {
+    // It came from the server.
+    let is_number = known.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b'-');
+    let names: Vec<String> =
+        super::stateful::STATELESS_EXTENSIONS.iter().map(|name| format!("'{name}'")).collect();
+    HIDDEN_CODE
+        .replace("CODE_NUMBER", CODE_NUMBER)
+        .replace("KNOWN_CODE", if is_number { known } else { "" })
+        .replace("STATELESS", &names.join(", "))
 }
 
 fn union(parts: &[&str]) -> String {
@@ -297,7 +302,10 @@ pub(super) fn reseed(random: u64) -> String {
 /// What `target check` looks at, for `check::judge`. `version`: the server's, such as 15.
 pub(super) fn check(version: u32) -> String {
     let catalog = super::check::catalog(version);
+    // Functions have had bodies of parsed SQL, which it looks at, since then.
+    let hidden = (version >= 14).then(|| hidden_code(""));
     let mut parts = vec![WHO, SETTINGS, EXTENSIONS, LIBRARIES];
+    parts.extend(hidden.as_deref());
     parts.extend(catalog.iter().map(String::as_str));
     union(&parts)
 }
@@ -360,7 +368,14 @@ mod tests {
         texts.push(reseed(u64::MAX));
         texts.extend([proof("", true), proof("12:-345", false)]);
         let backend = Backend { process: 4711, began: 1 };
-        texts.extend([terminate(backend), stop(backend), see(backend), see_behind(backend), trial(5), form()]);
+        texts.extend([
+            terminate(backend),
+            stop(backend),
+            see(backend),
+            see_behind(backend),
+            trial(5),
+            form(),
+        ]);
         texts.extend([13, 15, 18].map(check));
         for text in texts {
             assert_qualified(&text);

@@ -49,14 +49,25 @@ pub struct PostgresScript {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Job<'a> {
     Probe,
-    Prepare { stamp: &'a str, settings: &'a Settings },
-    Reset { in_transaction: bool },
+    Prepare {
+        stamp: &'a str,
+        settings: &'a Settings,
+    },
+    Reset {
+        in_transaction: bool,
+    },
     Ping,
-    Check { level: &'a str },
-    Form { logins: &'a Logins },
+    Check {
+        level: &'a str,
+    },
+    Form {
+        logins: &'a Logins,
+    },
     /// One act of a trial.
     Try(Act<'a>),
-    Terminate { termination: &'a Termination },
+    Terminate {
+        termination: &'a Termination,
+    },
 }
 
 impl<'a> Job<'a> {
