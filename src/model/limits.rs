@@ -188,3 +188,14 @@ pub const INTERRUPTIONS_MAX: usize = 4;
 pub const ADMIN_STRANGERS_MAX: usize = 8;
 /// How long such a user may take to ask and to be refused.
 pub const ADMIN_STRANGER_WAIT: Duration = Duration::from_secs(2);
+/// Rows of the session history that are stored together.
+pub const HISTORY_BATCH_MAX: usize = 1_000;
+/// How long the history waits for more rows before it writes again: a crowd of short sessions then
+/// costs ten writes a second.
+pub const HISTORY_PAUSE: Duration = Duration::from_millis(100);
+/// How long the end of the process waits for the history to be stored.
+pub const HISTORY_FINISH: Duration = Duration::from_secs(2);
+/// How long connections may come back to a pool by a glance, before one of them is looked at
+/// thoroughly: what the role's own settings are is then known this fresh. A connection that is made
+/// is always looked at, so a changed setting reaches nobody; this is how soon the alarm comes.
+pub const POOL_LOOK_INTERVAL: Duration = Duration::from_secs(1);

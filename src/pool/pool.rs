@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::connection::{Connection, Exchange, run_script};
 use super::dial::{DialFault, Dialer};
+use super::look::Looks;
 use super::pools::Keeper;
 use crate::credential::Secret;
 use crate::model::{AccessLevel, Name, PoolSettings, Refusal, limits};
@@ -42,6 +43,7 @@ pub struct Pool<W: Wire> {
     pub(super) metrics: Arc<Metrics>,
     state: Mutex<State<W>>,
     warming: AtomicBool,
+    pub(super) looks: Looks,
 }
 
 struct State<W: Wire> {
@@ -116,6 +118,7 @@ impl<W: Wire> Pool<W> {
             metrics,
             state: Mutex::new(state),
             warming: AtomicBool::new(false),
+            looks: Looks::new(),
         })
     }
 
@@ -260,6 +263,7 @@ impl<W: Wire> Pool<W> {
             idle_since: now,
             home: std::thread::current().id(),
             epoch: secret.epoch(),
+            seen: findings.seen,
             stateful: findings.stateful.into_iter().collect(),
             fingerprint: findings.fingerprint,
             last_user: None,
@@ -409,6 +413,17 @@ impl<W: Wire> Pool<W> {
             let _ = pool.warm().await;
             pool.warming.store(false, Ordering::Release);
         });
+    }
+
+    /// Pays a look that is owed, on an idle connection; where none is idle, one that comes back pays.
+    pub(super) fn look_in_background(self: &Arc<Self>) {
+        if !self.looks.take_debt() {
+            return;
+        }
+        let Some(connection) = self.state().idle.pop() else { return self.looks.owe() };
+        let held = Held { connection, slot: self.slot() };
+        let pool = self.clone();
+        tokio::spawn(async move { super::lease::look(&pool, held).await });
     }
 
     /// Whether connections are kept ready in it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cancel::Cancels;
 use super::listener::Arrival;
@@ -38,8 +38,10 @@ pub(super) struct Shared {
 }
 
 pub(super) enum History {
-    Started(SessionRow),
-    Ended(SessionRow),
+    /// What is known of a session now.
+    Row(Box<SessionRow>),
+    /// Answered when all that was sent before is in the store.
+    Flush(oneshot::Sender<()>),
 }
 
 /// The limits of sessions that a reload may change.

@@ -367,7 +367,7 @@ impl<W: Wire> SessionDoor<W> {
             bytes_up: 0,
             bytes_down: 0,
         };
-        let _ = self.shared.history.try_send(History::Started(row.clone()));
+        let _ = self.shared.history.try_send(History::Row(Box::new(row.clone())));
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
         let key: CancelKey = issued.key.clone();
