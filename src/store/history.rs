@@ -74,7 +74,9 @@ impl Store {
     /// Cuts the history to size now and then. The caller has the turn.
     pub(super) async fn sweep_sometimes(&self, written: usize) -> Result<(), StoreError> {
         let written = u32::try_from(written).unwrap_or(u32::MAX);
-        if self.inner.unswept.fetch_add(written, Ordering::Relaxed).saturating_add(written) >= SESSION_ROWS_SWEEP {
+        if self.inner.unswept.fetch_add(written, Ordering::Relaxed).saturating_add(written)
+            >= SESSION_ROWS_SWEEP
+        {
             self.sweep().await?;
         }
         Ok(())

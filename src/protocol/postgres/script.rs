@@ -48,13 +48,26 @@ pub struct PostgresScript {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Job<'a> {
     Probe,
-    Prepare { stamp: &'a str, settings: &'a Settings },
-    Reset { in_transaction: bool },
+    Prepare {
+        stamp: &'a str,
+        settings: &'a Settings,
+    },
+    Reset {
+        in_transaction: bool,
+    },
     /// A reset that is verified by one row, where nothing looks otherwise than it did.
-    Glance { in_transaction: bool, seen: &'a str, random: u64 },
+    Glance {
+        in_transaction: bool,
+        seen: &'a str,
+        random: u64,
+    },
     Ping,
-    Check { level: &'a str },
-    Terminate { process: i32 },
+    Check {
+        level: &'a str,
+    },
+    Terminate {
+        process: i32,
+    },
 }
 
 impl<'a> Job<'a> {
