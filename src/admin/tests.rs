@@ -17,7 +17,7 @@ use crate::identity::Ledger;
 use crate::model::{Actor, Name, Time};
 use crate::observe::{Metrics, Trail, TrailSettings};
 use crate::proxy::{
-    BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus, Registry,
+    BoxFuture, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus, Registry, TargetChecks,
 };
 use crate::store::Store;
 
@@ -27,8 +27,8 @@ impl NodeControl for FakeNode {
     fn reload(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
         Box::pin(async { Err("the certificate cannot be read".to_owned()) })
     }
-    fn check_target(&self, _: &Name) -> BoxFuture<'_, Result<Vec<LevelChecks>, String>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn check_target(&self, _: &Name) -> BoxFuture<'_, Result<TargetChecks, String>> {
+        Box::pin(async { Ok(TargetChecks::default()) })
     }
     fn status(&self) -> NodeStatus {
         NodeStatus {
@@ -42,6 +42,7 @@ impl NodeControl for FakeNode {
                 tls: ListenerTlsStatus::Off,
             }],
             certificate: None,
+            troubles: Vec::new(),
             problems: vec!["a listener is gone".to_owned()],
         }
     }

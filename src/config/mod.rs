@@ -9,6 +9,7 @@ mod render;
 mod resource_file;
 mod resources;
 mod table;
+mod upstream;
 
 pub use diff::{Plan, diff};
 pub use mistake::Mistake;

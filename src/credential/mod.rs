@@ -14,4 +14,4 @@ mod theft;
 
 pub use identity::Identity;
 pub use keys::Keys;
-pub use secret::Secret;
+pub use secret::{ClientCertificate, Secret};

@@ -39,11 +39,15 @@ fn target(text: &str, database: Option<&str>, levels: &[&str]) -> Target {
         database: database.map(str::to_owned),
         tls: TlsMode::Disable,
         tls_ca: None,
+        upstream: Default::default(),
         details: String::new(),
         owners: Default::default(),
         connectors: levels.iter().map(|text| (level(text), connector.clone())).collect(),
         pool: PoolSettings::default(),
+        remembered: Default::default(),
         accept_extensions: Default::default(),
+        park: Default::default(),
+        park_accepts: Default::default(),
         suspended: None,
     }
 }

@@ -199,3 +199,22 @@ pub const HISTORY_FINISH: Duration = Duration::from_secs(2);
 /// thoroughly: what the role's own settings are is then known this fresh. A connection that is made
 /// is always looked at, so a changed setting reaches nobody; this is how soon the alarm comes.
 pub const POOL_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// What a server may show of one session that gives its connection back: its settings, a few reasons, and the
+/// functions that keep it. More pins.
+pub const PROOF_ROWS_MAX: usize = 1_000;
+/// The value of a setting that is put back on another connection; a `search_path` of 30 schemas fits.
+pub const RESTORED_SETTING_BYTES_MAX: usize = 2 << 10;
+/// How long the statement runs that `target check` tries to see and to stop, if nothing stops it.
+pub const TRIAL: Duration = Duration::from_secs(5);
+/// How often that trial looks whether the statement can be seen, every [`TRIAL_LOOK`]: a busy server takes a
+/// moment to start it.
+pub const TRIAL_LOOKS_MAX: u32 = 20;
+pub const TRIAL_LOOK: Duration = Duration::from_millis(50);
+/// A login that a target refuses is tried again this soon, then half as often each time, …
+pub const LOGIN_RETRY_MIN: Duration = Duration::from_secs(5);
+/// … down to this: failed logins fill a server's log and may lock the role out.
+pub const LOGIN_RETRY_MAX: Duration = Duration::from_secs(300);
+/// How often a connector's secret is looked at while its connections are in use: one small file.
+pub const SECRET_LOOK: Duration = Duration::from_secs(5);
+/// Connections of a level beyond its pool: those of `target check`, and those that end others.
+pub const SPARE_CONNECTIONS: u32 = 5;

@@ -12,6 +12,7 @@ mod note;
 mod operation;
 mod refusal;
 mod resource;
+mod upstream;
 
 pub use claim::{Claim, LoginName, LoginNameError};
 pub use event::{Actor, Admin, Denied, Ending, Event, SessionEnd, SessionStart};
@@ -22,8 +23,11 @@ pub use note::{Note, NoteKind, NoteReader, Notes, Parameters, SessionContext, St
 pub use operation::{Operation, Verdict};
 pub use refusal::Refusal;
 pub use resource::{
-    Change, Connector, Credential, Databases, EndCause, Ended, Grant, PoolSettings, Snapshot, Subject,
-    Target, TlsMode, User, Verifiers, Window,
+    Change, Connector, Credential, Databases, EndCause, Ended, Grant, Loss, Parking, PoolSettings, Snapshot,
+    Subject, Target, TlsMode, User, Verifiers, Window,
+};
+pub use upstream::{
+    AuthMethod, ChannelBinding, Surety, TlsNegotiation, UnixAddress, UpkeepLogin, Upstream, is_unix,
 };
 
 /// Wall time. Grants end against it; durations are measured with a monotonic clock instead.

@@ -39,6 +39,8 @@ pub enum Refusal {
     UpstreamLost,
     /// The database that was asked for does not exist or the connector may not enter it.
     NoDatabase,
+    /// The target refuses the proxy's own login at this level.
+    ConnectorRefused,
 }
 
 impl Refusal {
@@ -69,6 +71,7 @@ impl Refusal {
             Self::BadParameter(_) => "TG022",
             Self::UpstreamLost => "TG023",
             Self::NoDatabase => "TG024",
+            Self::ConnectorRefused => "TG025",
         }
     }
 
@@ -93,6 +96,7 @@ impl Refusal {
             Self::BadParameter("search_path".into()),
             Self::UpstreamLost,
             Self::NoDatabase,
+            Self::ConnectorRefused,
         ]);
         all
     }
@@ -120,6 +124,9 @@ impl fmt::Display for Refusal {
             Self::BadParameter(name) => write!(f, "the target did not accept the start-up setting {name:?}"),
             Self::UpstreamLost => f.write_str("the connection to the target was lost"),
             Self::NoDatabase => f.write_str("the database cannot be entered"),
+            Self::ConnectorRefused => f.write_str(
+                "the target refuses the proxy's own login at this level; its operators have been told",
+            ),
         }
     }
 }
@@ -135,6 +142,6 @@ mod tests {
         let count = codes.len();
         codes.dedup();
         assert_eq!(codes.len(), count);
-        assert_eq!(count, 24);
+        assert_eq!(count, 25);
     }
 }

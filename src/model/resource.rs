@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccessLevel, CredentialId, GrantId, Name, Time};
+use super::{AccessLevel, CredentialId, GrantId, Name, Time, Upstream};
 
 /// How TLS is used towards a target; the six modes of libpq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Target {
     pub name: Name,
     /// A name of the protocol registry: `postgres`, …
     pub protocol: String,
-    /// `host:port`.
+    /// `host:port`, or `unix:` and a path.
     pub address: String,
     /// What a client gets that names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,21 +36,52 @@ pub struct Target {
     /// A PEM file; relative to the node file's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_ca: Option<String>,
+    #[serde(flatten)]
+    pub upstream: Upstream,
     /// Shown to users, at most 400 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub details: String,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub owners: BTreeSet<Name>,
     pub connectors: BTreeMap<AccessLevel, Connector>,
+    /// What is known of levels that were taken away: it holds again when they come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remembered: BTreeMap<AccessLevel, Connector>,
     #[serde(default)]
     pub pool: PoolSettings,
     /// Extensions, languages and C code whose state outlives a reset, which the operator accepts to
     /// be shared between people (see `docs/guide.md`).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub accept_extensions: BTreeSet<String>,
+    /// Whether idle sessions give their connection back.
+    #[serde(default)]
+    pub park: Parking,
+    /// What a session may lose when it is parked, as the operator accepts.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub park_accepts: BTreeSet<Loss>,
     /// Set by `target suspend`; why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<String>,
+}
+
+/// Whether an idle session gives its connection back until its next statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parking {
+    /// When the server confirms that nothing would be lost.
+    #[default]
+    Proven,
+    Never,
+}
+
+/// What no catalog of a server shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// What functions and views of the database do behind a plain statement.
+    Functions,
+    /// Current values of sequences (`currval`, `lastval`), which every insert may set.
+    Sequences,
 }
 
 /// A login on the target that only the proxy knows; one per access level.

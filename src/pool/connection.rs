@@ -24,7 +24,7 @@ pub(super) struct Connection<W: Wire> {
     /// Role settings at the server when it was made.
     pub fingerprint: String,
     /// What the last thorough look at the server's catalogs found, for the next reset to compare with.
-    pub seen: Option<String>,
+    pub catalogs: Option<String>,
     /// Extensions, languages and code in its database whose state no reset clears.
     pub stateful: BTreeSet<String>,
     /// Who had it last. Where the operator has not accepted all of `stateful`, nobody else gets it.

@@ -130,8 +130,8 @@ impl<W: Wire> Lease<W> {
             Boundary::InTransaction => true,
         };
         // Thoroughly now and then: see `look`.
-        let seen = if self.pool.looks.is_due() { None } else { self.held.connection.seen.clone() };
-        reset(&self.pool, &mut self.held, in_transaction, seen.as_deref()).await
+        let known = if self.pool.looks.is_due() { None } else { self.held.connection.catalogs.clone() };
+        reset(&self.pool, &mut self.held, in_transaction, known.as_deref()).await
     }
 
     fn put_back(self, clean: Clean) -> Finished {
@@ -147,11 +147,11 @@ async fn reset<W: Wire>(
     pool: &Pool<W>,
     held: &mut Held<W>,
     in_transaction: bool,
-    seen: Option<&str>,
+    known: Option<&str>,
 ) -> Result<Clean, &'static str> {
     let connection = &mut held.connection;
     let upkeep = Upkeep::new();
-    let purpose = Purpose::Reset { upkeep: &upkeep, in_transaction, seen };
+    let purpose = Purpose::Reset { upkeep: &upkeep, in_transaction, known };
     let mut script = pool.wire.script(purpose, &connection.facts);
     let reset = run_script(&mut connection.stream, &mut script);
     let findings = match tokio::time::timeout(pool.reset_limit(), reset).await {
@@ -170,7 +170,7 @@ async fn reset<W: Wire>(
         }
         Err(_) => return Err("the reset took too long"),
     };
-    if findings.seen.is_some() && findings.fingerprint != connection.fingerprint {
+    if findings.catalogs.is_some() && findings.fingerprint != connection.fingerprint {
         pool.keeper.alarm(&pool.target, &pool.level, super::pool::ROLE_CHANGED).await;
         return Err("the role's own settings were changed");
     }
@@ -179,8 +179,8 @@ async fn reset<W: Wire>(
 
 fn put_back<W: Wire>(pool: &Arc<Pool<W>>, held: Held<W>, clean: Clean) {
     let Held { mut connection, slot } = held;
-    if clean.0.seen.is_some() {
-        connection.seen = clean.0.seen;
+    if clean.0.catalogs.is_some() {
+        connection.catalogs = clean.0.catalogs;
     }
     // What was found once stays: a reset looks for less than the probe did.
     connection.stateful.extend(clean.0.stateful);
@@ -208,6 +208,7 @@ impl<W: Wire> Lease<W> {
     pub async fn abandon(mut self, since: Instant, running: bool) -> Option<Duration> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let interruption = self.facts.interruption();
+        let termination = self.facts.termination();
         let pool = self.pool.clone();
         let stream = &mut self.held.connection.stream;
         let silent = async {
@@ -231,8 +232,17 @@ impl<W: Wire> Lease<W> {
         let end = async {
             loop {
                 tokio::time::sleep(limits::INTERRUPT_AGAIN).await;
-                if running && let Err(error) = pool.terminate(&interruption).await {
+                if !running {
+                    continue;
+                }
+                let ended = match &termination {
+                    Some(of) => pool.terminate(of).await,
+                    None => Err("which one it is there is not known".to_owned()),
+                };
+                if let Err(error) = ended {
                     tracing::warn!(?pool, error, "a connection could not be ended at the server");
+                    // Each request stops one statement more.
+                    let _ = pool.interrupt(&interruption).await;
                 }
             }
         };

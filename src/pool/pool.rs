@@ -3,21 +3,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
 use super::connection::{Connection, Exchange, run_script};
 use super::dial::{DialFault, Dialer};
 use super::look::Looks;
 use super::pools::Keeper;
+use super::trouble::{Place, Troubles, Try};
 use crate::credential::Secret;
 use crate::model::{AccessLevel, Name, PoolSettings, Refusal, limits};
 use crate::observe::Metrics;
-use crate::protocol::session::{Check, Facts, Interruption, Purpose, Report, ServerErrorKind, Upkeep, Wire};
+use crate::protocol::session::{
+    Facts, Interruption, Purpose, Report, ServerErrorKind, Termination, Upkeep, Wire,
+};
 use crate::secret::Secrets;
+use crate::tls::Stream;
 
 /// `ALTER ROLE CURRENT_USER SET …` is allowed to ordinary roles and outlives the session.
 pub(super) const ROLE_CHANGED: &str = "the role's own settings differ from what was known";
+
+/// The names of so many functions are logged.
+const HIDDEN_SHOWN: usize = 10;
+
+/// The code in a database, as far as it decides whether sessions can be parked.
+#[derive(Debug, Default)]
+pub struct Code {
+    /// Changes with every function and view that is made, changed or dropped.
+    pub number: String,
+    /// What may change, behind a plain statement, state that no catalog shows.
+    pub hidden: Vec<String>,
+}
 
 /// What a pool was made for, and how it is to behave; swapped when the target's settings change.
 #[derive(Clone)]
@@ -25,6 +41,8 @@ pub(super) struct Plan {
     pub dialer: Dialer,
     /// The reference of the connector's secret.
     pub secret: String,
+    /// The reference of the secret of the login that ends connections, where that is not the connector.
+    pub upkeep: Option<String>,
     pub settings: PoolSettings,
     pub accepted: std::collections::BTreeSet<String>,
     /// Keeps `warm_min` connections: the default database only.
@@ -41,6 +59,11 @@ pub struct Pool<W: Wire> {
     pub(super) secrets: Arc<Secrets>,
     pub(super) keeper: Arc<dyn Keeper>,
     pub(super) metrics: Arc<Metrics>,
+    /// What was found of the code in the database.
+    code: ArcSwapOption<Code>,
+    troubles: Arc<Troubles>,
+    /// Target and level.
+    place: Place,
     state: Mutex<State<W>>,
     warming: AtomicBool,
     pub(super) looks: Looks,
@@ -105,7 +128,9 @@ impl<W: Wire> Pool<W> {
         secrets: Arc<Secrets>,
         keeper: Arc<dyn Keeper>,
         metrics: Arc<Metrics>,
+        troubles: Arc<Troubles>,
     ) -> Arc<Self> {
+        let place = (target.clone(), level.clone());
         let state = State { idle: Vec::new(), total: 0, line: VecDeque::new(), retired: false, epoch: 0 };
         Arc::new(Self {
             wire,
@@ -116,6 +141,9 @@ impl<W: Wire> Pool<W> {
             secrets,
             keeper,
             metrics,
+            code: ArcSwapOption::empty(),
+            troubles,
+            place,
             state: Mutex::new(state),
             warming: AtomicBool::new(false),
             looks: Looks::new(),
@@ -134,6 +162,7 @@ impl<W: Wire> Pool<W> {
     /// A connection for this person: an idle one, a new one, or the next that comes free, first come
     /// first served. Cancel safe: who goes away leaves the line, and what was handed over is given on.
     pub(super) async fn obtain(self: &Arc<Self>, user: &Name) -> Result<Held<W>, Refusal> {
+        self.overcome().await?;
         let settings = self.plan.load().settings;
         let deadline = Instant::now() + Duration::from_secs(settings.wait_seconds_max.into());
         match self.take(user, &settings)? {
@@ -148,6 +177,32 @@ impl<W: Wire> Pool<W> {
                 }
             }
         }
+    }
+
+    /// Where the target refuses the login, nothing is lent until it takes it again: it is tried here, if it is
+    /// time to.
+    async fn overcome(self: &Arc<Self>) -> Result<(), Refusal> {
+        if !self.troubles.holds(&self.place) {
+            return Ok(());
+        }
+        self.warm().await?;
+        match self.troubles.holds(&self.place) {
+            true => Err(Refusal::ConnectorRefused),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.troubles.holds(&self.place)
+    }
+
+    /// Whether the target refuses the login and it is time to try it again: with a new secret at once.
+    pub(super) fn is_to_try(&self) -> bool {
+        let news = || {
+            let secret = self.secrets.read(&self.plan.load().secret);
+            secret.is_ok_and(|secret| self.troubles.is_news(&self.place, secret.epoch()))
+        };
+        self.is_in_trouble() && (self.troubles.is_due(&self.place, Instant::now()) || news())
     }
 
     fn take(self: &Arc<Self>, user: &Name, settings: &PoolSettings) -> Result<Taken<W>, Refusal> {
@@ -207,9 +262,13 @@ impl<W: Wire> Pool<W> {
                 Ok(Held { connection, slot })
             }
             Err(fault) => {
+                if matches!(fault, MakeFault::Waiting) {
+                    return Err(Refusal::ConnectorRefused);
+                }
                 self.metrics.connect_failed(&self.target);
                 tracing::warn!(target_name = %self.target, level = %self.level, %fault, "no connection");
                 Err(match fault {
+                    MakeFault::Login(_) => Refusal::ConnectorRefused,
                     MakeFault::Dial(DialFault::Refused { source, .. })
                         if source.kind == ServerErrorKind::NoDatabase =>
                     {
@@ -226,20 +285,48 @@ impl<W: Wire> Pool<W> {
         }
     }
 
-    /// Connects, logs in and looks around. A refused secret is read again once: it may have been
-    /// changed at the server and in its file.
+    /// Connects and logs in. A refused secret is read again: it may have been changed at the server and in its
+    /// file.
+    async fn log_in(
+        &self,
+        plan: &Plan,
+        upkeep: &Upkeep,
+    ) -> Result<((Stream, W::Facts), Secret), MakeFault> {
+        let mut secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
+        if !self.troubles.may_try(&self.place, secret.epoch(), Instant::now()) {
+            return Err(MakeFault::Waiting);
+        }
+        let _turn = Try { troubles: &self.troubles, place: &self.place };
+        loop {
+            let login = plan.dialer.login(&*self.wire, upkeep, &self.database, &secret).await;
+            let error = match login {
+                Ok(connection) => {
+                    if self.troubles.mended(&self.place) {
+                        tracing::info!(target_name = %self.target, level = %self.level, "the login is accepted again");
+                    }
+                    return Ok((connection, secret));
+                }
+                Err(DialFault::Refused { source, .. }) if source.kind == ServerErrorKind::BadSecret => source,
+                Err(fault) => return Err(fault.into()),
+            };
+            let again = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
+            if again.epoch() != secret.epoch() {
+                secret = again;
+                continue;
+            }
+            let what = format!("the target refuses the login: {error}");
+            if self.troubles.failed(&self.place, secret.epoch(), what.clone(), Instant::now()) {
+                self.keeper.report(&self.target, &self.level, &what);
+            }
+            return Err(MakeFault::Login(what));
+        }
+    }
+
+    /// Connects, logs in and looks around.
     async fn dial(&self) -> Result<Connection<W>, MakeFault> {
         let plan = self.plan.load_full();
         let upkeep = Upkeep::new();
-        let mut secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
-        let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await;
-        let (mut stream, mut facts) = match login {
-            Err(DialFault::Refused { source, .. }) if source.kind == ServerErrorKind::BadSecret => {
-                secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
-                plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await?
-            }
-            other => other?,
-        };
+        let ((mut stream, mut facts), secret) = self.log_in(&plan, &upkeep).await?;
         let mut probe = self.wire.script(Purpose::Probe(&upkeep), &facts);
         let report = tokio::time::timeout(plan.dialer.timeout, run_script(&mut stream, &mut probe))
             .await
@@ -263,12 +350,22 @@ impl<W: Wire> Pool<W> {
             idle_since: now,
             home: std::thread::current().id(),
             epoch: secret.epoch(),
-            seen: findings.seen,
+            catalogs: findings.catalogs,
             stateful: findings.stateful.into_iter().collect(),
             fingerprint: findings.fingerprint,
             last_user: None,
             used: false,
         })
+    }
+
+    /// Looks whether the secret has changed while nobody needed a new connection. What cannot be read changes
+    /// nothing: the last good one is kept.
+    pub(super) fn look_at_secret(&self) {
+        if self.state().total > 0
+            && let Ok(secret) = self.secrets.read(&self.plan.load().secret)
+        {
+            self.see_epoch(secret.epoch());
+        }
     }
 
     /// A newer secret retires the connections of the older one.
@@ -436,6 +533,25 @@ impl<W: Wire> Pool<W> {
         self.state().retired
     }
 
+    /// What was last found of the code in the database.
+    pub fn code(&self) -> Option<Arc<Code>> {
+        self.code.load_full()
+    }
+
+    /// Keeps what was found of the code in the database. Says it in the log: it keeps sessions from being parked.
+    pub fn learn(&self, code: Code) -> Arc<Code> {
+        let code = Arc::new(code);
+        self.code.store(Some(code.clone()));
+        if !code.hidden.is_empty() {
+            let shown: Vec<_> = code.hidden.iter().take(HIDDEN_SHOWN).collect();
+            tracing::info!(
+                pool = ?self, count = code.hidden.len(), ?shown,
+                "functions or views may change what no catalog shows: sessions are parked when park_accepts has \"functions\""
+            );
+        }
+        code
+    }
+
     /// Stops what runs on a connection of this pool. Returns when the request has landed.
     pub async fn interrupt(&self, interruption: &Interruption) -> Result<(), String> {
         let plan = self.plan.load_full();
@@ -446,35 +562,18 @@ impl<W: Wire> Pool<W> {
     }
 
     /// Ends a connection of this pool at the server, over another one: procedural code may catch a request
-    /// to stop and go on, and a pipeline's next statement runs after one; neither outlives this.
-    pub(super) async fn terminate(&self, interruption: &Interruption) -> Result<(), String> {
+    /// to stop and go on, and a pipeline's next statement runs after one; neither outlives this. By the login
+    /// of upkeep where the target has one: the connectors' need not be allowed to then.
+    pub(super) async fn terminate(&self, termination: &Termination) -> Result<(), String> {
         let plan = self.plan.load_full();
         let upkeep = Upkeep::new();
-        let secret = self.secrets.read(&plan.secret).map_err(|error| error.to_string())?;
+        let reference = plan.upkeep.as_ref().unwrap_or(&plan.secret);
+        let secret = self.secrets.read(reference).map_err(|error| error.to_string())?;
         let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await;
         let (mut stream, facts) = login.map_err(|fault| fault.to_string())?;
-        let mut script = self.wire.script(Purpose::Terminate { upkeep: &upkeep, interruption }, &facts);
+        let mut script = self.wire.script(Purpose::Terminate { upkeep: &upkeep, termination }, &facts);
         match tokio::time::timeout(plan.dialer.timeout, run_script(&mut stream, &mut script)).await {
             Ok(Ok(Report::Done(_))) => Ok(()),
-            Ok(Ok(Report::Refused(error))) => Err(error.to_string()),
-            Ok(Ok(Report::Unclean(what))) => Err(what),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(Exchange::Timeout.to_string()),
-        }
-    }
-
-    /// `target check`: what the connector may do there.
-    pub async fn check(&self) -> Result<Vec<Check>, String> {
-        let plan = self.plan.load_full();
-        let upkeep = Upkeep::new();
-        let secret = self.secrets.read(&plan.secret).map_err(|error| error.to_string())?;
-        let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await;
-        let (mut stream, facts) = login.map_err(|fault| fault.to_string())?;
-        let purpose = Purpose::Check { upkeep: &upkeep, level: self.level.as_str() };
-        let mut script = self.wire.script(purpose, &facts);
-        let limit = plan.dialer.timeout.max(Duration::from_secs(10));
-        match tokio::time::timeout(limit, run_script(&mut stream, &mut script)).await {
-            Ok(Ok(Report::Done(findings))) => Ok(findings.checks),
             Ok(Ok(Report::Refused(error))) => Err(error.to_string()),
             Ok(Ok(Report::Unclean(what))) => Err(what),
             Ok(Err(error)) => Err(error.to_string()),
@@ -517,6 +616,12 @@ impl<W: Wire> Drop for Turn<W> {
 enum MakeFault {
     #[error(transparent)]
     Dial(#[from] DialFault),
+    /// The target did not take the login, and it is too soon to try it again.
+    #[error("the login was refused before, and it is tried again in a while")]
+    Waiting,
+    /// The target does not take the login.
+    #[error("{0}")]
+    Login(String),
     #[error("{0}")]
     Secret(String),
     #[error("looking around after the login: {0}")]

@@ -9,7 +9,7 @@ pub mod postgres;
 use bytes::BytesMut;
 
 use super::session::{
-    Accept, AcceptInput, AcceptStep, Answer, Dial, DialInput, DialStep, Question, Report, Script, ScriptStep,
+    Accept, AcceptInput, AcceptStep, Answer, Dial, DialInput, DialStep, DialTlsFacts, Question, Report, Script, ScriptStep,
     TlsFacts, WireError,
 };
 
@@ -137,6 +137,16 @@ pub fn accept<A: Accept>(
 
 /// Drives an attempt at a server to its end; gives what it learnt.
 pub fn dial<D: Dial>(machine: &mut D, peer: Peer<'_>, cut: Cut<'_>) -> (Outcome, Option<D::Facts>) {
+    dial_inside(machine, peer, cut, &DialTlsFacts::default())
+}
+
+/// The same, with what TLS shows of the server where it begins.
+pub fn dial_inside<D: Dial>(
+    machine: &mut D,
+    peer: Peer<'_>,
+    cut: Cut<'_>,
+    tls: &DialTlsFacts,
+) -> (Outcome, Option<D::Facts>) {
     let mut talk = Talk::new(peer, cut);
     let mut step = machine.step(DialInput::Start, &mut talk.out);
     for _ in 0..STEPS_MAX {
@@ -147,7 +157,7 @@ pub fn dial<D: Dial>(machine: &mut D, peer: Peer<'_>, cut: Cut<'_>) -> (Outcome,
                 false => return (talk.end("gone"), None),
             },
             Ok(DialStep::StartTls) if !talk.is_quiet() => return (talk.end("bytes ahead of TLS"), None),
-            Ok(DialStep::StartTls) => machine.step(DialInput::TlsReady, &mut talk.out),
+            Ok(DialStep::StartTls) => machine.step(DialInput::TlsReady(tls), &mut talk.out),
             Ok(DialStep::Refused(error)) => {
                 return (talk.end(format!("refused {:?} {error}", error.kind)), None);
             }

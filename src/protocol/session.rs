@@ -19,7 +19,7 @@ use bytes::BytesMut;
 
 use crate::credential::{Identity, Secret, scram};
 use crate::grant::Admission;
-use crate::model::{Claim, Name, Notes, Operation, Refusal, Verdict};
+use crate::model::{Claim, Name, Notes, Operation, Refusal, Upstream, Verdict};
 
 /// The peer broke the protocol. Says what and where, never payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +64,13 @@ pub enum ServerErrorKind {
     Other,
 }
 
+impl ServerErrorKind {
+    /// Whether the server closes the connection that it said this on.
+    pub fn ends_connection(self) -> bool {
+        self == Self::Unready
+    }
+}
+
 /// Permission for traffic of the pool's own: connecting, probing, resetting. Made by `pool` only
 /// (`tests/tidy.rs` looks), and nothing turns it into a lease.
 #[derive(Debug)]
@@ -93,7 +100,13 @@ pub trait Wire: Send + Sync + 'static {
     fn accept(&self, context: &AcceptContext) -> Self::Accept;
     /// The start-up settings of a client that has logged in.
     fn settings(&self, accept: &Self::Accept) -> Self::Settings;
-    fn dial(&self, purpose: DialPurpose<'_>, tls: DialTls, secret: &Secret) -> Self::Dial;
+    /// The settings with which a connection must be prepared for a session that has these to put back.
+    fn dressed(&self, settings: &Self::Settings, restore: &Restore) -> Self::Settings;
+    /// What TLS that begins with the first byte is asked for by (ALPN); empty where the protocol has none.
+    const ALPN: &'static [u8];
+    fn dial(&self, purpose: DialPurpose<'_>, way: DialWay, secret: &Secret) -> Self::Dial;
+    /// The file of a server's unix socket, for the folder that an address names and its port.
+    fn unix_socket(&self, path: &str, port: Option<u16>) -> String;
     fn script(&self, purpose: Purpose<'_, Self::Settings>, facts: &Self::Facts) -> Self::Script;
     /// What must be the same for two connections to be interchangeable beyond target, level and database,
     /// because it cannot be changed after the login. Empty where everything can.
@@ -213,6 +226,32 @@ pub enum DialTls {
     Try,
     /// Ask; a server that says no is a fault.
     Demand,
+    /// Do not ask: it begins with the first byte.
+    Direct,
+}
+
+/// How an attempt is made, and under which rules of its target.
+#[derive(Debug, Clone)]
+pub struct DialWay {
+    pub tls: DialTls,
+    /// Over a unix socket: the system keeps strangers away.
+    pub local: bool,
+    pub rules: Upstream,
+}
+
+impl From<DialTls> for DialWay {
+    fn from(tls: DialTls) -> Self {
+        Self { tls, local: false, rules: Upstream::default() }
+    }
+}
+
+/// What TLS showed of a server.
+#[derive(Debug, Clone, Default)]
+pub struct DialTlsFacts {
+    /// Its certificate was checked against an authority.
+    pub verified: bool,
+    /// `tls-server-end-point` (RFC 5929): the hash of its certificate; `None` where that has none.
+    pub end_point: Option<Vec<u8>>,
 }
 
 pub enum DialPurpose<'a> {
@@ -234,6 +273,12 @@ impl std::fmt::Debug for Interruption {
     }
 }
 
+/// What it takes to end one connection at the server for good, in the protocol's own form, and not by
+/// accident another one: a number that a server (or what stands in front of it) gave out may belong to
+/// somebody else there (for PostgreSQL the backend's own process id and the moment it began).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Termination(pub String);
+
 pub trait Dial: Send {
     type Facts;
     fn step(&mut self, input: DialInput<'_>, out: &mut BytesMut) -> Result<DialStep<Self::Facts>, WireError>;
@@ -242,8 +287,8 @@ pub trait Dial: Send {
 pub enum DialInput<'a> {
     Start,
     Bytes(&'a mut BytesMut),
-    /// TLS stands. `secure` is what lets a clear-text password be sent.
-    TlsReady,
+    /// TLS stands.
+    TlsReady(&'a DialTlsFacts),
 }
 
 pub enum DialStep<F> {
@@ -263,6 +308,10 @@ pub trait Facts: Clone + Send + Sync + 'static {
     fn server_version(&self) -> &str;
     /// How to stop what runs on this connection.
     fn interruption(&self) -> Interruption;
+    /// How to end this connection from another one; `None` where it cannot be told apart for sure.
+    fn termination(&self) -> Option<Termination>;
+    /// The login that the server knows us by.
+    fn login(&self) -> &str;
     /// Takes over what a script learnt: call it with the findings of every script that was done.
     fn apply(&mut self, findings: &Findings);
 }
@@ -301,8 +350,18 @@ pub trait Relay: Send {
     /// Words a refusal that ends the session, correct for this very moment. Only called when
     /// `at_unit_boundary(Downstream)`.
     fn refuse(&mut self, refusal: &Refusal, out: &mut BytesMut);
+    /// Begins to ask the server, unseen by the client, whether anything would be lost if the connection were
+    /// given back; the question goes to `upstream`. Only at `Boundary::Idle`, when nothing of the client waits
+    /// in the engine's buffers. `Err`: something is known to keep the session where it is.
+    ///
+    /// The answer is said by [`RelayStep::Proven`], and by nothing where the client went on meanwhile.
+    fn prove(&mut self, ask: &Ask<'_>, upstream: &mut BytesMut) -> Result<(), Pinned>;
+    /// The client has nothing under way; what makes the conversation busy is our own question.
+    fn is_proving(&self) -> bool;
+    /// What the server answered; once.
+    fn proof(&mut self) -> Option<Proof>;
     /// Gives the lease back: what must be put on the next connection, or why that cannot be.
-    /// Only at `Boundary::Idle`, when nothing of the client waits in the engine's buffers.
+    /// Only after a proof that nothing pins, and only until the client goes on.
     fn detach(&mut self) -> Result<Restore, Pinned>;
     /// Goes on with another connection that `Prepare` was run on. Writes to `upstream` what must be
     /// put back first; the answers to it are swallowed.
@@ -323,6 +382,8 @@ pub enum RelayStep {
     /// Enough for one turn (notes or words of ours would outgrow their limit): pump the rest again as soon as
     /// the other side takes more.
     Again,
+    /// The server has answered the question of [`Relay::prove`].
+    Proven,
     /// Detached, and the client wants something done: lease, `attach`, then pump the same again.
     NeedLease,
     /// Read no more of this side until the other side has been pumped; then pump the rest again.
@@ -344,9 +405,29 @@ pub enum Boundary {
     InTransaction,
 }
 
-/// Why a session cannot give its lease back.
+/// Why a session cannot give its lease back, in stable words that lists and metrics show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pinned(pub &'static str);
+
+/// What [`Relay::prove`] is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Stands for the code in the database that was looked through before; empty: none was.
+    pub code: &'a str,
+    /// The operator accepts that current values of sequences are lost.
+    pub sequences: bool,
+}
+
+/// What a server answered to [`Relay::prove`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// Stands for the code that is in the database now; empty where the server did not say.
+    pub code: String,
+    /// Code that may leave state which nothing shows, behind a plain statement. Only looked for where `code`
+    /// is not the one that was known.
+    pub hidden: Vec<String>,
+    pub pinned: Option<Pinned>,
+}
 
 /// What a detached session must have put back on its next connection, in the protocol's own form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -354,6 +435,8 @@ pub struct Restore {
     /// Prepared statements: name, text, parameter types; bounded by
     /// [`crate::model::limits::PREPARED_TEXT_BYTES_MAX`].
     pub prepared: Vec<(Vec<u8>, Vec<u8>, Vec<u32>)>,
+    /// Settings of the session: name and value.
+    pub settings: Vec<(String, String)>,
 }
 
 pub struct Flow<'a> {
@@ -450,16 +533,46 @@ pub enum Purpose<'a, S> {
     Probe(&'a Upkeep),
     /// Dresses a connection for one person: the stamp, the client's start-up settings.
     Prepare { admission: &'a Admission, stamp: &'a str, settings: &'a S },
-    /// Back to how it was after login, verified at the server. With `seen`, which is [`Findings::seen`] of an
+    /// Back to how it was after login, verified at the server. With `known`, which is [`Findings::catalogs`] of an
     /// earlier look, what only changes together with the catalogs is not asked for again while the server
     /// shows the same as then.
-    Reset { upkeep: &'a Upkeep, in_transaction: bool, seen: Option<&'a str> },
+    Reset { upkeep: &'a Upkeep, in_transaction: bool, known: Option<&'a str> },
     /// Is the connection alive?
     Ping(&'a Upkeep),
     /// `target check`: what the connector's rights allow, judged for the level it serves.
     Check { upkeep: &'a Upkeep, level: &'a str },
-    /// Ends another connection of the same login at the server, whatever runs on it.
-    Terminate { upkeep: &'a Upkeep, interruption: &'a Interruption },
+    /// `target check`: what one person can do to another who has the same login, tried.
+    Try { upkeep: &'a Upkeep, act: Act<'a> },
+    /// `target check --sql`: what makes logins that may do what their levels say and no more.
+    Form { upkeep: &'a Upkeep, logins: &'a Logins },
+    /// Ends another connection at the server, whatever runs on it.
+    Terminate { upkeep: &'a Upkeep, termination: &'a Termination },
+}
+
+/// One act of a trial with two connections of one login.
+#[derive(Debug, Clone, Copy)]
+pub enum Act<'a> {
+    /// Runs a statement for some seconds, to be seen and stopped.
+    Run,
+    /// Looks for that statement's text. Done with [`Findings::seen`].
+    See(&'a Termination),
+    /// The same by what is behind the server's views.
+    SeeBehind(&'a Termination),
+    /// Asks the server to stop it.
+    Stop(&'a Termination),
+    /// Asks the server to end that connection.
+    End(&'a Termination),
+}
+
+/// The logins of one target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Logins {
+    /// Level and login.
+    pub levels: Vec<(String, String)>,
+    /// Who ends connections where the levels' logins may not.
+    pub upkeep: Option<String>,
+    /// How many connections each level may need.
+    pub connections: u32,
 }
 
 pub trait Script: Send {
@@ -490,10 +603,16 @@ pub struct Findings {
     pub fingerprint: String,
     /// What the server's catalogs show that a connection's state may hang on, as one comparable text;
     /// `None` where the script did not look, at the fingerprint neither.
-    pub seen: Option<String>,
+    pub catalogs: Option<String>,
     /// Extensions, languages and C code whose state a reset does not clear.
     pub stateful: Vec<String>,
     pub checks: Vec<Check>,
+    /// Whether a trial saw what it looked for.
+    pub seen: bool,
+    /// What makes well-formed logins, as text to be read and then run by an administrator of the server.
+    pub form: String,
+    /// For [`Facts::termination`]; `None` where the script did not look.
+    pub termination: Option<Termination>,
     /// What the server reported of itself meanwhile (PostgreSQL: `ParameterStatus`), in order; for
     /// [`Facts::apply`].
     pub parameters: Vec<(String, String)>,

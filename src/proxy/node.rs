@@ -10,7 +10,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::cancel::Cancels;
-use super::control::{BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus};
+use super::control::{
+    BoxFuture, LevelChecks, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus, TargetChecks,
+};
 use super::door::{Door, Drain, Entrance, History, SessionDoor, SessionLimits, Shared};
 use super::keeper::LedgerKeeper;
 use super::registry::Registry;
@@ -20,11 +22,11 @@ use super::{ids, listener};
 use crate::config::{ListenerTls, NodeConfig};
 use crate::credential::Keys;
 use crate::identity::Ledger;
-use crate::model::{Event, Name, Time, limits};
+use crate::model::{Event, Name, Target, Time, limits};
 use crate::observe::{Metrics, Trail, TrailSettings};
-use crate::pool::Pools;
+use crate::pool::{Pools, Refused};
 use crate::protocol::postgres::Postgres;
-use crate::protocol::session::TlsOffer;
+use crate::protocol::session::{Logins, TlsOffer};
 use crate::secret::Secrets;
 use crate::store::Store;
 use crate::tls::ServerTls;
@@ -230,22 +232,50 @@ impl Node {
         Ok(changed)
     }
 
-    async fn check_levels(&self, name: &Name) -> Result<Vec<LevelChecks>, String> {
+    async fn check_levels(&self, name: &Name) -> Result<TargetChecks, String> {
         let book = self.ledger.book();
         let target = book.target(name.as_str()).ok_or_else(|| format!("there is no target {name}"))?;
         let database = target.database.as_deref().ok_or_else(|| {
             format!("target {name} has no default database to look at; give it one with database = \"…\"")
         })?;
-        let mut found = Vec::new();
+        let mut pools = Vec::new();
         for level in target.connectors.keys() {
-            let pool = self
-                .pools
-                .pool(target, level, database, "")
-                .map_err(|_| format!("target {name} level {level} cannot be used; the log says why"))?;
-            let checks = pool.check().await.map_err(|error| format!("level {level}: {error}"))?;
-            found.push(LevelChecks { level: level.clone(), checks });
+            let pool = self.pools.pool(target, level, database, "");
+            pools.push(
+                pool.map_err(|_| format!("target {name} level {level} cannot be used; the log says why"))?,
+            );
         }
-        Ok(found)
+        // Side by side: a trial waits some seconds for what nobody may stop.
+        let checked = futures_util::future::join_all(pools.iter().map(|pool| pool.check())).await;
+        let levels: Vec<LevelChecks> = pools
+            .iter()
+            .zip(checked)
+            .map(|(pool, checked)| {
+                let (checks, failed) = match checked {
+                    Ok(checks) => (checks, None),
+                    Err(error) => (Vec::new(), Some(error)),
+                };
+                LevelChecks { level: pool.level.clone(), checks, failed }
+            })
+            .collect();
+        let logins = self.logins(target);
+        let usable = pools.iter().zip(&levels).find(|(_, level)| level.failed.is_none());
+        let form = match usable {
+            Some((pool, _)) => pool.form(&logins).await?,
+            None => String::new(),
+        };
+        Ok(TargetChecks { levels, form })
+    }
+
+    /// The target's logins by name. One whose secret cannot be read is left out: its check says so.
+    fn logins(&self, target: &Target) -> Logins {
+        let login = |secret: &str| self.pools.login_of(secret).ok();
+        let levels = target.connectors.iter();
+        Logins {
+            levels: levels.filter_map(|(level, of)| Some((level.to_string(), login(&of.secret)?))).collect(),
+            upkeep: target.upstream.upkeep.as_ref().and_then(|upkeep| login(&upkeep.secret)),
+            connections: target.pool.size_max.saturating_add(limits::SPARE_CONNECTIONS),
+        }
     }
 }
 
@@ -261,7 +291,7 @@ impl NodeControl for Node {
         })
     }
 
-    fn check_target(&self, name: &Name) -> BoxFuture<'_, Result<Vec<LevelChecks>, String>> {
+    fn check_target(&self, name: &Name) -> BoxFuture<'_, Result<TargetChecks, String>> {
         let name = name.clone();
         Box::pin(async move { self.check_levels(&name).await })
     }
@@ -272,6 +302,7 @@ impl NodeControl for Node {
             started_at: self.started_at,
             listeners: self.listeners.clone(),
             certificate: self.tls.as_ref().map(|tls| tls.certificate().to_owned()),
+            troubles: self.pools.refused().into_iter().map(trouble).collect(),
             problems: Vec::new(),
         }
     }
@@ -279,6 +310,11 @@ impl NodeControl for Node {
     fn draining(&self) -> bool {
         *self.shared.drain.borrow() != Drain::No
     }
+}
+
+fn trouble(refused: Refused) -> LevelTrouble {
+    let Refused { target, level, what } = refused;
+    LevelTrouble { target, level, what }
 }
 
 async fn bind(config: &NodeConfig) -> Result<Vec<TcpListener>, String> {
@@ -308,7 +344,14 @@ fn trail_settings(config: &NodeConfig) -> TrailSettings {
 }
 
 fn session_limits(config: &NodeConfig) -> SessionLimits {
-    SessionLimits { login: config.limits.login, idle: config.limits.idle, session: config.limits.session }
+    let limits = &config.limits;
+    SessionLimits {
+        login: limits.login,
+        idle: limits.idle,
+        session: limits.session,
+        park: limits.park,
+        notice: limits.notice,
+    }
 }
 
 /// Ends grants and credentials against wall time.

@@ -35,11 +35,15 @@ pub(super) fn target(text: &str, levels: &[AccessLevel]) -> Target {
         database: Some("shop".to_owned()),
         tls: TlsMode::Require,
         tls_ca: None,
+        upstream: Default::default(),
         details: "Questions: #data".to_owned(),
         owners: [name("data")].into(),
         connectors: levels.iter().map(|level| (level.clone(), connector(level))).collect(),
         pool: PoolSettings { size_max: 7, ..PoolSettings::default() },
+        remembered: Default::default(),
         accept_extensions: ["plperlu".to_owned()].into(),
+        park: Default::default(),
+        park_accepts: Default::default(),
         suspended: None,
     }
 }

@@ -1,6 +1,7 @@
 //! TLS on both sides: the node's certificate, which can be changed while running, and the six modes
 //! towards targets. And [`Stream`], the one type of socket that the engine drives.
 
+mod binding;
 mod stream;
 mod upstream;
 
@@ -11,6 +12,7 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+pub use binding::end_point;
 pub use stream::Stream;
 pub use upstream::{Attempt, UpstreamTls};
 

@@ -3,11 +3,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 /// A socket of either side, in clear or with TLS.
 pub enum Stream {
     Plain(TcpStream),
+    /// In clear: nothing of it leaves the machine.
+    Unix(UnixStream),
     Downstream(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     Upstream(Box<tokio_rustls::client::TlsStream<TcpStream>>),
     /// Taken out for a TLS handshake that did not come back.
@@ -15,11 +17,13 @@ pub enum Stream {
 }
 
 impl Stream {
-    fn tcp(&self) -> Option<&TcpStream> {
+    fn socket(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        use std::os::fd::AsFd;
         match self {
-            Self::Plain(tcp) => Some(tcp),
-            Self::Downstream(tls) => Some(tls.get_ref().0),
-            Self::Upstream(tls) => Some(tls.get_ref().0),
+            Self::Plain(tcp) => Some(tcp.as_fd()),
+            Self::Unix(unix) => Some(unix.as_fd()),
+            Self::Downstream(tls) => Some(tls.get_ref().0.as_fd()),
+            Self::Upstream(tls) => Some(tls.get_ref().0.as_fd()),
             Self::Closed => None,
         }
     }
@@ -29,6 +33,11 @@ impl Stream {
     pub fn move_here(&mut self) -> io::Result<()> {
         let tcp = match self {
             Self::Plain(tcp) => tcp,
+            Self::Unix(unix) => {
+                let here = std::os::unix::net::UnixStream::from(rustix::io::fcntl_dupfd_cloexec(&*unix, 0)?);
+                *unix = UnixStream::from_std(here)?;
+                return Ok(());
+            }
             Self::Downstream(tls) => tls.get_mut().0,
             Self::Upstream(tls) => tls.get_mut().0,
             Self::Closed => return Ok(()),
@@ -60,8 +69,8 @@ impl Stream {
     /// Whether one of these is the case now; all are of a socket that is closed.
     fn shows(&self, what: rustix::event::PollFlags) -> bool {
         use rustix::event::{PollFd, Timespec, poll};
-        let Some(tcp) = self.tcp() else { return true };
-        let mut watched = [PollFd::new(tcp, what)];
+        let Some(socket) = self.socket() else { return true };
+        let mut watched = [PollFd::new(&socket, what)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut watched, Some(&now)).is_ok_and(|count| count > 0) && watched[0].revents().intersects(what)
     }
@@ -75,6 +84,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buffer),
             Self::Downstream(tls) => Pin::new(tls).poll_read(cx, buffer),
             Self::Upstream(tls) => Pin::new(tls).poll_read(cx, buffer),
             Self::Closed => Poll::Ready(Ok(())),
@@ -86,6 +96,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Unix(unix) => Pin::new(unix).poll_write(cx, bytes),
             Self::Downstream(tls) => Pin::new(tls).poll_write(cx, bytes),
             Self::Upstream(tls) => Pin::new(tls).poll_write(cx, bytes),
             Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
@@ -94,7 +105,7 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(_) | Self::Closed => Poll::Ready(Ok(())),
+            Self::Plain(_) | Self::Unix(_) | Self::Closed => Poll::Ready(Ok(())),
             Self::Downstream(tls) => Pin::new(tls).poll_flush(cx),
             Self::Upstream(tls) => Pin::new(tls).poll_flush(cx),
         }
@@ -103,6 +114,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
             Self::Downstream(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Upstream(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Closed => Poll::Ready(Ok(())),

@@ -1,6 +1,6 @@
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677), both sides: [`Exchange`] checks the proof of a user who may
-//! hold several live credentials, [`Client`] logs a connector in to its target. Channel binding is
-//! not offered yet.
+//! hold several live credentials, [`Client`] logs a connector in to its target. Channel binding
+//! (`tls-server-end-point`) is the client's: [`Binding`].
 
 mod client;
 mod exchange;
@@ -8,7 +8,7 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-pub use client::Client;
+pub use client::{Binding, Client};
 pub use exchange::{Candidate, Exchange};
 
 use base64::Engine;

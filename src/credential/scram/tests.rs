@@ -77,7 +77,7 @@ fn the_server_plays_the_example_of_the_rfc() {
 
 #[test]
 fn the_client_plays_the_example_of_the_rfc() {
-    let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO");
+    let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO", Binding::None);
     assert_eq!(client.client_first(), RFC_FIRST.as_bytes());
     let proof = client.server_first(RFC_CHALLENGE.as_bytes()).unwrap();
     assert_eq!(String::from_utf8(proof).unwrap(), RFC_FINAL);
@@ -251,7 +251,7 @@ fn steps_have_an_order_and_happen_once() {
     assert_eq!(exchange.client_final(RFC_FINAL.as_bytes()), Err(ScramError::OutOfOrder));
     assert_eq!(exchange.client_first(RFC_FIRST.as_bytes(), "ours"), Err(ScramError::OutOfOrder));
 
-    let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO");
+    let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO", Binding::None);
     assert_eq!(client.server_final(RFC_SIGNATURE.as_bytes()), Err(ScramError::OutOfOrder));
     assert_eq!(client.server_first(RFC_CHALLENGE.as_bytes()), Err(ScramError::OutOfOrder));
 }
@@ -296,7 +296,7 @@ fn the_client_refuses_a_server_that_does_not_play_by_the_rules() {
 #[test]
 fn the_client_wants_the_servers_proof() {
     let proven = || {
-        let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO");
+        let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO", Binding::None);
         client.server_first(RFC_CHALLENGE.as_bytes()).unwrap();
         client
     };
@@ -343,7 +343,7 @@ fn the_clients_password_is_prepared_as_postgresql_prepares_it() {
 #[test]
 fn the_costly_part_is_paid_once_for_a_salt() {
     let secret = secret("pencil");
-    let mut client = Client::named(&secret, "user", "rOprNGfwEbeRWgbNEkqO");
+    let mut client = Client::named(&secret, "user", "rOprNGfwEbeRWgbNEkqO", Binding::None);
     client.server_first(RFC_CHALLENGE.as_bytes()).unwrap();
     let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
     let expected = salt_password(b"pencil", &salt, 4096);
@@ -381,7 +381,7 @@ proptest! {
         exchange.client_first(RFC_FIRST.as_bytes(), "ours").unwrap();
         prop_assert!(exchange.client_final(&other).is_err());
 
-        let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO");
+        let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO", Binding::None);
         let _ = client.server_first(&first);
         prop_assert!(client.server_final(&other).is_err());
     }

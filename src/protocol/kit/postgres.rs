@@ -12,11 +12,14 @@ use zeroize::Zeroizing;
 use super::Outcome;
 use crate::credential::Secret;
 use crate::credential::scram::{Candidate, Client, Exchange};
+use crate::model::{AuthMethod, Upstream};
 use crate::model::{CredentialId, Name, Time};
 use crate::protocol::postgres::{
     Goal, Job, PostgresAccept, PostgresDial, PostgresFacts, PostgresScript, Settings,
 };
-use crate::protocol::session::{AcceptContext, Answer, DialTls, Interruption, Question, TlsOffer};
+use crate::protocol::session::{
+    AcceptContext, Answer, DialTls, DialWay, Interruption, Question, TlsOffer,
+};
 
 /// Between the turns of a peer.
 const NEXT_TURN: &[u8] = b"\xfe\xff";
@@ -93,21 +96,28 @@ fn client_message(client: &mut Client, heard: &[u8]) -> Vec<u8> {
     message.to_vec()
 }
 
+/// Under rules that accept every proof, wherever it is asked for.
+pub fn lenient(tls: DialTls) -> DialWay {
+    let require_auth = Some(AuthMethod::ALL.map(|(_, method)| method).into());
+    DialWay { rules: Upstream { require_auth, ..Upstream::default() }, ..DialWay::from(tls) }
+}
+
 /// One attempt at a server.
 pub fn dial(data: &[u8]) -> String {
     check(data, &mut |setup, turns, cut| {
-        let tls = [DialTls::Without, DialTls::Try, DialTls::Demand][usize::from(setup & 3) % 3];
+        let tls = [DialTls::Without, DialTls::Try, DialTls::Demand, DialTls::Direct][usize::from(setup & 3)];
         let goal = match setup & 4 {
             0 => Goal::Login { database: "shop".into(), plain: setup & 8 != 0 },
             _ => Goal::Interrupt(Interruption(vec![1; 8])),
         };
-        let mut machine = PostgresDial::towards(goal, tls, &SECRET);
+        let way = if setup & 0x80 == 0 { lenient(tls) } else { tls.into() };
+        let mut machine = PostgresDial::towards(goal, way, &SECRET);
         machine.fix_nonce(OUR_NONCE);
         let mut server = Exchange::new(Name::parse("alice").ok(), vec![CANDIDATE.clone()], SALT, ROUNDS);
         let mut turns = turns.into_iter();
         // What comes behind the one byte that answers SSLRequest is judged by whether it is there
         // already, which is as it must be, and is not the same however it is cut.
-        let mut is_first = tls != DialTls::Without;
+        let mut is_first = matches!(tls, DialTls::Try | DialTls::Demand);
         let mut peer = |said: &[u8]| {
             let turn = turns.next()?;
             Some(match is_first && !turn.is_empty() {
@@ -157,7 +167,7 @@ pub fn script(data: &[u8]) -> String {
             4 => Job::Reset { in_transaction: false },
             5 => Job::Reset { in_transaction: true },
             6 if setup & 8 == 0 => Job::Ping,
-            6 => Job::Glance { in_transaction: false, seen: "", random: 1 },
+            6 => Job::Glance { in_transaction: false, known: "", random: 1 },
             _ => Job::Check { level: if setup & 8 == 0 { "read" } else { "admin" } },
         };
         let mut machine = PostgresScript::run(job, &facts());
@@ -181,6 +191,7 @@ pub fn facts() -> PostgresFacts {
         user: "alice".into(),
         process_id: 1,
         secret_key: vec![1; 4],
+        termination: None,
         version: "15.0".into(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::protocol::session::{Facts, Findings, Interruption};
+use crate::protocol::session::{Facts, Findings, Interruption, Termination};
 
 /// The start-up settings of a client, applied to each connection that it is lent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,6 +11,17 @@ pub struct Settings {
     pub parameters: Vec<(String, String)>,
     /// The client's own `application_name`; the server is shown it behind the person's name.
     pub application_name: Option<String>,
+}
+
+impl Settings {
+    /// With others on top, which count where both say something.
+    pub fn with(&self, others: &[(String, String)]) -> Self {
+        let mut settings = self.clone();
+        for (name, value) in others {
+            put_parameter(&mut settings.parameters, name, value);
+        }
+        settings
+    }
 }
 
 /// What a server told us while we logged in, and what it reported since.
@@ -25,6 +36,9 @@ pub struct PostgresFacts {
     pub process_id: u32,
     /// With the process id, what stops a statement there.
     pub secret_key: Vec<u8>,
+    /// The backend's own process id and start, as it says when asked: what `process_id` means is between us and
+    /// whoever answered the login, which may be a pooler.
+    pub termination: Option<Termination>,
     pub version: String,
 }
 
@@ -47,7 +61,18 @@ impl Facts for PostgresFacts {
         Interruption([&self.process_id.to_be_bytes()[..], &self.secret_key].concat())
     }
 
+    fn termination(&self) -> Option<Termination> {
+        self.termination.clone()
+    }
+
+    fn login(&self) -> &str {
+        &self.user
+    }
+
     fn apply(&mut self, findings: &Findings) {
+        if findings.termination.is_some() {
+            self.termination.clone_from(&findings.termination);
+        }
         if !findings.parameters.is_empty() {
             let mut parameters = self.parameters.to_vec();
             for (name, value) in &findings.parameters {

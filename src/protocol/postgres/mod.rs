@@ -7,7 +7,7 @@
 use bytes::BytesMut;
 
 use crate::credential::Secret;
-use crate::protocol::session::{AcceptContext, DialPurpose, DialTls, Entry, Purpose, Wire};
+use crate::protocol::session::{AcceptContext, DialPurpose, DialWay, Entry, Purpose, Restore, Wire};
 
 mod accept;
 mod check;
@@ -67,8 +67,23 @@ impl Wire for Postgres {
         String::new()
     }
 
-    fn dial(&self, purpose: DialPurpose<'_>, tls: DialTls, secret: &Secret) -> PostgresDial {
-        PostgresDial::new(&purpose, tls, secret)
+    fn dressed(&self, settings: &Settings, restore: &Restore) -> Settings {
+        settings.with(&restore.settings)
+    }
+
+    const ALPN: &'static [u8] = b"postgresql";
+
+    fn dial(&self, purpose: DialPurpose<'_>, way: DialWay, secret: &Secret) -> PostgresDial {
+        PostgresDial::new(&purpose, way, secret)
+    }
+
+    /// libpq's convention: `.s.PGSQL.5432` in the folder; the socket's own path is taken as well.
+    fn unix_socket(&self, path: &str, port: Option<u16>) -> String {
+        let is_socket = path.rsplit('/').next().is_some_and(|name| name.starts_with(".s."));
+        match port {
+            None if is_socket => path.to_owned(),
+            port => format!("{}/.s.PGSQL.{}", path.trim_end_matches('/'), port.unwrap_or(Self::PORT)),
+        }
     }
 
     fn script(&self, purpose: Purpose<'_, Settings>, facts: &PostgresFacts) -> PostgresScript {

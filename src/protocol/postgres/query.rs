@@ -6,6 +6,7 @@
 //! Each gives rows of three texts: a topic, what it is about, a detail.
 
 use super::startup::is_setting_name;
+use crate::protocol::session::Termination;
 
 pub(super) const IDENTITY: &str = "identity";
 pub(super) const ROLE_SETTING: &str = "role";
@@ -18,6 +19,9 @@ pub(super) const LEFTOVER: &str = "leftover";
 pub(super) const TEMPORARY: &str = "temporary";
 pub(super) const REPORTED: &str = "reported";
 pub(super) const APPLIED: &str = "applied";
+pub(super) const BACKEND: &str = "backend";
+pub(super) const ENDED: &str = "ended";
+pub(super) const SEEN: &str = "seen";
 
 /// For the whole session; values are bound.
 pub(super) const SET_CONFIG: &str = "SELECT pg_catalog.set_config($1, $2, false)";
@@ -83,14 +87,185 @@ SELECT 'leftover', 'a temporary object', '' FROM pg_catalog.pg_depend AS x
 WHERE x.refclassid {=} 'pg_catalog.pg_namespace'::pg_catalog.regclass
 AND x.refobjid {=} pg_catalog.pg_my_temp_schema()";
 
+/// What the catalogs show of a session that is lost with its connection, each in stable words. Ours stand under
+/// the name `tidegate:own` while this runs.
+const PINNED: &str = "
+SELECT 'acting', pg_catalog.current_setting('role'), ''
+UNION ALL
+SELECT 'prepared', CASE WHEN p.from_sql THEN 'sql' ELSE 'protocol' END, pg_catalog.count(*)::pg_catalog.text
+FROM pg_catalog.pg_prepared_statement() AS p WHERE p.name {<>} 'tidegate:own' GROUP BY p.from_sql
+UNION ALL
+SELECT 'pin', 'a cursor', '' FROM pg_catalog.pg_cursor() AS p WHERE p.name {<>} 'tidegate:own'
+UNION ALL
+SELECT 'pin', 'a channel that is listened to', '' FROM pg_catalog.pg_listening_channels()
+UNION ALL
+SELECT 'pin', 'an advisory lock', '' FROM pg_catalog.pg_lock_status() AS l
+WHERE l.locktype {=} 'advisory' AND l.pid {=} pg_catalog.pg_backend_pid()
+UNION ALL
+SELECT 'pin', 'a temporary object', '' WHERE EXISTS (
+  SELECT FROM pg_catalog.pg_depend AS x
+  WHERE x.refclassid {=} 'pg_catalog.pg_namespace'::pg_catalog.regclass
+  AND x.refobjid {=} pg_catalog.pg_my_temp_schema())
+UNION ALL
+SELECT CASE WHEN s.vartype {=} 'real' THEN 'real' ELSE 'setting' END, s.name, s.setting
+FROM pg_catalog.pg_show_all_settings() AS s WHERE s.source {=} 'session' AND s.name {<>} 'application_name'";
+
+/// The reasons in `PINNED`.
+pub(super) const PINS: [&str; 4] =
+    ["a cursor", "a channel that is listened to", "an advisory lock", "a temporary object"];
+
+pub(super) const ACTING: &str = "acting";
+pub(super) const PREPARED: &str = "prepared";
+pub(super) const PIN: &str = "pin";
+pub(super) const SETTING: &str = "setting";
+/// A setting whose value the server shows with fewer digits than it has.
+pub(super) const REAL: &str = "real";
+pub(super) const SEQUENCE: &str = "sequence";
+pub(super) const CODE: &str = "code";
+pub(super) const HIDDEN: &str = "hidden";
+
+/// A number for all functions and views that are not the system's: another as soon as one is made, changed or
+/// dropped.
+const CODE_NUMBER: &str = "SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(n.number))
+FROM (SELECT pg_catalog.hashint8extended(
+    t.oid::pg_catalog.int8 {*} 4294967296 {+} t.xmin::pg_catalog.text::pg_catalog.int8, 0)
+  FROM pg_catalog.pg_proc AS t WHERE t.oid {>=} 16384
+  UNION ALL SELECT pg_catalog.hashint8extended(
+    t.oid::pg_catalog.int8 {*} 4294967296 {+} t.xmin::pg_catalog.text::pg_catalog.int8, 1)
+  FROM pg_catalog.pg_rewrite AS t WHERE t.oid {>=} 16384) AS n(number)";
+
+/// Functions and views that may do, behind a plain statement, what no catalog shows and what pins where a
+/// client's own text says it: settings with a dot in their name, sequences, the seed of `random()`, libraries,
+/// texts that are put together and run; and all code in languages that we cannot read, but for that of
+/// extensions which keep nothing. The numbers are those of the functions in `pg_catalog`, which are the same in
+/// every version: `set_config`, `nextval`, `currval`, `setval`, `lastval`, `setseed`.
+const HIDDEN_CODE: &str = "
+SELECT 'hidden', pg_catalog.concat(n.nspname, '.', p.proname), ''
+FROM pg_catalog.pg_proc AS p
+JOIN pg_catalog.pg_namespace AS n ON n.oid {=} p.pronamespace
+JOIN pg_catalog.pg_language AS l ON l.oid {=} p.prolang
+WHERE (CODE_NUMBER) {<>} 'KNOWN_CODE' AND p.oid {>=} 16384 AND p.prokind {<>} 'a'
+AND NOT EXISTS (
+  SELECT FROM pg_catalog.pg_depend AS x JOIN pg_catalog.pg_extension AS e ON e.oid {=} x.refobjid
+  WHERE x.classid {=} 'pg_catalog.pg_proc'::pg_catalog.regclass AND x.objid {=} p.oid AND x.deptype {=} 'e'
+  AND e.extname {=} ANY (ARRAY[STATELESS]::pg_catalog.text[]))
+AND (NOT l.lanname {=} ANY (ARRAY['internal', 'sql', 'plpgsql']::pg_catalog.text[])
+  OR p.prosrc {~*} 'set_config|nextval|currval|setval|lastval|setseed|query_to_xml|ts_stat|ts_rewrite|crosstab|connectby|pg_replication_origin'
+  OR p.prosrc {~*} '(^|[^[:alnum:]_])(execute|load)[^[:alnum:]_]'
+  OR p.prosrc {~*} '(^|[^[:alnum:]_])set[[:space:]]+((session|local)[[:space:]]+)?[[:alnum:]_\"]+[[:space:]]*[.]'
+  OR p.prosqlbody::pg_catalog.text {~} ':funcid (2078|1574|1575|1576|1765|2559|1599) ')
+UNION ALL
+SELECT 'hidden', pg_catalog.concat(n.nspname, '.', c.relname), ''
+FROM pg_catalog.pg_rewrite AS r
+JOIN pg_catalog.pg_class AS c ON c.oid {=} r.ev_class
+JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
+WHERE (CODE_NUMBER) {<>} 'KNOWN_CODE' AND r.oid {>=} 16384
+AND r.ev_action::pg_catalog.text {~} ':funcid (2078|1574|1575|1576|1765|2559|1599) '";
+
+/// Whether a session may give its connection back. `known`: the number of the code that was looked through
+/// before; only where it is another now is all of it looked through again. `sequences`: whether there is one.
+pub(super) fn proof(known: &str, sequences: bool) -> String {
+    // It came from the server.
+    let is_number = known.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b'-');
+    let names: Vec<String> =
+        super::stateful::STATELESS_EXTENSIONS.iter().map(|name| format!("'{name}'")).collect();
+    let hidden = HIDDEN_CODE
+        .replace("CODE_NUMBER", CODE_NUMBER)
+        .replace("KNOWN_CODE", if is_number { known } else { "" })
+        .replace("STATELESS", &names.join(", "));
+    let number = format!("SELECT 'code', ({CODE_NUMBER}), ''");
+    let mut parts = vec![WHO, PINNED, &number, &hidden];
+    if sequences {
+        parts.push(
+            "SELECT 'sequence', '', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c \
+             WHERE c.relkind {=} 'S' AND c.oid {>=} 16384)",
+        );
+    }
+    union(&parts)
+}
+
 fn union(parts: &[&str]) -> String {
     qualify(&parts.join("\nUNION ALL\n"))
 }
 
-/// Ends another connection: the server allows it for those of the same role.
-pub(super) fn terminate(process: i32) -> String {
+/// When a backend began, in microseconds: with its process id that is one backend and never another. A whole
+/// number, so that no setting of a role changes how it reads. By functions that the SQL of `target check`
+/// leaves to everybody.
+const BEGAN: &str = "pg_catalog.int8(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_backend_start(b.id)) {*} \
+                     1000000::pg_catalog.float8)";
+
+/// Who this connection is at the server itself.
+fn backend() -> String {
+    format!(
+        "SELECT 'backend', pg_catalog.pg_backend_pid()::pg_catalog.text, {BEGAN}::pg_catalog.text
+         FROM pg_catalog.pg_stat_get_backend_idset() AS b(id)
+         WHERE pg_catalog.pg_stat_get_backend_pid(b.id) {{=}} pg_catalog.pg_backend_pid()"
+    )
+}
+
+/// One backend, told by [`backend`]: its process id and the moment it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Backend {
+    pub process: i32,
+    pub began: i64,
+}
+
+impl Backend {
+    /// As a [`Termination`] has it.
+    pub fn parse(termination: &Termination) -> Option<Self> {
+        let (process, began) = termination.0.split_once(' ')?;
+        Some(Self { process: process.parse().ok()?, began: began.parse().ok()? })
+    }
+
+    fn is(self) -> String {
+        let Self { process, began } = self;
+        format!(
+            "FROM pg_catalog.pg_stat_get_backend_idset() AS b(id)
+             WHERE pg_catalog.pg_stat_get_backend_pid(b.id) {{=}} {process} AND {BEGAN} {{=}} {began}::pg_catalog.int8"
+        )
+    }
+}
+
+/// Ends another connection, if it is still the one that was meant: the server allows it for those of the
+/// same role, and a role of upkeep for others. Behind a pooler a number may be anybody's.
+pub(super) fn terminate(backend: Backend) -> String {
+    let (process, is) = (backend.process, backend.is());
     qualify(&format!(
-        "{WHO} UNION ALL SELECT 'terminated', pg_catalog.pg_terminate_backend({process})::pg_catalog.text, ''"
+        "{WHO} UNION ALL SELECT 'ended', pg_catalog.pg_terminate_backend({process})::pg_catalog.text, '' {is}"
+    ))
+}
+
+/// Stops what runs on another connection, if it is still the one that was meant.
+pub(super) fn stop(backend: Backend) -> String {
+    let (process, is) = (backend.process, backend.is());
+    qualify(&format!(
+        "{WHO} UNION ALL SELECT 'ended', pg_catalog.pg_cancel_backend({process})::pg_catalog.text, '' {is}"
+    ))
+}
+
+/// What [`see`] looks for.
+const TRIAL: &str = "a trial of target check";
+
+/// A statement to be seen and stopped by others. It ends by itself.
+pub(super) fn trial(seconds: u64) -> String {
+    qualify(&format!("{WHO} UNION ALL SELECT '{TRIAL}', pg_catalog.pg_sleep({seconds})::pg_catalog.text, ''"))
+}
+
+/// Whether the text of what runs on another connection can be read by the view of the server.
+pub(super) fn see(backend: Backend) -> String {
+    let process = backend.process;
+    qualify(&format!(
+        "{WHO} UNION ALL SELECT 'seen', a.state, '' FROM pg_catalog.pg_stat_activity AS a \
+         WHERE a.pid {{=}} {process} AND pg_catalog.strpos(a.query, '{TRIAL}') {{>}} 0"
+    ))
+}
+
+/// The same by a function that no view needs.
+pub(super) fn see_behind(backend: Backend) -> String {
+    let is = backend.is();
+    qualify(&format!(
+        "{WHO} UNION ALL SELECT 'seen', '', '' {is} \
+         AND pg_catalog.strpos(pg_catalog.pg_stat_get_backend_activity(b.id), '{TRIAL}') {{>}} 0"
     ))
 }
 
@@ -99,7 +274,7 @@ pub(super) fn identity() -> String {
 }
 
 pub(super) fn probe() -> String {
-    union(&[WHO, SETTINGS, APPLIED_SETTINGS, EXTENSIONS, LIBRARIES])
+    union(&[WHO, &backend(), SETTINGS, APPLIED_SETTINGS, EXTENSIONS, LIBRARIES])
 }
 
 /// `reported`: the names of the settings that the server reported at login.
@@ -155,13 +330,19 @@ fn seed(random: u64) -> f64 {
     (random >> 12) as f64 / (1u64 << 52) as f64
 }
 
-/// What `target check` looks at, for `check::judge`.
-pub(super) fn check(level: &str) -> String {
+/// What `target check` looks at, for `check::judge`. `version`: the server's, such as 15.
+pub(super) fn check(version: u32) -> String {
+    let catalog = super::check::catalog(version);
     let mut parts = vec![WHO, SETTINGS, EXTENSIONS, LIBRARIES];
-    parts.extend(super::check::QUERIES);
-    if level == "read" {
-        parts.extend(super::check::READ_QUERIES);
-    }
+    parts.extend(catalog.iter().map(String::as_str));
+    union(&parts)
+}
+
+/// What the SQL for well-formed connectors is made from, for `check::form`.
+pub(super) fn form() -> String {
+    let outline = super::check::outline();
+    let mut parts = vec![WHO];
+    parts.extend(outline.iter().map(String::as_str));
     union(&parts)
 }
 
@@ -214,8 +395,10 @@ mod tests {
         let mut texts = vec![identity(), probe(), reset(["TimeZone"].into_iter()), SET_CONFIG.to_owned()];
         texts.push(reseed(u64::MAX));
         texts.push(glance(["TimeZone"].into_iter(), u64::MAX));
-        texts.push(terminate(4711));
-        texts.extend(["read", "read_write", "admin"].map(check));
+        texts.extend([proof("", true), proof("12:-345", false)]);
+        let backend = Backend { process: 4711, began: 1 };
+        texts.extend([terminate(backend), stop(backend), see(backend), see_behind(backend), trial(5), form()]);
+        texts.extend([13, 15, 18].map(check));
         for text in texts {
             assert_qualified(&text);
         }

@@ -18,7 +18,8 @@ use super::relay::stamped_name;
 use super::{check, query, stateful};
 use crate::model::limits;
 use crate::protocol::session::{
-    Findings, Purpose, Report, Script, ScriptStep, ServerError, ServerErrorKind, WireError,
+    Act, Findings, Logins, Purpose, Report, Script, ScriptStep, ServerError, ServerErrorKind, Termination,
+    WireError,
 };
 
 /// The oid of `text`.
@@ -58,16 +59,15 @@ pub(crate) enum Job<'a> {
     /// A reset that is verified by one row, where nothing looks otherwise than it did.
     Glance {
         in_transaction: bool,
-        seen: &'a str,
+        known: &'a str,
         random: u64,
     },
     Ping,
-    Check {
-        level: &'a str,
-    },
-    Terminate {
-        process: i32,
-    },
+    Check { level: &'a str },
+    Form { logins: &'a Logins },
+    /// One act of a trial.
+    Try(Act<'a>),
+    Terminate { termination: &'a Termination },
 }
 
 impl<'a> Job<'a> {
@@ -75,17 +75,15 @@ impl<'a> Job<'a> {
         match *purpose {
             Purpose::Probe(_) => Self::Probe,
             Purpose::Prepare { stamp, settings, .. } => Self::Prepare { stamp, settings },
-            Purpose::Reset { in_transaction, seen, .. } => match (seen, getrandom::u64()) {
-                (Some(seen), Ok(random)) => Self::Glance { in_transaction, seen, random },
+            Purpose::Reset { in_transaction, known, .. } => match (known, getrandom::u64()) {
+                (Some(known), Ok(random)) => Self::Glance { in_transaction, known, random },
                 _ => Self::Reset { in_transaction },
             },
             Purpose::Ping(_) => Self::Ping,
             Purpose::Check { level, .. } => Self::Check { level },
-            // Our own form of it begins with the process id; 0 is nobody's.
-            Purpose::Terminate { interruption, .. } => {
-                let process = interruption.0.first_chunk().map_or(0, |id| i32::from_be_bytes(*id));
-                Self::Terminate { process }
-            }
+            Purpose::Form { logins, .. } => Self::Form { logins },
+            Purpose::Try { act, .. } => Self::Try(act),
+            Purpose::Terminate { termination, .. } => Self::Terminate { termination },
         }
     }
 }
@@ -99,6 +97,10 @@ enum Task {
     Glance(String),
     Ping,
     Check(String),
+    Form(Logins),
+    /// A statement of which nothing but its end is of interest.
+    Run,
+    See,
     Terminate,
 }
 
@@ -161,10 +163,13 @@ impl PostgresScript {
             Job::Probe => Task::Probe,
             Job::Prepare { .. } => Task::Prepare(Vec::new()),
             Job::Reset { .. } => Task::Reset,
-            Job::Glance { seen, .. } => Task::Glance(seen.to_owned()),
+            Job::Glance { known, .. } => Task::Glance(known.to_owned()),
             Job::Ping => Task::Ping,
             Job::Check { level } => Task::Check(level.to_owned()),
-            Job::Terminate { .. } => Task::Terminate,
+            Job::Form { logins } => Task::Form(logins.clone()),
+            Job::Try(Act::Run) => Task::Run,
+            Job::Try(Act::See(_) | Act::SeeBehind(_)) => Task::See,
+            Job::Try(Act::Stop(_) | Act::End(_)) | Job::Terminate { .. } => Task::Terminate,
         };
         let mut script = Self {
             task,
@@ -192,10 +197,29 @@ impl PostgresScript {
                 script.simple(&text, [Due::Description, Due::Glance]);
             }
             Job::Ping => script.simple("", [Due::EmptyQuery]),
-            Job::Check { level } => script.select(&query::check(level)),
-            Job::Terminate { process } => script.select(&query::terminate(process)),
+            Job::Check { .. } => script.select(&query::check(major(&facts.version))),
+            Job::Form { .. } => script.select(&query::form()),
+            Job::Try(Act::Run) => script.select(&query::trial(limits::TRIAL.as_secs())),
+            Job::Try(Act::See(of)) => script.aim(of, query::see),
+            Job::Try(Act::SeeBehind(of)) => script.aim(of, query::see_behind),
+            Job::Try(Act::Stop(of)) => script.aim(of, query::stop),
+            Job::Try(Act::End(of)) | Job::Terminate { termination: of } => script.aim(of, query::terminate),
         }
         script
+    }
+
+    /// A statement about one backend.
+    fn aim(&mut self, termination: &Termination, text: fn(query::Backend) -> String) {
+        match query::Backend::parse(termination) {
+            Some(backend) => self.select(&text(backend)),
+            None => {
+                self.error = Some(ServerError {
+                    kind: ServerErrorKind::Other,
+                    code: "XX000".into(),
+                    message: "which connection is meant is not known".into(),
+                });
+            }
+        }
     }
 
     /// What follows `DISCARD ALL`, without it.
@@ -242,7 +266,12 @@ impl PostgresScript {
         let mut all = vec![("application_name", stamped.as_str())];
         all.extend(settings.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         // Last, since it decides how the bytes of what follows are read.
-        all.sort_by_key(|(name, _)| *name == "client_encoding");
+        // Just before it what could end this very script.
+        all.sort_by_key(|(name, _)| match *name {
+            "client_encoding" => 2,
+            "statement_timeout" | "transaction_timeout" | "lock_timeout" => 1,
+            _ => 0,
+        });
         let written = write_prepare(&all, &mut self.request);
         if let Err(name) = written {
             self.error = Some(bad_parameter("22023", name));
@@ -348,7 +377,7 @@ impl PostgresScript {
     /// After a glance that shows something new: asks for the whole.
     fn looks_again(&mut self) -> bool {
         let Task::Glance(before) = &self.task else { return false };
-        let is_new = self.rows.iter().any(|row| row.topic == query::TEMPORARY) || *before != seen(&self.rows);
+        let is_new = self.rows.iter().any(|row| row.topic == query::TEMPORARY) || *before != catalogs(&self.rows);
         if !is_new || self.error.is_some() || self.status != b'I' || self.unclean().is_some() {
             return false;
         }
@@ -416,6 +445,9 @@ impl PostgresScript {
         if let Some(row) = self.rows.iter().find(|row| row.topic == query::APPLIED && !self.is_known(row)) {
             return Some(format!("the role's setting {} changed while we logged in", row.subject));
         }
+        if matches!(self.task, Task::Terminate) && !self.has(query::ENDED, "true") {
+            return Some("there is no such connection any more".into());
+        }
         if !matches!(self.task, Task::Reset | Task::Glance(_)) {
             return None;
         }
@@ -426,6 +458,10 @@ impl PostgresScript {
             let (_, dialled) = self.dialled.iter().find(|(known, _)| known == name)?;
             (dialled != value).then(|| format!("the setting {name} is not what it was after login"))
         })
+    }
+
+    fn has(&self, topic: &str, subject: &str) -> bool {
+        self.rows.iter().any(|row| row.topic == topic && row.subject == subject)
     }
 
     /// Whether a setting that came with the role is one that the role still has. The value only counts where
@@ -441,7 +477,15 @@ impl PostgresScript {
         let mut findings =
             Findings { parameters: std::mem::take(&mut self.parameters), ..Default::default() };
         match &self.task {
-            Task::Ping | Task::Prepare(_) | Task::Terminate => return findings,
+            Task::Ping | Task::Prepare(_) | Task::Terminate | Task::Run => return findings,
+            Task::See => {
+                findings.seen = self.rows.iter().any(|row| row.topic == query::SEEN);
+                return findings;
+            }
+            Task::Form(logins) => {
+                findings.form = check::form(&self.rows, logins);
+                return findings;
+            }
             // All that it reports is back to what it was, as was just verified.
             Task::Glance(_) => {
                 findings.parameters = self.dialled.to_vec();
@@ -451,8 +495,10 @@ impl PostgresScript {
             Task::Probe | Task::Check(_) => {}
         }
         findings.fingerprint = fingerprint(&self.rows);
-        findings.seen = Some(seen(&self.rows));
+        findings.catalogs = Some(catalogs(&self.rows));
         findings.stateful = stateful(&self.rows);
+        let backend = self.rows.iter().find(|row| row.topic == query::BACKEND && !row.detail.is_empty());
+        findings.termination = backend.map(|row| Termination(format!("{} {}", row.subject, row.detail)));
         if let Task::Check(level) = &self.task {
             findings.checks = check::judge(&self.rows, level, &self.user, &findings.stateful);
         }
@@ -475,6 +521,11 @@ impl Script for PostgresScript {
         out.extend_from_slice(&self.request.split());
         Ok(ScriptStep::NeedBytes)
     }
+}
+
+/// The server's version without what follows its first number; 0 where it says none.
+fn major(version: &str) -> u32 {
+    version.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 /// The error names what cannot be written.
@@ -519,7 +570,7 @@ fn fingerprint(rows: &[Row]) -> String {
 }
 
 /// The extensions and languages, in an order of ours: the server's is that of its files.
-fn seen(rows: &[Row]) -> String {
+fn catalogs(rows: &[Row]) -> String {
     let mut lines: Vec<String> = rows
         .iter()
         .filter(|row| row.topic == query::EXTENSION || row.topic == query::LANGUAGE)

@@ -80,11 +80,11 @@ fn glanced(columns: [&str; 10]) -> Vec<u8> {
 
 const CLEAN: [&str; 10] =
     ["alice", "alice", "0", "false", "false", "false", "plpgsql", "internal\nc\nsql\nplpgsql", "", "UTC"];
-const SEEN: &str = "extension plpgsql\nlanguage c\nlanguage internal\nlanguage plpgsql\nlanguage sql";
+const KNOWN: &str = "extension plpgsql\nlanguage c\nlanguage internal\nlanguage plpgsql\nlanguage sql";
 
 #[test]
 fn a_glance_is_enough_where_nothing_is_new() {
-    let glance = Job::Glance { in_transaction: false, seen: SEEN, random: 1 };
+    let glance = Job::Glance { in_transaction: false, known: KNOWN, random: 1 };
     let end = |columns| run(glance, &[discarded(), glanced(columns)]).1;
     let with = |at: usize, value: &'static str| {
         let mut columns = CLEAN;
@@ -92,7 +92,7 @@ fn a_glance_is_enough_where_nothing_is_new() {
         columns
     };
     let Some(Report::Done(findings)) = end(CLEAN) else { panic!() };
-    assert_eq!((findings.seen, findings.fingerprint.as_str()), (None, ""), "it did not look");
+    assert_eq!((findings.catalogs, findings.fingerprint.as_str()), (None, ""), "it did not look");
     assert_eq!(findings.parameters, [("TimeZone".into(), "UTC".into())]);
     let unclean = |what: &str| Some(Report::Unclean(what.into()));
     assert_eq!(end(with(0, "root")), unclean("we are \"root\" acting as \"alice\" there"));
@@ -117,7 +117,7 @@ fn a_glance_is_enough_where_nothing_is_new() {
 
 #[test]
 fn a_glance_that_sees_something_new_asks_for_the_whole() {
-    let glance = Job::Glance { in_transaction: false, seen: SEEN, random: 1 };
+    let glance = Job::Glance { in_transaction: false, known: KNOWN, random: 1 };
     for (at, value) in [(2, "16403"), (6, "plpgsql\ndblink"), (7, "internal\nc\nsql"), (6, "")] {
         let mut columns = CLEAN;
         columns[at] = value;
@@ -125,7 +125,7 @@ fn a_glance_that_sees_something_new_asks_for_the_whole() {
             |rows: &[[&str; 3]]| [discarded(), glanced(columns), answer(&[&[US], rows].concat(), b'I')];
         let new = [["extension", "dblink", ""], ["role", "shop", "a=b"]];
         let Some(Report::Done(findings)) = run(glance, &turns(&new)).1 else { panic!("{at}") };
-        assert_eq!(findings.seen.as_deref(), Some("extension dblink"));
+        assert_eq!(findings.catalogs.as_deref(), Some("extension dblink"));
         assert_eq!(
             (findings.fingerprint.as_str(), &findings.stateful[..]),
             ("role \"shop\": \"a=b\"", &["dblink".to_owned()][..])
