@@ -218,3 +218,7 @@ pub const LOGIN_RETRY_MAX: Duration = Duration::from_secs(300);
 pub const SECRET_LOOK: Duration = Duration::from_secs(5);
 /// Connections of a level beyond its pool: those of `target check`, and those that end others.
 pub const SPARE_CONNECTIONS: u32 = 5;
+/// What is read at once of a client that logs in: its start-up message and its proof are shorter.
+pub const LOGIN_READ_BYTES: usize = 1 << 10;
+/// What is read at once of the answers to a script of ours: most are shorter.
+pub const SCRIPT_READ_BYTES: usize = 2 << 10;

@@ -98,6 +98,8 @@ pub async fn run_script<S: Script>(stream: &mut Stream, script: &mut S) -> Resul
                 if input.len() > limits::SCRIPT_MESSAGE_BYTES_MAX {
                     return Err(Exchange::TooMuch);
                 }
+                // Without room of its own the buffer would be given 64 bytes at a time.
+                input.reserve(limits::SCRIPT_READ_BYTES);
                 if stream.read_buf(&mut input).await? == 0 {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                 }

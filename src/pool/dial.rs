@@ -169,6 +169,7 @@ impl Dialer {
                     if input.len() > limits::SCRIPT_MESSAGE_BYTES_MAX {
                         return Err(self.wire(WireError::new("login", "a message that is too long")));
                     }
+                    input.reserve(limits::SCRIPT_READ_BYTES);
                     let count = stream.read_buf(&mut input).await.map_err(|source| self.connect(source))?;
                     if count == 0 {
                         return Err(self.connect(io::ErrorKind::UnexpectedEof.into()));

@@ -214,9 +214,12 @@ impl<W: Wire> Pool<W> {
         }
         // Nobody passes those who wait already.
         if state.line.is_empty() {
-            while let Some(at) =
-                state.idle.iter().rposition(|connection| connection.suits(user, &plan.accepted))
-            {
+            let here = std::thread::current().id();
+            loop {
+                let suits = |connection: &Connection<W>| connection.suits(user, &plan.accepted);
+                // One of this thread's own need not be moved to it.
+                let at = state.idle.iter().rposition(|idle| idle.home == here && suits(idle));
+                let Some(at) = at.or_else(|| state.idle.iter().rposition(suits)) else { break };
                 let mut connection = state.idle.remove(at);
                 if connection.epoch >= state.epoch && connection.is_quiet() {
                     return Ok(Taken::Held(Held { connection, slot: self.slot() }));

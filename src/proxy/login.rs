@@ -178,6 +178,8 @@ impl<W: Wire> SessionDoor<W> {
                             "too many bytes",
                         ));
                     }
+                    // Without room of its own the buffer would be given 64 bytes at a time.
+                    guest.input.reserve(limits::LOGIN_READ_BYTES);
                     match guest.stream.read_buf(&mut guest.input).await {
                         Ok(count) if count > 0 => {}
                         _ => return Err(Stop::Silent),
