@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::cancel::Cancels;
 use super::control::{
-    BoxFuture, LevelChecks, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus, TargetChecks,
+    BoxFuture, LevelChecks, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus,
+    TargetChecks,
 };
 use super::door::{Door, Drain, Entrance, History, SessionDoor, SessionLimits, Shared};
 use super::keeper::LedgerKeeper;
@@ -122,15 +123,18 @@ impl Node {
                 certificate: tls.clone(),
             });
             tracing::info!(listener = configured.name, %address, protocol = configured.protocol, "listening");
-            let accepting = listener::accept(
-                socket,
-                door.clone(),
-                entrance,
-                configured.connections_max,
-                shared.clone(),
-                workers.clone(),
-            );
-            tokio::spawn(accepting);
+            let (door, shared, own) = (door.clone(), shared.clone(), workers.clone());
+            let connections_max = configured.connections_max;
+            let socket = socket.into_std().map_err(|error| say(&error))?;
+            workers.host(listeners.len(), async move {
+                // Registered with the worker's own runtime, or another thread would wake it.
+                match TcpListener::from_std(socket) {
+                    Ok(socket) => {
+                        listener::accept(socket, door, entrance, connections_max, shared, own).await;
+                    }
+                    Err(error) => tracing::error!(listener = entrance.name, %error, "it cannot be served"),
+                }
+            });
         }
         tokio::spawn(end_grants(ledger.clone()));
         tokio::spawn(follow_targets(ledger.clone(), pools.clone()));
