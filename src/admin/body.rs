@@ -339,6 +339,12 @@ pub struct SearchParams {
     pub target: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// A table that the statement reads or writes, as its label says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// A verb of its label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verb: Option<String>,
     /// A part of the statement's text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

@@ -13,9 +13,7 @@ use crate::admin::grants::{end_from_now, floor, random};
 use crate::admin::users;
 use crate::identity::ChangeError;
 use crate::model::limits::{ACCESS_SECONDS_MAX, CREDENTIALS_PER_USER_MAX};
-use crate::model::{
-    Actor, Change, Credential, CredentialId, Ended, Name, Snapshot, Time, Verifiers, Window,
-};
+use crate::model::{Actor, Change, Credential, CredentialId, Ended, Name, Snapshot, Time, Verifiers, Window};
 
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<Vec<CredentialView>> {
     let book = admin.ledger.book();

@@ -13,9 +13,7 @@ use crate::admin::body::{self, AllParams, Done, ExtendRequest, GrantRequest, Gra
 use crate::admin::credentials::end_after;
 use crate::identity::ChangeError;
 use crate::model::limits::{ACCESS_SECONDS_MAX, DATABASE_CHARS_MAX, GRANT_LIST_MAX, REASON_CHARS_MAX};
-use crate::model::{
-    Actor, Change, Databases, Ended, Grant, GrantId, Snapshot, Subject, Time, Window,
-};
+use crate::model::{Actor, Change, Databases, Ended, Grant, GrantId, Snapshot, Subject, Time, Window};
 use crate::proxy::SessionInfo;
 
 /// A start that is this little in the past is a slow request, not a mistake.

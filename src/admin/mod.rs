@@ -69,6 +69,22 @@ impl Admin {
         task.await.map_err(|_| Problem::internal("the change was interrupted; look at the log"))?
     }
 
+    /// Takes something away: in force at once, whatever store and trail do. See [`Ledger::take_away`].
+    async fn take_away(
+        self: &Arc<Self>,
+        actor: &Actor,
+        action: &'static str,
+        reason: Option<String>,
+        plan: impl FnOnce(&Snapshot) -> Result<Vec<Change>, ChangeError> + Send + 'static,
+    ) -> Result<Vec<Change>, Problem> {
+        let admin = Arc::clone(self);
+        let actor = actor.clone();
+        let task = tokio::spawn(async move {
+            admin.ledger.take_away(&actor, action, reason.as_deref(), plan).await.map_err(Problem::from)
+        });
+        task.await.map_err(|_| Problem::internal("the change was interrupted; look at the log"))?
+    }
+
     /// Revokes one grant or credential, called `called`: `plan` makes the change of what it is at that moment.
     async fn revoke(
         self: &Arc<Self>,
@@ -83,7 +99,7 @@ impl Admin {
         let change = move |snapshot: &Snapshot| {
             plan(snapshot, ended).map(|change| vec![change]).map_err(ChangeError::Refused)
         };
-        self.change(actor, action, reason, change).await?;
+        self.take_away(actor, action, reason, change).await?;
         Ok(axum::Json(body::Done { done: format!("{called} is revoked; its sessions are being cut") }))
     }
 

@@ -72,7 +72,7 @@ pub(super) async fn suspend(
             }
         }
     };
-    admin.change(&actor, "target.suspend", Some(reason), plan).await?;
+    admin.take_away(&actor, "target.suspend", Some(reason), plan).await?;
     Ok(Json(done))
 }
 

@@ -1,6 +1,5 @@
 //! The API as a client meets it, on a real store, trail and ledger.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ impl NodeControl for FakeNode {
             started_at: Time::UNIX_EPOCH,
             listeners: vec![ListenerStatus {
                 name: "pg".to_owned(),
-                address: SocketAddr::from(([127, 0, 0, 1], 6432)),
+                address: "127.0.0.1:6432".parse().unwrap(),
                 protocol: "postgres".to_owned(),
                 target: None,
                 tls: ListenerTlsStatus::Off,

@@ -87,8 +87,7 @@ pub(super) fn protocol(text: &str, known: &[&str]) -> Result<(), String> {
 
 /// `host:port`; an IPv6 address stands in brackets. Or `unix:` and a path.
 pub(super) fn address(text: &str) -> Result<(), String> {
-    const RIGHT: &str =
-        "must be host:port, such as db.example.com:5432, 10.0.0.5:5432 or [::1]:5432; or unix:/run/postgresql";
+    const RIGHT: &str = "must be host:port, such as db.example.com:5432, 10.0.0.5:5432 or [::1]:5432; or unix:/run/postgresql";
     if let Some(unix) = UnixAddress::parse(text) {
         return unix.map(drop).map_err(str::to_owned);
     }
@@ -187,7 +186,14 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for good in ["127.0.0.1:5432", "db.example.com:1", "[::1]:65535", "db_1:5432", "unix:/run/postgresql", "unix:/tmp:5433"] {
+        for good in [
+            "127.0.0.1:5432",
+            "db.example.com:1",
+            "[::1]:65535",
+            "db_1:5432",
+            "unix:/run/postgresql",
+            "unix:/tmp:5433",
+        ] {
             assert_eq!(address(good), Ok(()), "{good}");
         }
         for bad in [

@@ -3,8 +3,8 @@
 use std::fmt::{self, Write};
 
 use super::checks::{loss_name, park_name, tls_name};
-use super::upstream;
 use super::resources::{GrantResource, Resources, TargetResource};
+use super::upstream;
 use crate::model::{Databases, Parking, PoolSettings, Subject, User};
 
 /// The text of one resource file. Values that are the default are left out.

@@ -18,12 +18,10 @@ const NEGOTIATIONS: [(&str, TlsNegotiation); 2] =
 
 /// Reads them; `secret` reads the reference in `[target.upkeep]`.
 pub(super) fn read(table: &Table<'_>, secret: impl FnOnce(&Table<'_>) -> Option<String>) -> Upstream {
-    let channel_binding = table.read_or("channel_binding", ChannelBinding::default(), |value| {
-        one_of(value.text()?, &BINDINGS)
-    });
-    let tls_negotiation = table.read_or("tls_negotiation", TlsNegotiation::default(), |value| {
-        one_of(value.text()?, &NEGOTIATIONS)
-    });
+    let channel_binding =
+        table.read_or("channel_binding", ChannelBinding::default(), |value| one_of(value.text()?, &BINDINGS));
+    let tls_negotiation = table
+        .read_or("tls_negotiation", TlsNegotiation::default(), |value| one_of(value.text()?, &NEGOTIATIONS));
     let require_auth = table.read("require_auth", methods);
     let upkeep = match table.has("upkeep") {
         true => table.section("upkeep", secret).map(|secret| UpkeepLogin { secret }),
@@ -73,7 +71,11 @@ pub(super) fn default_tls(address: Option<&str>) -> TlsMode {
 }
 
 /// What these keys cannot mean together: the key and a sentence for each.
-pub(super) fn contradictions(upstream: &Upstream, address: &str, tls: TlsMode) -> Vec<(&'static str, String)> {
+pub(super) fn contradictions(
+    upstream: &Upstream,
+    address: &str,
+    tls: TlsMode,
+) -> Vec<(&'static str, String)> {
     let mut wrong = Vec::new();
     let unix = is_unix(address);
     let always_tls = matches!(tls, TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull);
@@ -92,11 +94,15 @@ pub(super) fn contradictions(upstream: &Upstream, address: &str, tls: TlsMode) -
             wrong.push(("channel_binding", format!("\"require\" {needs_tls}")));
         }
         if upstream.require_auth.as_ref().is_some_and(|methods| !methods.contains(&AuthMethod::ScramSha256)) {
-            wrong.push(("require_auth", "channel_binding = \"require\" needs scram-sha-256 among them".into()));
+            wrong.push((
+                "require_auth",
+                "channel_binding = \"require\" needs scram-sha-256 among them".into(),
+            ));
         }
     }
     if upstream.require_auth.as_ref().is_some_and(BTreeSet::is_empty) {
-        let what = format!("empty, so no login would be accepted; name some of {}, or leave it out", all_methods());
+        let what =
+            format!("empty, so no login would be accepted; name some of {}, or leave it out", all_methods());
         wrong.push(("require_auth", what));
     }
     wrong

@@ -151,7 +151,7 @@ fn an_open_grant_lets_in_until_the_earlier_end() {
     assert_eq!(admitted.target().as_str(), "orders");
     assert_eq!(admitted.level(), &AccessLevel::Read);
     assert_eq!(admitted.grant(), GrantId::from_u64(1));
-    assert_eq!(admitted.credential(), CredentialId::from_u64(1));
+    assert_eq!(admitted.credential(), Some(CredentialId::from_u64(1)));
     assert_eq!(admitted.database(), Some("shop"));
     assert_eq!(admitted.peer(), claim().peer);
     assert_eq!(admitted.until(), at(200));

@@ -2,6 +2,8 @@
 
 mod describe;
 mod ledger;
+mod pending;
+mod take_away;
 #[cfg(test)]
 pub(crate) use ledger::tests as ledger_tests;
 

@@ -1,6 +1,7 @@
 //! Plain types with their limits: names, ids, targets, claims, refusals, events. No behaviour that
 //! needs the world.
 
+mod certificate;
 mod claim;
 pub mod conditions;
 mod event;
@@ -14,6 +15,7 @@ mod refusal;
 mod resource;
 mod upstream;
 
+pub use certificate::ClientCertificate;
 pub use claim::{Claim, LoginName, LoginNameError};
 pub use event::{Actor, Admin, Denied, Ending, Event, SessionEnd, SessionStart};
 pub use id::{CredentialId, GrantId, IdError, SessionId};

@@ -110,7 +110,7 @@ impl fmt::Display for Refusal {
             Self::Ended(cause) => write!(f, "{}", cause.sentence()),
             Self::OperationDenied(why) => write!(f, "this is not allowed here: {why}"),
             Self::PoolExhausted => f.write_str("all connections to the target are in use, try again later"),
-            Self::RateLimited => f.write_str("too many attempts, try again later"),
+            Self::RateLimited => f.write_str("too many connections or attempts, try again later"),
             Self::TargetUnavailable => f.write_str("the target cannot be reached now"),
             Self::ProtocolViolation(what) => write!(f, "the client broke the protocol: {what}"),
             Self::ShuttingDown => f.write_str("the proxy is shutting down"),

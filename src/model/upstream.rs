@@ -173,7 +173,9 @@ mod tests {
         assert_eq!(parsed("db:5432"), None);
         assert_eq!(parsed("unix:/run/postgresql"), Some(Ok(("/run/postgresql", None))));
         assert_eq!(parsed("unix:/run/postgresql:5433"), Some(Ok(("/run/postgresql", Some(5433)))));
-        for bad in ["unix:", "unix:run", "unix:/run:", "unix:/run:0", "unix:/run:+1", "unix:/a:b:1", "unix:/a\0"] {
+        for bad in
+            ["unix:", "unix:run", "unix:/run:", "unix:/run:0", "unix:/run:+1", "unix:/a:b:1", "unix:/a\0"]
+        {
             assert!(matches!(parsed(bad), Some(Err(_))), "{bad}");
         }
     }

@@ -134,7 +134,9 @@ fn verdict(seen: bool, stopped: bool, ended: bool, cannot_end: Option<String>) -
     let unable: Vec<_> = can.iter().filter(|(can, _)| !*can).map(|(_, word)| *word).collect();
     let mut what = "tried with two connections: ".to_owned();
     what += &match (able.as_slice(), unable.as_slice()) {
-        ([], _) => "a person under this connector can neither read, cancel nor end what another one runs".to_owned(),
+        ([], _) => {
+            "a person under this connector can neither read, cancel nor end what another one runs".to_owned()
+        }
         (able, []) => format!("a person under this connector can {} what another one runs", listed(able)),
         (able, unable) => format!(
             "a person under this connector can {} what another one runs, but not {} it",

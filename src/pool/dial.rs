@@ -11,8 +11,8 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::credential::Secret;
 use crate::model::{UnixAddress, Upstream, limits};
 use crate::protocol::session::{
-    Dial, DialInput, DialPurpose, DialStep, DialTls, DialTlsFacts, DialWay, Interruption, ServerError, ServerErrorKind, Upkeep,
-    Wire, WireError,
+    Dial, DialInput, DialPurpose, DialStep, DialTls, DialTlsFacts, DialWay, Interruption, ServerError,
+    ServerErrorKind, Upkeep, Wire, WireError,
 };
 use crate::tls::{self, Attempt, Stream, UpstreamTls};
 
@@ -139,11 +139,11 @@ impl Dialer {
 
     async fn open(&self, socket: Option<&str>) -> io::Result<Stream> {
         match socket {
-            Some(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            Some(path) => UnixStream::connect(path).await.map(|unix| Stream::Plain(unix.into())),
             None => {
                 let tcp = TcpStream::connect(&self.address).await?;
                 prepare_socket(&tcp);
-                Ok(Stream::Plain(tcp))
+                Ok(Stream::Plain(tcp.into()))
             }
         }
     }
@@ -210,7 +210,7 @@ impl Dialer {
         let tls = connector.connect(name, tcp).await.map_err(fault)?;
         let (_, connection) = tls.get_ref();
         if let Some(wanted) = self.tls.alpn()
-            && connection.alpn_protocol() != Some(wanted)
+            && !connection.alpn_protocol().is_some_and(|agreed| wanted.contains(&agreed))
         {
             let what = "the server did not agree to the protocol (ALPN), so it does not know TLS from the first byte";
             return Err(fault(io::Error::other(what)));
@@ -237,11 +237,12 @@ impl Dialer {
 }
 
 /// No delay for small messages, and keepalive so that a peer whose machine died is noticed.
-pub(crate) fn prepare_socket(tcp: &TcpStream) {
-    let _ = tcp.set_nodelay(true);
+pub(crate) fn prepare_socket(socket: &impl std::os::fd::AsFd) {
+    let socket = socket2::SockRef::from(socket);
+    let _ = socket.set_tcp_nodelay(true);
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(10))
         .with_retries(3);
-    let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_keepalive(&keepalive);
 }

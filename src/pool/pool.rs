@@ -290,11 +290,7 @@ impl<W: Wire> Pool<W> {
 
     /// Connects and logs in. A refused secret is read again: it may have been changed at the server and in its
     /// file.
-    async fn log_in(
-        &self,
-        plan: &Plan,
-        upkeep: &Upkeep,
-    ) -> Result<((Stream, W::Facts), Secret), MakeFault> {
+    async fn log_in(&self, plan: &Plan, upkeep: &Upkeep) -> Result<((Stream, W::Facts), Secret), MakeFault> {
         let mut secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
         if !self.troubles.may_try(&self.place, secret.epoch(), Instant::now()) {
             return Err(MakeFault::Waiting);

@@ -14,12 +14,13 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
 use crate::credential::{Identity, Secret, scram};
 use crate::grant::Admission;
-use crate::model::{Claim, Name, Notes, Operation, Refusal, Upstream, Verdict};
+use crate::model::{Claim, ClientCertificate, Name, Notes, Operation, Refusal, Upstream, Verdict};
 
 /// The peer broke the protocol. Says what and where, never payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +89,9 @@ impl Upkeep {
 pub trait Wire: Send + Sync + 'static {
     const NAME: &'static str;
     const PORT: u16;
+    /// What TLS clients call the protocol (RFC 7301); empty where it has no name there. Who offers other names
+    /// only is turned away in the handshake.
+    const ALPN: &'static [&'static [u8]] = &[];
     type Accept: Accept;
     /// What the client said that must be put on every connection it is lent (start-up settings).
     type Settings: Clone + Send + Sync;
@@ -102,8 +106,6 @@ pub trait Wire: Send + Sync + 'static {
     fn settings(&self, accept: &Self::Accept) -> Self::Settings;
     /// The settings with which a connection must be prepared for a session that has these to put back.
     fn dressed(&self, settings: &Self::Settings, restore: &Restore) -> Self::Settings;
-    /// What TLS that begins with the first byte is asked for by (ALPN); empty where the protocol has none.
-    const ALPN: &'static [u8];
     fn dial(&self, purpose: DialPurpose<'_>, way: DialWay, secret: &Secret) -> Self::Dial;
     /// The file of a server's unix socket, for the folder that an address names and its port.
     fn unix_socket(&self, path: &str, port: Option<u16>) -> String;
@@ -142,6 +144,18 @@ pub struct AcceptContext {
     pub target: Option<Name>,
     pub peer: IpAddr,
     pub tls: TlsOffer,
+    /// What follows the target in a TLS server name, in lower case: `.db.example.com`. `None`: the name says
+    /// nothing.
+    pub server_name_suffix: Option<Arc<str>>,
+    /// Nobody logs in without a certificate of their own.
+    pub certificate_required: bool,
+}
+
+impl AcceptContext {
+    /// Of a listener that leaves everything else out.
+    pub fn new(target: Option<Name>, peer: IpAddr, tls: TlsOffer) -> Self {
+        Self { target, peer, tls, server_name_suffix: None, certificate_required: false }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +171,23 @@ pub enum TlsOffer {
 #[derive(Debug, Clone, Default)]
 pub struct TlsFacts {
     pub server_name: Option<String>,
+    /// Client and we agreed on the protocol's name ([`Wire::ALPN`]).
+    pub alpn: bool,
+    /// `tls-server-end-point` of RFC 5929: the hash of the certificate that this very connection was shown.
+    /// `None` where the certificate's signature has no hash of its own.
+    pub end_point: Option<Arc<[u8]>>,
+    /// The client's own certificate, verified.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// How TLS begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsStart {
+    /// The client asked and waits for our word: bytes that came already are not protected by TLS and an error
+    /// (CVE-2021-23214).
+    Asked,
+    /// The client began with it: what came already is its first record, not consumed by the machine.
+    Direct,
 }
 
 /// A client logs in. `step` is called with `Start` first, then with what the last step asked for.
@@ -169,6 +200,10 @@ pub trait Accept: Send {
     fn notice(&mut self, text: &str, out: &mut BytesMut) -> bool;
     /// What the client claims so far, for the audit of a login that fails: user, target, database.
     fn claimed(&self) -> Claimed<'_>;
+    /// How long the secret of the client's cancel key is, in bytes.
+    fn cancel_key_bytes(&self) -> usize {
+        4
+    }
 }
 
 /// Unproven words of a client, as sent.
@@ -176,6 +211,8 @@ pub trait Accept: Send {
 pub struct Claimed<'a> {
     pub user: Option<&'a str>,
     pub database: Option<&'a str>,
+    /// Who they are has been proven; whether they may go in is another question.
+    pub proven: bool,
 }
 
 pub enum AcceptInput<'a> {
@@ -183,7 +220,7 @@ pub enum AcceptInput<'a> {
     Start,
     /// Everything read and not yet consumed. May be empty: a step may finish what is buffered.
     Bytes(&'a mut BytesMut),
-    /// After `StartTls`. Bytes that came before the TLS handshake are the engine's to refuse.
+    /// After `StartTls`. Bytes that came before the handshake are the engine's to refuse, see [`TlsStart`].
     TlsReady(&'a TlsFacts),
     /// After `Ask`.
     Answer(Answer),
@@ -192,7 +229,7 @@ pub enum AcceptInput<'a> {
 pub enum AcceptStep {
     NeedBytes,
     /// Write `out`, then shake hands, then step with `TlsReady`.
-    StartTls,
+    StartTls(TlsStart),
     Ask(Question),
     /// The connection only carries a cancel request: never answered.
     Cancel(CancelKey),
@@ -207,10 +244,14 @@ pub enum Question {
     /// The verifiers of this user for SCRAM-SHA-256. `None`: the name cannot be one of ours, a mock
     /// exchange under the name as sent keeps the client from learning that.
     Scram { user: Option<Name>, sent: String },
+    /// Whether the client's certificate is good for this user now.
+    Certificate { user: Name, certificate: Arc<ClientCertificate> },
 }
 
 pub enum Answer {
     Scram(Box<scram::Exchange>),
+    /// The error says why not, for the trail.
+    Certificate(Result<Identity, &'static str>),
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -305,6 +346,12 @@ pub enum DialStep<F> {
 pub trait Facts: Clone + Send + Sync + 'static {
     /// The server's own name for this connection (a backend process id), for the trail.
     fn upstream_name(&self) -> String;
+    /// The number by which the server would have this connection's own client know it, where the
+    /// protocol has one: what drivers show as the connection's process id, and what people and tools
+    /// hand to functions like `pg_cancel_backend`.
+    fn process(&self) -> Option<u32> {
+        None
+    }
     fn server_version(&self) -> &str;
     /// How to stop what runs on this connection.
     fn interruption(&self) -> Interruption;
@@ -638,7 +685,8 @@ pub enum Severity {
 
 // ---------------------------------------------------------------------------------------------
 
-/// The key with which a client asks to cancel: ours. Node and slot in the process id, the rest random.
+/// The key with which a client asks to cancel: ours. The process id may be the server's own, the secret
+/// never is.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CancelKey {
     pub process: u32,

@@ -1,12 +1,12 @@
 //! What the node itself answers for: the engine implements it, the admin API asks.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::ListenAddress;
 use crate::model::{AccessLevel, Name, Time};
 use crate::protocol::session::Check;
 
@@ -72,7 +72,7 @@ pub struct NodeStatus {
 pub struct ListenerStatus {
     pub name: String,
     /// As bound: the port is the real one.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     pub protocol: String,
     /// `None`: the client names the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -32,7 +32,7 @@ impl LedgerKeeper {
         });
         let suspended = self
             .ledger
-            .change(&Actor::Proxy, "level.suspend", Some(what), |_| {
+            .take_away(&Actor::Proxy, "level.suspend", Some(what), |_| {
                 Ok(vec![Change::SuspendLevel {
                     target: target.clone(),
                     level: level.clone(),

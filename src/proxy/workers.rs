@@ -5,9 +5,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
+
+use crate::tls::Socket;
 
 thread_local! {
     /// The number of the worker that this thread is.
@@ -68,8 +69,8 @@ impl Workers {
     /// `serve` is called there, with the socket registered there.
     pub fn spawn<F: Future<Output = ()> + Send + 'static>(
         &self,
-        tcp: TcpStream,
-        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+        socket: Socket,
+        serve: impl FnOnce(Socket) -> F + Send + 'static,
     ) {
         let here = HERE.get();
         let load = |worker: usize| self.loads[worker].load(Ordering::Relaxed);
@@ -80,15 +81,15 @@ impl Workers {
         if Some(worker) == here {
             self.handles[worker].spawn(async move {
                 let _load = load;
-                serve(tcp).await;
+                serve(socket).await;
             });
             return;
         }
-        let Ok(tcp) = tcp.into_std() else { return };
+        let Ok(socket) = socket.into_std() else { return };
         self.handles[worker].spawn(async move {
             let _load = load;
-            if let Ok(tcp) = TcpStream::from_std(tcp) {
-                serve(tcp).await;
+            if let Ok(socket) = Socket::from_std(socket) {
+                serve(socket).await;
             }
         });
     }
@@ -98,6 +99,7 @@ impl Workers {
 mod tests {
     use std::time::Duration;
 
+    use tokio::net::TcpStream;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -115,10 +117,10 @@ mod tests {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 let names = names.clone();
-                spawning.spawn(tcp, |tcp| async move {
+                spawning.spawn(tcp.into(), |mut socket| async move {
                     names.send(HERE.get().unwrap()).unwrap();
                     // Until the peer closes.
-                    let _ = tcp.readable().await;
+                    let _ = tokio::io::AsyncReadExt::read(&mut socket, &mut [0]).await;
                 });
             }
         });

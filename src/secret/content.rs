@@ -50,7 +50,9 @@ pub(super) fn parse(content: &[u8]) -> Result<Login, String> {
     let certificate = match (raw.certificate, raw.key) {
         (None, None) => None,
         (Some(_), Some(_)) => Some((pem("certificate", raw.certificate)?, pem("key", raw.key)?)),
-        _ => return Err("it has a client certificate without its key, or a key without its certificate".into()),
+        _ => {
+            return Err("it has a client certificate without its key, or a key without its certificate".into());
+        }
     };
     Ok(Login { username: String::clone(&username), password, certificate })
 }
@@ -63,7 +65,9 @@ fn pem(name: &str, raw: Option<&RawValue>) -> Result<Pem, String> {
         return Ok(Pem::File(String::clone(&text)));
     }
     if !text.trim_start().starts_with("-----BEGIN ") {
-        return Err(format!("its {name} is neither in PEM form (-----BEGIN …) nor the file:NAME of such a file"));
+        return Err(format!(
+            "its {name} is neither in PEM form (-----BEGIN …) nor the file:NAME of such a file"
+        ));
     }
     Ok(Pem::Here(Zeroizing::new(text.as_bytes().to_vec())))
 }
@@ -143,9 +147,15 @@ mod tests {
             (r#"{"username": "u", "password": "p", "more": 1}"#, "not of the form"),
             (r#"{"username": "u", "password": "p"} x"#, "not of the form"),
             (r#"{"certificate": "c", "key": "k"}"#, "its username is not a text"),
-            (r#"{"username": "u", "certificate": "file:c.pem"}"#, "it has a client certificate without its key"),
+            (
+                r#"{"username": "u", "certificate": "file:c.pem"}"#,
+                "it has a client certificate without its key",
+            ),
             (r#"{"username": "u", "password": "p", "key": "file:k"}"#, "it has a client certificate without"),
-            (r#"{"username": "u", "certificate": "c.pem", "key": "file:k"}"#, "its certificate is neither in PEM"),
+            (
+                r#"{"username": "u", "certificate": "c.pem", "key": "file:k"}"#,
+                "its certificate is neither in PEM",
+            ),
         ] {
             let error = parse(content.as_bytes()).unwrap_err();
             assert!(error.starts_with(said), "{content}: {error}");

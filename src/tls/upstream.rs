@@ -31,7 +31,7 @@ pub struct UpstreamTls {
     mode: TlsMode,
     negotiation: TlsNegotiation,
     verifies: bool,
-    alpn: &'static [u8],
+    alpn: &'static [&'static [u8]],
     /// `None`: never TLS.
     verifier: Option<Arc<dyn ServerCertVerifier>>,
     /// The configuration for one login: it holds the client certificate, and what sessions can be resumed.
@@ -50,17 +50,11 @@ impl UpstreamTls {
     pub fn new(
         mode: TlsMode,
         negotiation: TlsNegotiation,
-        alpn: &'static [u8],
+        alpn: &'static [&'static [u8]],
         ca: Option<&Path>,
     ) -> Result<Self, TlsError> {
-        let new = |verifies, verifier| Self {
-            mode,
-            negotiation,
-            verifies,
-            alpn,
-            verifier,
-            kept: Arc::default(),
-        };
+        let new =
+            |verifies, verifier| Self { mode, negotiation, verifies, alpn, verifier, kept: Arc::default() };
         if mode == TlsMode::Disable {
             return Ok(new(false, None));
         }
@@ -96,7 +90,7 @@ impl UpstreamTls {
 
     /// The protocol that a server must agree to when TLS begins with the first byte: without that, it may
     /// be a server of another protocol that is talked into something (ALPACA).
-    pub fn alpn(&self) -> Option<&'static [u8]> {
+    pub fn alpn(&self) -> Option<&'static [&'static [u8]]> {
         (self.negotiation == TlsNegotiation::Direct).then_some(self.alpn)
     }
 
@@ -129,9 +123,10 @@ impl UpstreamTls {
         let mut config = match secret.certificate() {
             None => builder.with_no_client_auth(),
             Some(certificate) => {
-                let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate.chain)
-                    .collect::<Result<_, _>>()
-                    .map_err(|_| TlsError("the client certificate of the secret is not in PEM form".into()))?;
+                let chain: Vec<_> =
+                    CertificateDer::pem_slice_iter(&certificate.chain).collect::<Result<_, _>>().map_err(
+                        |_| TlsError("the client certificate of the secret is not in PEM form".into()),
+                    )?;
                 let key = PrivateKeyDer::from_pem_slice(&certificate.key)
                     .map_err(|_| TlsError("the client key of the secret is not in PEM form".into()))?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
@@ -139,7 +134,7 @@ impl UpstreamTls {
                 })?
             }
         };
-        config.alpn_protocols.extend(self.alpn().map(<[u8]>::to_vec));
+        config.alpn_protocols = self.alpn().unwrap_or_default().iter().map(|name| name.to_vec()).collect();
         let config = Arc::new(config);
         *kept = Some(Kept { epoch: secret.epoch(), config: config.clone() });
         Ok(Some(config.into()))

@@ -361,6 +361,7 @@ fn a_level_that_comes_back_is_still_suspended() {
         let secret = "file:other.json".to_owned();
         target.connectors.insert(other.clone(), Connector { secret, ..connector });
         target.address = address.to_owned();
+        files.targets[0].secret_confirmed_for = Some(address.to_owned());
         files
     };
     let put = |snapshot: &Snapshot, files: &Resources| {
@@ -377,7 +378,10 @@ fn a_level_that_comes_back_is_still_suspended() {
     back.grants.clear();
     let again = put(&gone, &back);
     let connector = &again.targets[0].connectors[&level];
-    assert_eq!((connector.baseline.as_deref(), connector.suspended.as_deref()), (Some("role"), Some("alarm")));
+    assert_eq!(
+        (connector.baseline.as_deref(), connector.suspended.as_deref()),
+        (Some("role"), Some("alarm"))
+    );
     assert!(!again.targets[0].remembered.contains_key(&level));
     // At another address it is another role.
     let moved = put(&gone, &without("elsewhere:5432"));

@@ -3,22 +3,21 @@
 //! answer of bounded size, and the same outcome however the bytes arrive. Each gives that outcome in words.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::Outcome;
-use crate::credential::Secret;
 use crate::credential::scram::{Candidate, Client, Exchange};
-use crate::model::{AuthMethod, Upstream};
-use crate::model::{CredentialId, Name, Time};
+use crate::credential::{Secret, by_certificate};
+use crate::model::{AuthMethod, ClientCertificate, CredentialId, Name, Time, Upstream, Window};
 use crate::protocol::postgres::{
     Goal, Job, PostgresAccept, PostgresDial, PostgresFacts, PostgresScript, Settings,
 };
 use crate::protocol::session::{
-    AcceptContext, Answer, DialTls, DialWay, Interruption, Question, TlsOffer,
+    AcceptContext, Answer, DialTls, DialWay, Interruption, Question, TlsFacts, TlsOffer,
 };
 
 /// Between the turns of a peer.
@@ -60,6 +59,14 @@ pub fn accept(data: &[u8]) -> String {
             target: (setup & 4 != 0).then(|| Name::parse("orders").ok()).flatten(),
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
             tls: [TlsOffer::Unavailable, TlsOffer::Optional, TlsOffer::Required][usize::from(setup & 3) % 3],
+            server_name_suffix: (setup & 32 != 0).then(|| ".example".into()),
+            certificate_required: setup & 128 != 0,
+        };
+        let tls = TlsFacts {
+            server_name: Some("orders.example".into()),
+            alpn: setup & 16 != 0,
+            end_point: (setup & 16 != 0).then(|| [5; 32].into()),
+            certificate: (setup & 64 != 0).then(certificate),
         };
         let mut machine = PostgresAccept::new(&context);
         machine.fix_nonce(OUR_NONCE);
@@ -70,16 +77,33 @@ pub fn accept(data: &[u8]) -> String {
             heard.extend_from_slice(said);
             turns.next().map(|turn| if turn == RIGHT { client_message(&mut client, &heard) } else { turn })
         };
-        let outcome = super::accept(&mut machine, &mut peer, cut, &mut |question| answer(question, setup));
+        let outcome =
+            super::accept_with(&mut machine, &tls, &mut peer, cut, &mut |question| answer(question, setup));
         assert!(!contains(&outcome.said, b"R\0\0\0\x08\0\0\0\0"), "AuthenticationOk without an admission");
         outcome
     })
 }
 
 fn answer(question: Question, setup: u8) -> Answer {
-    let Question::Scram { user, sent: _ } = question;
+    let user = match question {
+        Question::Scram { user, sent: _ } => user,
+        Question::Certificate { user, certificate } => {
+            return Answer::Certificate(by_certificate(&certificate, &user, Time::UNIX_EPOCH));
+        }
+    };
     let known = if setup & 8 == 0 { vec![CANDIDATE.clone()] } else { Vec::new() };
     Answer::Scram(Box::new(Exchange::new(user, known, SALT, ROUNDS)))
+}
+
+/// Names alice, for all time.
+pub fn certificate() -> Arc<ClientCertificate> {
+    Arc::new(ClientCertificate {
+        name: Name::parse("alice").ok(),
+        window: Window { start: Time::MIN, end: Time::MAX },
+        serial: "01".into(),
+        issuer: "CN=test".into(),
+        sha256: "00".into(),
+    })
 }
 
 /// What a client that knows the secret says to the last thing it heard.

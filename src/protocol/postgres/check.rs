@@ -6,9 +6,9 @@ mod form;
 
 use super::query::{DATABASE_SETTING, EXTENSION, ROLE_SETTING};
 use super::script::Row;
+use crate::protocol::session::{Check, Severity};
 pub(super) use catalog::{catalog, outline};
 pub(super) use form::form;
-use crate::protocol::session::{Check, Severity};
 
 /// Findings of one kind that are named; of more, only the number is said.
 const NAMED_MAX: usize = 20;
@@ -97,7 +97,9 @@ impl Judge<'_> {
                 "pg_read_all_stats" | "pg_monitor" => {
                     (Severity::Warning, "sees the statements of other roles")
                 }
-                "pg_read_all_data" => (Severity::Note, "may read all data, also what was meant for other levels"),
+                "pg_read_all_data" => {
+                    (Severity::Note, "may read all data, also what was meant for other levels")
+                }
                 "pg_maintain" if self.is_read() => {
                     (Severity::Warning, "may lock, rebuild and vacuum all tables, and its level is read")
                 }
@@ -105,7 +107,9 @@ impl Judge<'_> {
                     (Severity::Note, "has the rights of a role of the system")
                 }
                 // The owner of what an administrator is to change.
-                _ if self.level == "admin" => (Severity::Note, "may take on another role and all that it may do"),
+                _ if self.level == "admin" => {
+                    (Severity::Note, "may take on another role and all that it may do")
+                }
                 _ => (Severity::Warning, "may take on another role and all that it may do"),
             };
             let member = quote(&row.subject);
@@ -114,7 +118,9 @@ impl Judge<'_> {
         }
         for row in self.rows("gives") {
             let given = quote(&row.subject);
-            let what = format!("the connector may give the role {given} to others (ADMIN OPTION), also to logins of its own");
+            let what = format!(
+                "the connector may give the role {given} to others (ADMIN OPTION), also to logins of its own"
+            );
             let sql = format!("REVOKE ADMIN OPTION FOR {given} FROM {};", self.role);
             self.add(Severity::Danger, what, Some(sql));
         }
@@ -182,7 +188,10 @@ impl Judge<'_> {
         }
         let objects = self.rows("large_object");
         if !objects.is_empty() {
-            let what = format!("the connector may write to large objects, and its level is read: {}", list(&objects));
+            let what = format!(
+                "the connector may write to large objects, and its level is read: {}",
+                list(&objects)
+            );
             self.add(Severity::Warning, what, None);
         }
         for (row, more) in named(self.rows("write")) {
@@ -252,8 +261,16 @@ impl Judge<'_> {
     fn calls(&mut self) {
         for (topic, severity, what) in [
             ("definer", Severity::Warning, "a function that acts with its owner's rights (SECURITY DEFINER)"),
-            ("untrusted_call", Severity::Warning, "a function in an untrusted language, which acts on the server's machine"),
-            ("dblink", Severity::Danger, "a function that connects to any server, this one too, past Tidegate"),
+            (
+                "untrusted_call",
+                Severity::Warning,
+                "a function in an untrusted language, which acts on the server's machine",
+            ),
+            (
+                "dblink",
+                Severity::Danger,
+                "a function that connects to any server, this one too, past Tidegate",
+            ),
         ] {
             for (row, more) in named(self.rows(topic)) {
                 let owner = match row.detail.is_empty() {
@@ -274,7 +291,8 @@ impl Judge<'_> {
         }
         for row in self.rows("server") {
             let server = quote(&row.subject);
-            let what = format!("the connector may make user mappings and tables of the foreign server {server}");
+            let what =
+                format!("the connector may make user mappings and tables of the foreign server {server}");
             let sql = self.revoke("USAGE", &format!("FOREIGN SERVER {server}"), &row.detail);
             self.add(Severity::Warning, what, sql);
         }
@@ -283,7 +301,8 @@ impl Judge<'_> {
                 "SET" => (Severity::Warning, "may set the parameter"),
                 _ => (Severity::Danger, "may change for the whole server the parameter"),
             };
-            let sql = format!("REVOKE {} ON PARAMETER {} FROM PUBLIC, {};", row.detail, row.subject, self.role);
+            let sql =
+                format!("REVOKE {} ON PARAMETER {} FROM PUBLIC, {};", row.detail, row.subject, self.role);
             self.add(severity, format!("the connector {what} {}", row.subject), Some(sql));
         }
     }
@@ -306,7 +325,8 @@ impl Judge<'_> {
             None,
         );
         if self.rows(EXTENSION).iter().any(|row| row.subject == "pg_stat_statements") {
-            let what = "pg_stat_statements shows people under this connector the texts of each other's statements";
+            let what =
+                "pg_stat_statements shows people under this connector the texts of each other's statements";
             self.add(Severity::Note, what, None);
         }
         for row in self.rows("event_trigger") {

@@ -27,7 +27,8 @@ use super::startup::CANCEL_REQUEST;
 use crate::credential::Secret;
 use crate::model::limits;
 use crate::protocol::session::{
-    Dial, DialInput, DialPurpose, DialStep, DialTls, DialWay, Interruption, ServerError, ServerErrorKind, WireError,
+    Dial, DialInput, DialPurpose, DialStep, DialTls, DialWay, Interruption, ServerError, ServerErrorKind,
+    WireError,
 };
 
 /// Ends a statement whose client is gone, also when it was us who went (measured: without it

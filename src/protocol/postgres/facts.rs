@@ -53,6 +53,10 @@ impl Facts for PostgresFacts {
         self.process_id.to_string()
     }
 
+    fn process(&self) -> Option<u32> {
+        Some(self.process_id)
+    }
+
     fn server_version(&self) -> &str {
         &self.version
     }

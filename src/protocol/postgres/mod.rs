@@ -1,12 +1,14 @@
-//! PostgreSQL's frontend/backend protocol, version 3.0
+//! PostgreSQL's frontend/backend protocol, versions 3.0 and 3.2
 //! (<https://www.postgresql.org/docs/current/protocol.html>).
 //!
-//! Refused: protocol 2, replication, direct TLS (`sslnegotiation=direct`), GSSAPI encryption. A client
-//! that asks for 3.2 or for protocol options is told that it gets 3.0.
+//! Refused: protocol 2, replication, GSSAPI encryption. A client that asks for another minor version or for
+//! protocol options is told what it gets instead.
 
 use bytes::BytesMut;
+use sqlparser::dialect::PostgreSqlDialect;
 
 use crate::credential::Secret;
+use crate::protocol::label::{self, Label};
 use crate::protocol::session::{AcceptContext, DialPurpose, DialWay, Entry, Purpose, Restore, Wire};
 
 mod accept;
@@ -40,6 +42,11 @@ pub(crate) use script::Job;
 pub use script::PostgresScript;
 pub use value::describe as describe_parameters;
 
+/// What a statement's text does, for the trail.
+pub fn label_statement(text: &[u8], is_whole: bool) -> Label {
+    label::of(&PostgreSqlDialect {}, text, is_whole, lexer::first_words)
+}
+
 /// The protocol's entry in the registry.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Postgres;
@@ -47,6 +54,7 @@ pub struct Postgres;
 impl Wire for Postgres {
     const NAME: &'static str = "postgres";
     const PORT: u16 = 5432;
+    const ALPN: &'static [&'static [u8]] = &[b"postgresql"];
     type Accept = PostgresAccept;
     type Settings = Settings;
     type Facts = PostgresFacts;
@@ -70,8 +78,6 @@ impl Wire for Postgres {
     fn dressed(&self, settings: &Settings, restore: &Restore) -> Settings {
         settings.with(&restore.settings)
     }
-
-    const ALPN: &'static [u8] = b"postgresql";
 
     fn dial(&self, purpose: DialPurpose<'_>, way: DialWay, secret: &Secret) -> PostgresDial {
         PostgresDial::new(&purpose, way, secret)

@@ -397,7 +397,14 @@ mod tests {
         texts.push(glance(["TimeZone"].into_iter(), u64::MAX));
         texts.extend([proof("", true), proof("12:-345", false)]);
         let backend = Backend { process: 4711, began: 1 };
-        texts.extend([terminate(backend), stop(backend), see(backend), see_behind(backend), trial(5), form()]);
+        texts.extend([
+            terminate(backend),
+            stop(backend),
+            see(backend),
+            see_behind(backend),
+            trial(5),
+            form(),
+        ]);
         texts.extend([13, 15, 18].map(check));
         for text in texts {
             assert_qualified(&text);

@@ -63,11 +63,17 @@ pub(crate) enum Job<'a> {
         random: u64,
     },
     Ping,
-    Check { level: &'a str },
-    Form { logins: &'a Logins },
+    Check {
+        level: &'a str,
+    },
+    Form {
+        logins: &'a Logins,
+    },
     /// One act of a trial.
     Try(Act<'a>),
-    Terminate { termination: &'a Termination },
+    Terminate {
+        termination: &'a Termination,
+    },
 }
 
 impl<'a> Job<'a> {

@@ -25,7 +25,8 @@ fn via(owner: &str, list: &str, rights: &str) -> String {
 }
 
 /// A relation's own list, and those of its columns.
-const RELATION_LIST: &str = "(SELECT r.grantee, r.privilege_type FROM pg_catalog.aclexplode(c.relacl) AS r UNION ALL
+const RELATION_LIST: &str =
+    "(SELECT r.grantee, r.privilege_type FROM pg_catalog.aclexplode(c.relacl) AS r UNION ALL
      SELECT t.grantee, t.privilege_type FROM pg_catalog.pg_attribute AS f
      CROSS JOIN LATERAL pg_catalog.aclexplode(f.attacl) AS t WHERE f.attrelid {=} c.oid)";
 
@@ -45,7 +46,10 @@ fn own_schema(schema: &str) -> String {
 
 /// A function with its arguments, as GRANT names it.
 fn signature() -> String {
-    format!("{} {{||}} '(' {{||}} pg_catalog.oidvectortypes(p.proargtypes) {{||}} ')'", path("n.nspname", "p.proname"))
+    format!(
+        "{} {{||}} '(' {{||}} pg_catalog.oidvectortypes(p.proargtypes) {{||}} ')'",
+        path("n.nspname", "p.proname")
+    )
 }
 
 /// Relations of these kinds on which the role holds something.

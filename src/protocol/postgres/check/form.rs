@@ -49,7 +49,9 @@ impl Form<'_> {
 
     fn head(&mut self) {
         let database = quote(self.one("in_database"));
-        self.line(&format!("-- Logins for Tidegate at the database {database}. Read this, then run it there as a superuser."));
+        self.line(&format!(
+            "-- Logins for Tidegate at the database {database}. Read this, then run it there as a superuser."
+        ));
         self.line("-- Leave out the schemas that are nobody's business. Passwords: \\password ROLE in psql.");
         self.line("BEGIN;");
     }
@@ -98,6 +100,8 @@ impl Form<'_> {
         }
         if level == "admin" {
             self.line("-- It changes and drops what it made itself. For the tables of others: GRANT their owner TO it, with care.");
+            self.line("-- Schemas of its own, and with them trusted extensions, of which some keep state that no reset clears:");
+            self.line(&format!("-- GRANT CREATE ON DATABASE {database} TO {role};"));
         }
     }
 
@@ -174,12 +178,16 @@ impl Form<'_> {
             v4 => Some(format!("{v4}/32")),
         };
         self.line("\n-- pg_hba.conf, ahead of the lines that are there; then SELECT pg_reload_conf(). Whoever uses a login can change");
-        self.line("-- its password: so it is let in from the proxy only, or with the proxy's client certificate.");
+        self.line(
+            "-- its password: so it is let in from the proxy only, or with the proxy's client certificate.",
+        );
         match from {
             Some(from) => {
                 self.line(&format!("--   hostssl {database} {roles} {from} scram-sha-256"));
                 self.line("-- or, wherever the proxy is (needs ssl_ca_file, and certificate and key in the secrets):");
-                self.line(&format!("--   hostssl {database} {roles} all scram-sha-256 clientcert=verify-full"));
+                self.line(&format!(
+                    "--   hostssl {database} {roles} all scram-sha-256 clientcert=verify-full"
+                ));
                 self.line("-- and behind it:");
                 self.line(&format!("--   local all {roles} reject"));
             }
@@ -222,7 +230,10 @@ mod tests {
         ];
         insta::assert_snapshot!(form(&rows, &logins(Some("u"))));
         let without = form(&rows, &logins(None));
-        assert!(without.contains("-- REVOKE EXECUTE ON FUNCTION pg_catalog.pg_terminate_backend(integer, bigint)"));
+        assert!(
+            without
+                .contains("-- REVOKE EXECUTE ON FUNCTION pg_catalog.pg_terminate_backend(integer, bigint)")
+        );
         let unix = form(&[row("in_database", "shop", "")], &logins(None));
         assert!(unix.contains("--   local \"shop\" \"a\"\"b\",\"r\",\"x\" peer map=tidegate"), "{unix}");
         assert!(form(&[row("client", "::1", "")], &logins(None)).contains("::1/128"));

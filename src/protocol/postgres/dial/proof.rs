@@ -50,7 +50,12 @@ pub(super) struct Prover {
 
 impl Prover {
     /// Answers one authentication request. `None`: AuthenticationOk, and we agree.
-    pub fn answer(&mut self, proof: Proof, body: Bytes, out: &mut BytesMut) -> Result<Option<Proof>, WireError> {
+    pub fn answer(
+        &mut self,
+        proof: Proof,
+        body: Bytes,
+        out: &mut BytesMut,
+    ) -> Result<Option<Proof>, WireError> {
         let mut rest = &body[..];
         let kind = take(&mut rest).map(u32::from_be_bytes).ok_or(WireError::new(PLACE, "too short"))?;
         if rest.len() > limits::SASL_BYTES_MAX {
@@ -89,7 +94,10 @@ impl Prover {
                 Proof::Password
             }
             (AUTH_SASL, Proof::None) => {
-                self.allow(AuthMethod::ScramSha256, "the server asks for SCRAM, which require_auth leaves out")?;
+                self.allow(
+                    AuthMethod::ScramSha256,
+                    "the server asks for SCRAM, which require_auth leaves out",
+                )?;
                 self.password()?;
                 self.offer_scram(rest, out)?
             }
@@ -199,7 +207,8 @@ impl Prover {
     }
 }
 
-const NOT_BOUND: &str = "channel_binding = \"require\", and the server does not offer SCRAM-SHA-256-PLUS here";
+const NOT_BOUND: &str =
+    "channel_binding = \"require\", and the server does not offer SCRAM-SHA-256-PLUS here";
 
 fn put_password(out: &mut BytesMut, password: &[u8]) -> Result<(), WireError> {
     frontend::password_message(password, out)
@@ -223,7 +232,11 @@ fn scram_error(error: ScramError) -> WireError {
             ScramError::Malformed(what) | ScramError::Refused(what) => what,
             ScramError::ServerNotProven => "the server did not prove that it knows the password",
             ScramError::Rounds(_) => "the server asks for more rounds than we compute, or for too few",
-            ScramError::OutOfOrder | ScramError::WrongProof => "a step out of order",
+            // The last three are of the other side of an exchange.
+            ScramError::OutOfOrder
+            | ScramError::WrongProof
+            | ScramError::Downgrade
+            | ScramError::OtherChannel => "a step out of order",
         },
     )
 }

@@ -226,7 +226,10 @@ impl PostgresRelay {
         let Some((count, types)) = body.split_first_chunk::<2>() else {
             return Err(WireError::new("ParameterDescription", "too short"));
         };
-        if usize::from(u16::from_be_bytes(*count)) * 4 != header.total - HEADER_BYTES - 2 {
+        // A statement may have more parameters than the count can say, and then cannot be executed: the
+        // server's count is cut to its 16 bits.
+        let bytes = header.total - HEADER_BYTES - 2;
+        if !bytes.is_multiple_of(4) || (bytes / 4) as u16 != u16::from_be_bytes(*count) {
             return Err(WireError::new("ParameterDescription", "a count that does not fit its length"));
         }
         if let Some(statement) = statement {

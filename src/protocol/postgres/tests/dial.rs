@@ -291,13 +291,23 @@ fn a_stranger_is_shown_nothing_that_a_password_is_guessed_from() {
     for ask in [&clear, &md5, &welcome()] {
         for tls in [None, Some(&stranger)] {
             let outcome = ruled(&Upstream::default(), tls, &[ask.clone(), welcome()]);
-            assert!(outcome.end.starts_with("error: authentication request: the server asks for"), "{}", outcome.end);
+            assert!(
+                outcome.end.starts_with("error: authentication request: the server asks for"),
+                "{}",
+                outcome.end
+            );
             assert!(!outcome.said.contains(&b'p') || !outcome.said.ends_with(b"right\0"));
         }
-        assert_eq!(ruled(&Upstream::default(), Some(&known), &[ask.clone(), welcome()]).end.as_str(), "ready");
+        assert_eq!(
+            ruled(&Upstream::default(), Some(&known), &[ask.clone(), welcome()]).end.as_str(),
+            "ready"
+        );
     }
     // The operator may accept it; the password in clear outside TLS is beyond that.
-    let all = Upstream { require_auth: Some(AuthMethod::ALL.map(|(_, method)| method).into()), ..Upstream::default() };
+    let all = Upstream {
+        require_auth: Some(AuthMethod::ALL.map(|(_, method)| method).into()),
+        ..Upstream::default()
+    };
     assert_eq!(ruled(&all, None, &[md5.clone(), welcome()]).end, "ready");
     assert_eq!(ruled(&all, Some(&stranger), &[clear.clone(), welcome()]).end, "ready");
     assert!(ruled(&all, None, &[clear.clone(), welcome()]).end.contains("only sent inside TLS"));
@@ -325,7 +335,8 @@ fn a_secret_without_a_password_proves_none() {
         let turns = [b"S".as_slice(), &turn, &welcome()];
         kit::dial(&mut machine, &mut kit::script(&turns), &mut kit::whole).0.end
     };
-    for ask in [authentication(3, b""), authentication(5, b"salt"), authentication(10, b"SCRAM-SHA-256\0\0")] {
+    for ask in [authentication(3, b""), authentication(5, b"salt"), authentication(10, b"SCRAM-SHA-256\0\0")]
+    {
         assert!(end(ask).ends_with("the server asks for a password, and the secret has none"));
     }
     assert_eq!(end(welcome()), "ready");
@@ -388,9 +399,12 @@ fn an_older_version_is_accepted_once_and_options_never() {
     assert_eq!(end(&[whole.clone(), welcome()]), "ready");
     assert_eq!(end(&[negotiated(0, 0, b""), welcome()]), "ready", "as the documents have it");
     assert_eq!(end(&[whole.clone(), whole]), "error: NegotiateProtocolVersion: a second one");
-    for (version, options, more) in
-        [(0x0003_0003, 0, &b""[..]), (0x0004_0000, 0, b""), (0x0003_0000, 1, b"_pq_.x\0"), (0x0003_0000, 0, b"x")]
-    {
+    for (version, options, more) in [
+        (0x0003_0003, 0, &b""[..]),
+        (0x0004_0000, 0, b""),
+        (0x0003_0000, 1, b"_pq_.x\0"),
+        (0x0003_0000, 0, b"x"),
+    ] {
         let end = end(&[negotiated(version, options, more), welcome()]);
         assert!(end.starts_with("error: NegotiateProtocolVersion"), "{end}");
     }
