@@ -5,6 +5,9 @@
 // Helpers of tests are tests, which clippy cannot see.
 #![allow(clippy::expect_used)]
 
+#[path = "tidy/limits.rs"]
+mod limits;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;

@@ -178,6 +178,7 @@ fn words(event: &str, value: &Value) -> String {
             labelled("via", get("via")),
             labelled("certificate", value["certificate"]["serial"].as_str().unwrap_or_default()),
             if value["tls"] == true { "TLS".to_owned() } else { "no TLS".to_owned() },
+            settings(&value["settings"]),
         ]),
         "login_refused" => joined([
             format!("{} {}", plain(get("code")), plain(get("why"))),
@@ -215,6 +216,14 @@ fn words(event: &str, value: &Value) -> String {
         "prepare" => format!("{}: {}{}", plain(get("name")), shortened(get("text")), label(value)),
         _ => others(value),
     }
+}
+
+/// What the client set from the start.
+fn settings(value: &Value) -> String {
+    let all = value.as_object().into_iter().flatten();
+    let shown: Vec<_> =
+        all.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default())).collect();
+    if shown.is_empty() { String::new() } else { format!("with {}", shortened(&shown.join(" "))) }
 }
 
 fn session_end(value: &Value) -> String {
@@ -303,7 +312,7 @@ mod tests {
 
     const LINES: [&str; 9] = [
         r#"{"seq":1,"time":"2026-11-22T10:29:01.5Z","event":"admin","actor":{"local":{"uid":0,"name":"root"}},"action":"grant.create","object":"g-0000000000001","reason":"ticket 7","chain":"00"}"#,
-        r#"{"seq":2,"time":"2026-11-22T10:29:02.5Z","event":"login_accepted","session":"s-0000000000001","user":"alice","target":"orders","level":"read","grant":"g-0000000000001","database":"shop","peer":"127.0.0.1:5","protocol":"postgres","tls":true,"credential":"c-0000000000001","others":0}"#,
+        r#"{"seq":2,"time":"2026-11-22T10:29:02.5Z","event":"login_accepted","session":"s-0000000000001","user":"alice","target":"orders","level":"read","grant":"g-0000000000001","database":"shop","peer":"127.0.0.1:5","protocol":"postgres","tls":true,"credential":"c-0000000000001","others":0,"settings":{"application_name":"psql","search_path":"a"}}"#,
         r#"{"seq":3,"time":"2026-11-22T10:29:03Z","event":"statement","session":"s-0000000000001","user":"alice","target":"orders","number":1,"kind":"simple","text":"SELECT *\n  FROM product"}"#,
         r#"{"seq":4,"time":"2026-11-22T10:29:03.1Z","event":"result","session":"s-0000000000001","user":"alice","target":"orders","number":1,"tag":"SELECT 42","rows":42,"bytes_up":1,"bytes_down":2,"duration_us":3100}"#,
         r#"{"seq":5,"time":"2026-11-22T10:29:04Z","event":"statement","session":"s-0000000000001","user":"alice","target":"orders","number":2,"kind":"extended","text":"select $1, $2 from a","parameters":[5,"x"],"verbs":["SELECT"],"reads":["a"]}"#,
@@ -318,7 +327,7 @@ mod tests {
         insta::assert_snapshot!(render(&rows(&LINES)), @r#"
         2026-11-22
         10:29:01.500Z  admin           root           grant.create g-0000000000001, because ticket 7
-        10:29:02.500Z  login_accepted  alice  orders  read, grant g-0000000000001, database shop, from 127.0.0.1:5, TLS
+        10:29:02.500Z  login_accepted  alice  orders  read, grant g-0000000000001, database shop, from 127.0.0.1:5, TLS, with application_name=psql search_path=a
         10:29:03.000Z  statement       alice  orders  #1 SELECT * FROM product  → 42 rows, 3.1 ms
         10:29:04.000Z  statement       alice  orders  #2 select $1, $2 from a  [5, 'x']  {SELECT, reads a}  → failed with 57P01, 900 µs
         2026-11-23

@@ -79,7 +79,7 @@ impl Ledger {
             let result = match &failed {
                 // What comes later waits for what came first.
                 Some(_) => continue,
-                None => self.store(number).await,
+                None => self.store_one(number).await,
             };
             stored |= result.is_ok();
             let why = match result {
@@ -122,7 +122,7 @@ impl Ledger {
         Ok(())
     }
 
-    async fn store(&self, number: u64) -> Result<(), StoreError> {
+    async fn store_one(&self, number: u64) -> Result<(), StoreError> {
         let changes = match self.pending.lock().find(number) {
             Some(ending) if !ending.stored => ending.changes.clone(),
             _ => return Ok(()),

@@ -2,6 +2,7 @@
 //! because they are written on the hot path.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -32,6 +33,9 @@ pub enum Event {
         certificate: Option<std::sync::Arc<super::ClientCertificate>>,
         /// Other open grants that matched too.
         others: u32,
+        /// What the client asked to be set from the start, by name; secrets masked, long values cut.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        settings: BTreeMap<String, String>,
     },
     LoginRefused(Denied),
     /// Refused logins of one source that got no line of their own, because there were too many.

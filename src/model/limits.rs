@@ -230,6 +230,8 @@ pub const LABEL_BURST: Duration = Duration::from_millis(100);
 pub const PROOF_ROWS_MAX: usize = 1_000;
 /// The value of a setting that is put back on another connection; a `search_path` of 30 schemas fits.
 pub const RESTORED_SETTING_BYTES_MAX: usize = 2 << 10;
+/// Prepared statements that are put back on another connection; drivers keep some 256 of them. More pin.
+pub const RESTORED_STATEMENTS_MAX: usize = 1_024;
 /// How long the statement runs that `target check` tries to see and to stop, if nothing stops it.
 pub const TRIAL: Duration = Duration::from_secs(5);
 /// How often that trial looks whether the statement can be seen, every [`TRIAL_LOOK`]: a busy server takes a
@@ -248,6 +250,8 @@ pub const SPARE_CONNECTIONS: u32 = 5;
 pub const LOGIN_READ_BYTES: usize = 1 << 10;
 /// What is read at once of the answers to a script of ours: most are shorter.
 pub const SCRIPT_READ_BYTES: usize = 2 << 10;
+/// A start-up setting's value as the trail shows it.
+pub const SHOWN_SETTING_BYTES_MAX: usize = 256;
 /// The random part of a cancel key that a client of protocol 3.2 gets, as PostgreSQL 18 makes them. One of 3.0
 /// gets 4 bytes, which is all that its messages hold.
 pub const CANCEL_SECRET_BYTES: usize = 32;

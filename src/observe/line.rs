@@ -205,6 +205,13 @@ impl Members<'_> {
     }
 
     fn parameters(&mut self, parameters: &Parameters<'_>, describe: Option<DescribeParameters>) {
+        if parameters.values.is_empty() && parameters.length > 0 {
+            // Of a statement with a password in it; or a limit has dropped them.
+            self.key("parameters");
+            self.out.extend_from_slice(b"[\"***\"]");
+            self.number("parameters_bytes", parameters.length);
+            return;
+        }
         // Most statements have none, and then it is all the same whose they would be.
         match (!parameters.values.is_empty()).then_some(describe) {
             Some(Some(describe)) => {
@@ -460,6 +467,19 @@ mod tests {
         assert_eq!(line["parameters_bytes"], 900);
         assert_eq!(line["prepared"], "s1");
         assert_eq!(line["kind"], "extended");
+        // Left out for a password, or for a limit.
+        let Note::Statement { parameters, .. } = note else { panic!() };
+        let parameters = Parameters { types: b"", values: b"", ..parameters };
+        let hidden = Note::Statement {
+            number: 1,
+            kind: StatementKind::Extended,
+            text: b"select $1",
+            length: 9,
+            prepared: b"s1",
+            parameters,
+        };
+        let line = &lines(&context("shop", "postgres"), &[hidden], 0)[0];
+        assert_eq!((&line["parameters"], &line["parameters_bytes"]), (&json!(["***"]), &json!(900)));
         // A database's name cannot choose the decoder.
         let line = &lines(&context("\",\"protocol\":\"postgres", "mysql"), &[note], 0)[0];
         assert_eq!(line["parameters_raw"], "01ff");

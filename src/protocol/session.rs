@@ -104,6 +104,8 @@ pub trait Wire: Send + Sync + 'static {
     fn accept(&self, context: &AcceptContext) -> Self::Accept;
     /// The start-up settings of a client that has logged in.
     fn settings(&self, accept: &Self::Accept) -> Self::Settings;
+    /// The same for the trail: names and values, secrets masked, of bounded length.
+    fn settings_shown(&self, settings: &Self::Settings) -> Vec<(String, String)>;
     /// The settings with which a connection must be prepared for a session that has these to put back.
     fn dressed(&self, settings: &Self::Settings, restore: &Restore) -> Self::Settings;
     fn dial(&self, purpose: DialPurpose<'_>, way: DialWay, secret: &Secret) -> Self::Dial;
@@ -476,12 +478,21 @@ pub struct Proof {
     pub pinned: Option<Pinned>,
 }
 
+/// A prepared statement that is put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    pub name: Vec<u8>,
+    pub text: Vec<u8>,
+    pub types: Vec<u32>,
+    /// Stands for what the server said of its parameters and columns.
+    pub described: u64,
+}
+
 /// What a detached session must have put back on its next connection, in the protocol's own form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restore {
-    /// Prepared statements: name, text, parameter types; bounded by
-    /// [`crate::model::limits::PREPARED_TEXT_BYTES_MAX`].
-    pub prepared: Vec<(Vec<u8>, Vec<u8>, Vec<u32>)>,
+    /// Bounded by [`crate::model::limits::PREPARED_TEXT_BYTES_MAX`].
+    pub prepared: Vec<Prepared>,
     /// Settings of the session: name and value.
     pub settings: Vec<(String, String)>,
 }

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
 
 use super::cancel::IssuedKey;
 use super::door::{Caller, Drain, Entrance, History, SessionDoor};
 use super::parking::Berth;
 use super::peer::Peer;
 use super::pump::Pump;
-use super::registry::{Command, Entry, Listed, Stats};
+use super::registry::{Entry, Listed, Mailbox, Stats};
 use super::waiting::{WaitEnd, Waiter};
 use crate::credential::Identity;
 use crate::grant::{Admission, Standing};
 use crate::identity::{Ledger, Seat};
 use crate::model::{
-    Claim, Denied, Event, LoginName, Refusal, SessionContext, SessionId, SessionStart, limits,
+    Claim, Denied, Ending, Event, GrantId, LoginName, Refusal, SessionContext, SessionEnd, SessionId,
+    SessionStart, limits,
 };
 use crate::pool::Lease;
 use crate::protocol::session::{
@@ -34,16 +34,17 @@ use crate::tls::Stream;
 pub(super) struct Entered<W: Wire> {
     pub session: SessionId,
     pub pump: Pump<W>,
-    pub admission: Admission,
+    /// The same that the registry shows.
+    pub admission: Arc<Admission>,
     pub seat: Seat,
     pub entry: Entry,
-    pub commands: mpsc::Receiver<Command>,
     pub stamp: String,
     pub settings: W::Settings,
     pub berth: Berth,
     /// The end that the client has been told of ahead of time.
     pub noticed: Option<crate::model::Time>,
-    pub row: SessionRow,
+    /// The grant by which it came in.
+    pub first_grant: GrantId,
     pub began: Instant,
     pub _key: IssuedKey,
 }
@@ -124,7 +125,7 @@ impl<W: Wire> SessionDoor<W> {
         session: SessionId,
         caller: Caller,
         entrance: &Entrance,
-    ) -> Option<Entered<W>> {
+    ) -> Option<Box<Entered<W>>> {
         let began = Instant::now();
         let mut guest = self.guest(session, caller, entrance);
         let deadline = began + self.shared.limits.load().login;
@@ -282,6 +283,7 @@ impl<W: Wire> SessionDoor<W> {
             credential: admission.credential(),
             certificate: admission.proof().certificate().cloned(),
             others: admission.others().len() as u32,
+            settings: self.wire.settings_shown(&self.wire.settings(&guest.accept)).into_iter().collect(),
         };
         self.shared
             .trail
@@ -297,7 +299,7 @@ impl<W: Wire> SessionDoor<W> {
         admission: Admission,
         mut seat: Seat,
         began: Instant,
-    ) -> Result<Entered<W>, (Box<Guest<W>>, Stop)> {
+    ) -> Result<Box<Entered<W>>, (Box<Guest<W>>, Stop)> {
         let settings = self.wire.settings(&guest.accept);
         let stamp = format!("{}/{}", admission.user(), guest.session);
         let waited = Instant::now();
@@ -307,7 +309,10 @@ impl<W: Wire> SessionDoor<W> {
         let admission = waiter.admission;
         let lease = match leased {
             Ok(lease) => lease,
-            Err(WaitEnd::Gone) => return Err((Box::new(guest), Stop::Silent)),
+            Err(WaitEnd::Gone) => {
+                self.left(&guest, &admission, waited.elapsed());
+                return Err((Box::new(guest), Stop::Silent));
+            }
             Err(WaitEnd::Refused(refusal, why)) => {
                 let stop = Stop::Refuse { refusal, why: why.into(), authenticated: true };
                 return Err((Box::new(guest), stop));
@@ -335,6 +340,28 @@ impl<W: Wire> SessionDoor<W> {
             return Err((Box::new(guest), stop));
         }
         Ok(self.begin(guest, admission, seat, lease, settings, stamp, issued, began).await)
+    }
+
+    /// Closes what an accepted login has opened in the trail, for a client that went away before there
+    /// was a session.
+    fn left(&self, guest: &Guest<W>, admission: &Admission, waited: Duration) {
+        let event = Event::SessionEnd(SessionEnd {
+            session: guest.session,
+            user: admission.user().clone(),
+            target: admission.target().clone(),
+            grant: admission.grant(),
+            how: Ending::Close,
+            code: None,
+            why: Some("the client left before there was a connection for it".into()),
+            error_delivered: None,
+            statements: 0,
+            bytes_up: 0,
+            bytes_down: 0,
+            seconds: waited.as_secs_f64(),
+            reused: false,
+        });
+        // Nothing ran, so a trail that cannot be written changes nothing here.
+        let _ = self.shared.trail.end(&event);
     }
 
     /// A connection from the pool that this admission leads to.
@@ -367,40 +394,25 @@ impl<W: Wire> SessionDoor<W> {
         stamp: String,
         issued: IssuedKey,
         began: Instant,
-    ) -> Entered<W> {
+    ) -> Box<Entered<W>> {
         let Guest { session, peer, stream, accept, input, mut out, fresh: _ } = guest;
+        let admission = Arc::new(admission);
         let now = self.shared.ledger.now();
         let stats = Arc::new(Stats::default());
-        let (sender, commands) = mpsc::channel(8);
         let upstream = lease.upstream_name();
         let entry = self.shared.registry.enter(Listed {
             session,
             peer: peer.to_string(),
             protocol: W::NAME,
             started_at: now,
-            admission: arc_swap::ArcSwap::from_pointee(admission.clone()),
+            admission: arc_swap::ArcSwap::new(admission.clone()),
             upstream: arc_swap::ArcSwapOption::from_pointee(upstream),
             stats: stats.clone(),
-            commands: sender,
+            commands: Mailbox::default(),
         });
-        let row = SessionRow {
-            session,
-            user: admission.user().clone(),
-            target: admission.target().clone(),
-            level: admission.level().clone(),
-            grant: admission.grant(),
-            database: admission.database().map(str::to_owned),
-            peer: peer.to_string(),
-            protocol: W::NAME.into(),
-            started_at: now,
-            ended_at: None,
-            how: None,
-            code: None,
-            statements: 0,
-            bytes_up: 0,
-            bytes_down: 0,
-        };
-        let _ = self.shared.history.try_send(History::Row(Box::new(row.clone())));
+        let first_grant = admission.grant();
+        let row = row(&entry.listed, &admission, first_grant);
+        let _ = self.shared.history.try_send(History::Row(Box::new(row)));
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
         let key: CancelKey = issued.key.clone();
@@ -414,21 +426,20 @@ impl<W: Wire> SessionDoor<W> {
         let context = context::<W>(session, &admission);
         let mut pump = Pump::new(relay, context, stream, lease, self.shared.trail.clone(), stats);
         pump.welcome(&out, input);
-        Entered {
+        Box::new(Entered {
             session,
             pump,
             admission,
             seat,
             entry,
-            commands,
             stamp,
             settings,
             berth: Berth::new(process_known),
             noticed: None,
-            row,
+            first_grant,
             began: Instant::now(),
             _key: issued,
-        }
+        })
     }
 
     /// Says no, in the protocol and in the trail, and slows down who fails.
@@ -534,6 +545,27 @@ fn start<W: Wire>(guest: &Guest<W>, admission: &Admission) -> SessionStart {
         via: guest.peer.via(),
         protocol: W::NAME,
         tls: guest.stream.is_tls(),
+    }
+}
+
+/// The row of the history of a session that has not ended.
+pub(super) fn row(listed: &Listed, admission: &Admission, grant: GrantId) -> SessionRow {
+    SessionRow {
+        session: listed.session,
+        user: admission.user().clone(),
+        target: admission.target().clone(),
+        level: admission.level().clone(),
+        grant,
+        database: admission.database().map(str::to_owned),
+        peer: listed.peer.clone(),
+        protocol: listed.protocol.into(),
+        started_at: listed.started_at,
+        ended_at: None,
+        how: None,
+        code: None,
+        statements: 0,
+        bytes_up: 0,
+        bytes_down: 0,
     }
 }
 

@@ -51,7 +51,9 @@ pub(super) fn parse(content: &[u8]) -> Result<Login, String> {
         (None, None) => None,
         (Some(_), Some(_)) => Some((pem("certificate", raw.certificate)?, pem("key", raw.key)?)),
         _ => {
-            return Err("it has a client certificate without its key, or a key without its certificate".into());
+            return Err(
+                "it has a client certificate without its key, or a key without its certificate".into()
+            );
         }
     };
     Ok(Login { username: String::clone(&username), password, certificate })

@@ -117,11 +117,7 @@ impl ServerTls {
 
 /// The handshake by hand: it begins with bytes that have been read already, and where it fails the client is sent
 /// all of the answer, the alert at its end, which tells people what is wrong.
-async fn shake_hands(
-    connection: &mut ServerConnection,
-    socket: &mut Socket,
-    early: &[u8],
-) -> io::Result<()> {
+async fn shake_hands(connection: &mut ServerConnection, socket: &mut Socket, early: &[u8]) -> io::Result<()> {
     const READ_BYTES: usize = 4 << 10;
     let mut buffer = early.to_vec();
     loop {

@@ -9,7 +9,7 @@ use crate::support::client::config;
 use crate::support::server::ROLE_PASSWORD;
 use crate::support::{
     Client, Node, Options, PATIENCE, Person, Place, Server, field, on_both_servers, refused, text,
-    wait_until, write_private,
+    write_private,
 };
 
 on_both_servers!(
@@ -94,7 +94,8 @@ fn the_printed_sql_makes_connectors_that_deserve_trust(server: &'static Server) 
     assert!(sql.contains(&format!("host all \"{}_admin\"", node.place.database)), "{sql}");
     master.run(&sql);
     for level in ["read", "read_write", "admin"] {
-        let bad: Vec<_> = checks(&node, level).into_iter().filter(|(severity, _)| severity != "note").collect();
+        let bad: Vec<_> =
+            checks(&node, level).into_iter().filter(|(severity, _)| severity != "note").collect();
         assert!(bad.is_empty(), "{level}: {bad:?}");
         assert!(trial(&node, level).1.contains("neither read, cancel nor end"), "{level}");
     }
@@ -161,6 +162,7 @@ fn what_a_connector_may_do_too_much_is_found(server: &'static Server) {
          create user mapping for {read} server elsewhere;
          create function watch() returns event_trigger language plpgsql as 'begin end';
          create event trigger watching on ddl_command_start execute function watch();
+         create function tenant() returns void language plpgsql as $$ begin perform set_config('my.tenant', '1', false); end $$;
          create schema theirs authorization {read}; alter database {database} owner to {write};
          create type theirs.kind as enum ('a')"
     ));
@@ -179,6 +181,7 @@ fn what_a_connector_may_do_too_much_is_found(server: &'static Server) {
         ("note", "event trigger \"watching\""),
         ("danger", "the schema theirs"),
         ("note", "change its password"),
+        ("note", "public.tenant"),
         ("note", "temporary tables"),
         ("warning", "write large objects"),
         ("warning", "can read, cancel and end what another one runs"),
@@ -202,7 +205,10 @@ fn what_a_connector_may_do_too_much_is_found(server: &'static Server) {
     node.write_secret("admin", "wrong");
     let output = node.tg(&["target", "check", "shop"]);
     let said = text(&output.stdout);
-    assert!(said.contains("admin: could not be looked at") && said.contains("may create databases"), "{said}");
+    assert!(
+        said.contains("admin: could not be looked at") && said.contains("may create databases"),
+        "{said}"
+    );
     assert_eq!(output.status.code(), Some(1));
 }
 
@@ -243,7 +249,10 @@ fn a_further_level_is_asked_for_by_its_name(server: &'static Server) {
     let secret = serde_json::json!({ "username": role, "password": ROLE_PASSWORD });
     write_private(&node.folder.join("secrets/reporting.json"), &secret.to_string());
     let file = std::fs::read_to_string(node.folder.join("target.toml")).expect("just written");
-    node.write("target.toml", &format!("{file}[target.connector.reporting]\nsecret = \"file:reporting.json\"\n"));
+    node.write(
+        "target.toml",
+        &format!("{file}[target.connector.reporting]\nsecret = \"file:reporting.json\"\n"),
+    );
     node.resume();
     node.done(&["apply", "target.toml"]);
 
@@ -264,7 +273,10 @@ fn a_further_level_is_asked_for_by_its_name(server: &'static Server) {
     assert!(explained.contains("let in") && explained.contains("reporting"), "{explained}");
     assert!(checks(&node, "reporting").iter().any(|(_, what)| what.contains("tried with two connections")));
     let sql = text(&node.tg(&["target", "check", "shop", "--sql"]).stdout);
-    assert!(sql.contains("-- level reporting") && sql.contains(&format!("ALTER ROLE \"{role}\" WITH LOGIN")), "{sql}");
+    assert!(
+        sql.contains("-- level reporting") && sql.contains(&format!("ALTER ROLE \"{role}\" WITH LOGIN")),
+        "{sql}"
+    );
     // What is exported can be applied, and a grant in a file may name it.
     let exported = node.done(&["export"]);
     assert!(exported.contains("[target.connector.reporting]") && exported.contains("level = \"reporting\""));
@@ -272,7 +284,16 @@ fn a_further_level_is_asked_for_by_its_name(server: &'static Server) {
     node.done(&["apply", "all.toml"]);
     assert_eq!(node.done(&["export"]), exported);
     let unknown = node.tg(&[
-        "grant", "create", "--user", "alice", "--target", "shop", "--level", "reportage", "--for", "1h",
+        "grant",
+        "create",
+        "--user",
+        "alice",
+        "--target",
+        "shop",
+        "--level",
+        "reportage",
+        "--for",
+        "1h",
     ]);
     assert!(text(&unknown.stderr).contains("reporting"), "the levels that there are: {unknown:?}");
     node.done(&["grant", "revoke", &grant]);
@@ -299,7 +320,11 @@ fn a_changed_password_is_an_alarm_and_no_storm(server: &'static Server) {
     let before = failures();
     for _ in 0..20 {
         let told = alice.refused();
-        assert_eq!((told.code.as_str(), told.message.split(':').next()), ("08006", Some("TG025")), "{told:?}");
+        assert_eq!(
+            (told.code.as_str(), told.message.split(':').next()),
+            ("08006", Some("TG025")),
+            "{told:?}"
+        );
         assert!(!told.message.contains("mallory") && !told.message.contains(&role), "{told:?}");
     }
     let tries = failures() - before;
@@ -326,7 +351,8 @@ fn renumbering(server_port: u16, process: i32) -> u16 {
         for client in listener.incoming() {
             let Ok(mut client) = client else { return };
             let Ok(mut server) = std::net::TcpStream::connect(("127.0.0.1", server_port)) else { return };
-            let (mut from, mut to) = (client.try_clone().expect("a handle"), server.try_clone().expect("a handle"));
+            let (mut from, mut to) =
+                (client.try_clone().expect("a handle"), server.try_clone().expect("a handle"));
             std::thread::spawn(move || {
                 let _ = std::io::copy(&mut from, &mut to);
                 let _ = to.shutdown(std::net::Shutdown::Write);

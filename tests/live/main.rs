@@ -16,6 +16,7 @@ mod ending;
 mod faults;
 mod hard_cuts;
 mod harness;
+mod labels;
 mod lease;
 mod login;
 mod moving;

@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::server::{self, ROLE_PASSWORD, own};
 use crate::support::{
-    Node, Options, PATIENCE, Place, Server, Told, Version, janitor, on_both_servers, runtime, tls, wait_until,
-    write_private,
+    Node, Options, PATIENCE, Place, Server, Told, Version, janitor, on_both_servers, runtime, tls,
+    wait_until, write_private,
 };
 
 on_both_servers!(
@@ -190,9 +190,7 @@ fn a_certificate_that_changed_is_taken_over(shared: &Place) {
     let pid = first.backend_pid();
     first.close();
     write(&node, &role);
-    wait_until("the old connection is retired", PATIENCE, || {
-        node.place.count(&format!("pid = {pid}")) == 0
-    });
+    wait_until("the old connection is retired", PATIENCE, || node.place.count(&format!("pid = {pid}")) == 0);
     assert_ne!(alice.login().backend_pid(), pid);
     // The server does not know this one.
     write(&node, "somebody else");
@@ -267,7 +265,10 @@ local all all scram-sha-256";
     // What TLS would have to promise cannot be kept there.
     let node = with("", &directory, "", true);
     let file = std::fs::read_to_string(node.folder.join("target.toml")).expect("just written");
-    node.write("target.toml", &file.replace("[target.pool]", "tls = \"verify-full\"\ntls_ca = \"ca.pem\"\n[target.pool]"));
+    node.write(
+        "target.toml",
+        &file.replace("[target.pool]", "tls = \"verify-full\"\ntls_ca = \"ca.pem\"\n[target.pool]"),
+    );
     let refused = node.tg(&["apply", "target.toml"]);
     assert!(crate::support::text(&refused.stderr).contains("a unix socket has no TLS"), "{refused:?}");
 }

@@ -70,6 +70,10 @@ impl Wire for Postgres {
         accept.settings()
     }
 
+    fn settings_shown(&self, settings: &Settings) -> Vec<(String, String)> {
+        settings.shown()
+    }
+
     /// Everything else that a client may choose can be set after the login.
     fn flavour(&self, _: &Settings) -> String {
         String::new()

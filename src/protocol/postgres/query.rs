@@ -165,14 +165,7 @@ AND r.ev_action::pg_catalog.text {~} ':funcid (2078|1574|1575|1576|1765|2559|159
 /// Whether a session may give its connection back. `known`: the number of the code that was looked through
 /// before; only where it is another now is all of it looked through again. `sequences`: whether there is one.
 pub(super) fn proof(known: &str, sequences: bool) -> String {
-    // It came from the server.
-    let is_number = known.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b'-');
-    let names: Vec<String> =
-        super::stateful::STATELESS_EXTENSIONS.iter().map(|name| format!("'{name}'")).collect();
-    let hidden = HIDDEN_CODE
-        .replace("CODE_NUMBER", CODE_NUMBER)
-        .replace("KNOWN_CODE", if is_number { known } else { "" })
-        .replace("STATELESS", &names.join(", "));
+    let hidden = hidden_code(known);
     let number = format!("SELECT 'code', ({CODE_NUMBER}), ''");
     let mut parts = vec![WHO, PINNED, &number, &hidden];
     if sequences {
@@ -182,6 +175,18 @@ pub(super) fn proof(known: &str, sequences: bool) -> String {
         );
     }
     union(&parts)
+}
+
+/// Nothing where the code is still the `known`.
+fn hidden_code(known: &str) -> String {
+    // It came from the server.
+    let is_number = known.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b'-');
+    let names: Vec<String> =
+        super::stateful::STATELESS_EXTENSIONS.iter().map(|name| format!("'{name}'")).collect();
+    HIDDEN_CODE
+        .replace("CODE_NUMBER", CODE_NUMBER)
+        .replace("KNOWN_CODE", if is_number { known } else { "" })
+        .replace("STATELESS", &names.join(", "))
 }
 
 fn union(parts: &[&str]) -> String {
@@ -333,7 +338,10 @@ fn seed(random: u64) -> f64 {
 /// What `target check` looks at, for `check::judge`. `version`: the server's, such as 15.
 pub(super) fn check(version: u32) -> String {
     let catalog = super::check::catalog(version);
+    // Functions have had bodies of parsed SQL, which it looks at, since then.
+    let hidden = (version >= 14).then(|| hidden_code(""));
     let mut parts = vec![WHO, SETTINGS, EXTENSIONS, LIBRARIES];
+    parts.extend(hidden.as_deref());
     parts.extend(catalog.iter().map(String::as_str));
     union(&parts)
 }

@@ -5,7 +5,7 @@
 //! to all of them at once. [`fate`] says for each pair what must happen.
 
 use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use rustix::process::Signal;
@@ -356,16 +356,28 @@ macro_rules! must {
 impl<F: Fixture> Stage<'_, F> {
     /// Waits until the proxy takes each session for what it is to be.
     fn wait_listed(&self, cells: &mut [Cell<F>]) {
-        wait_until("each session is in its state", PATIENCE, || {
+        let not_yet = |cells: &[Cell<F>]| -> Vec<String> {
             let sessions = self.node.sessions();
-            let listed = |names: &Names| sessions.iter().find(|line| line["session"] == names.session.as_str());
-            let fits = |cell: &Cell<F>| {
-                let line = cell.names.as_ref().and_then(listed);
-                line.is_none_or(|line| line["state"] == cell.state.listed)
+            let listed =
+                |names: &Names| sessions.iter().find(|line| line["session"] == names.session.as_str());
+            let other = |cell: &Cell<F>| {
+                let line = listed(cell.names.as_ref()?);
+                let state = line.map_or(&Value::Null, |line| &line["state"]);
+                (state != cell.state.listed).then(|| format!("{}: {state}", cell.state.name))
             };
-            cells.iter().all(fits)
-        });
-        for names in cells.iter_mut().filter(|cell| cell.state.listed == "parked").filter_map(|c| c.names.as_mut())
+            cells.iter().filter_map(other).collect()
+        };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let others = not_yet(cells);
+            if others.is_empty() {
+                break;
+            }
+            assert!(Instant::now() < deadline, "not in their states: {others:?}");
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        for names in
+            cells.iter_mut().filter(|cell| cell.state.listed == "parked").filter_map(|c| c.names.as_mut())
         {
             names.connection.clear();
         }
@@ -378,7 +390,8 @@ impl<F: Fixture> Stage<'_, F> {
                 let names = names.ok_or("it has no session")?;
                 let lives = names.connection.is_empty() || self.fixture.lives(&self.node, &names.connection);
                 must!(lives, "it does not go on at the server");
-                let listed = self.node.sessions().iter().any(|line| line["session"] == names.session.as_str());
+                let listed =
+                    self.node.sessions().iter().any(|line| line["session"] == names.session.as_str());
                 must!(listed, "it is no session any more");
                 self.fixture.vanish(client);
                 Ok(())
@@ -420,13 +433,7 @@ impl<F: Fixture> Stage<'_, F> {
         Ok(Some((*code).to_owned()))
     }
 
-    fn trail_must_say(
-        &self,
-        end: End,
-        since: SystemTime,
-        names: &Names,
-        told: bool,
-    ) -> Result<(), String> {
+    fn trail_must_say(&self, end: End, since: SystemTime, names: &Names, told: bool) -> Result<(), String> {
         let line = self.node.wait_end_of(&names.session);
         let how = if end == End::Drained { "drain" } else { "cut" };
         let said = (&line["how"], &line["code"], &line["error_delivered"], &line["reused"]);
@@ -452,7 +459,7 @@ impl<F: Fixture> Stage<'_, F> {
         let fits = |admin: &&Value| {
             seq(admin) < seq(line) && admin["object"].as_str().is_some_and(|text| text.ends_with(object))
         };
-        self.node.events("admin").iter().filter(fits).next_back().map(moment)
+        self.node.events("admin").iter().rfind(fits).map(moment)
     }
 }
 

@@ -18,7 +18,7 @@ fn state(
     hears: Hears,
     enter: fn(&Postgres, Scene<'_, '_>) -> There,
 ) -> State<Postgres> {
-    State { name, kind, hears, listed: if kind == Kind::Busy { "busy" } else { "in transaction" }, enter }
+    State { name, kind, hears, listed: if kind == Kind::Busy { "running" } else { "in transaction" }, enter }
 }
 
 /// One that the proxy calls otherwise than by its kind.
@@ -36,7 +36,10 @@ pub fn all() -> Vec<State<Postgres>> {
             let (wire, scram) = halfway(&stage.door());
             Entered { client: Hand::Halfway(wire, scram), names: None }
         }),
-        listed("pinned", state("idle", Kind::Idle, Always, |_, stage| at_hand(stage, |wire| done(wire, PIN)))),
+        listed(
+            "pinned",
+            state("idle", Kind::Idle, Always, |_, stage| at_hand(stage, |wire| done(wire, PIN))),
+        ),
         listed("pinned", state("idle, with TLS", Kind::Idle, Always, |_, stage| with_tls(stage, PIN, None))),
         listed("parked", state("parked", Kind::Idle, Always, |_, stage| at_hand(stage, |_| {}))),
         listed(
