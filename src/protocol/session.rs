@@ -594,8 +594,10 @@ pub enum Purpose<'a, S> {
     Probe(&'a Upkeep),
     /// Dresses a connection for one person: the stamp, the client's start-up settings.
     Prepare { admission: &'a Admission, stamp: &'a str, settings: &'a S },
-    /// Back to how it was after login, verified at the server.
-    Reset { upkeep: &'a Upkeep, in_transaction: bool },
+    /// Back to how it was after login, verified at the server. With `known`, which is [`Findings::catalogs`] of an
+    /// earlier look, what only changes together with the catalogs is not asked for again while the server
+    /// shows the same as then.
+    Reset { upkeep: &'a Upkeep, in_transaction: bool, known: Option<&'a str> },
     /// Is the connection alive?
     Ping(&'a Upkeep),
     /// `target check`: what the connector's rights allow, judged for the level it serves.
@@ -660,6 +662,9 @@ pub struct Findings {
     /// Settings of the role that outlive a session, as one comparable text; empty where the
     /// script did not look.
     pub fingerprint: String,
+    /// What the server's catalogs show that a connection's state may hang on, as one comparable text;
+    /// `None` where the script did not look, at the fingerprint neither.
+    pub catalogs: Option<String>,
     /// Extensions, languages and C code whose state a reset does not clear.
     pub stateful: Vec<String>,
     pub checks: Vec<Check>,

@@ -407,7 +407,7 @@ async fn the_history_of_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(URL, folder.path()).await.unwrap();
     for id in 1..=3 {
-        store.session_started(&session(id)).await.unwrap();
+        store.keep_sessions(&[&session(id)]).await.unwrap();
     }
     let done = SessionRow {
         ended_at: Some(at(9)),
@@ -418,7 +418,7 @@ async fn the_history_of_sessions() {
         bytes_down: 5,
         ..session(2)
     };
-    store.session_ended(&done).await.unwrap();
+    store.keep_sessions(&[&done]).await.unwrap();
     let kept = SessionRow { bytes_up: i64::MAX as u64, ..done };
     assert_eq!(store.sessions(10).await.unwrap(), [session(3), kept.clone(), session(1)]);
     assert_eq!(store.sessions(1).await.unwrap(), [session(3)]);
@@ -432,7 +432,7 @@ async fn the_history_of_sessions() {
     assert!(lost.ended_at.is_some());
     assert_eq!(store.session(SessionId::from_u64(2)).await.unwrap(), Some(kept));
 
-    store.session_started(&session(4)).await.unwrap();
+    store.keep_sessions(&[&session(4)]).await.unwrap();
     history::sweep(&store.inner.history, 2).await.unwrap();
     let left: Vec<_> = store.sessions(10).await.unwrap().iter().map(|row| row.session.as_u64()).collect();
     assert_eq!(left, [4, 3]);
