@@ -16,7 +16,10 @@ struct Keys {
     stored: [u8; 32],
 }
 
-static KNOWN: Mutex<Option<HashMap<(String, String), Arc<Keys>>>> = Mutex::new(None);
+/// By password and salt.
+type Known = HashMap<(String, String), Arc<Keys>>;
+
+static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 
 /// Ours may be the same each time: the server's nonce is not.
 const FIRST_BARE: &str = "n=,r=Y2xpZW50IG5vbmNlIG9m";
