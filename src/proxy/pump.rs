@@ -153,7 +153,7 @@ impl<W: Wire> Pump<W> {
     }
 
     /// Asks the server whether anything would be lost without this connection.
-    pub fn prove(&mut self, ask: &Ask<'_>) -> Result<(), Pinned> {
+    pub fn prove(&mut self, ask: Ask) -> Result<(), Pinned> {
         self.relay.prove(ask, &mut self.server.out)
     }
 

@@ -383,7 +383,8 @@ impl PostgresScript {
     /// After a glance that shows something new: asks for the whole.
     fn looks_again(&mut self) -> bool {
         let Task::Glance(before) = &self.task else { return false };
-        let is_new = self.rows.iter().any(|row| row.topic == query::TEMPORARY) || *before != catalogs(&self.rows);
+        let is_new =
+            self.rows.iter().any(|row| row.topic == query::TEMPORARY) || *before != catalogs(&self.rows);
         if !is_new || self.error.is_some() || self.status != b'I' || self.unclean().is_some() {
             return false;
         }

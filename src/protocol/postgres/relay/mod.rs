@@ -361,7 +361,7 @@ impl Relay for PostgresRelay {
         put_error(out, Severity::Fatal, refusal);
     }
 
-    fn prove(&mut self, ask: &Ask<'_>, upstream: &mut BytesMut) -> Result<(), Pinned> {
+    fn prove(&mut self, ask: Ask, upstream: &mut BytesMut) -> Result<(), Pinned> {
         self.ask_for_proof(ask, upstream)
     }
 
