@@ -160,8 +160,7 @@ impl<F: Fixture> Visit<'_, F> {
     fn connect(&self, person: &Person, settings: &[(&str, &str)]) -> (F::Client, Names) {
         let door = Door::of(self.node, person, self.trace.level);
         let connected = self.fixture.connect(&door, settings);
-        let mut client =
-            connected.unwrap_or_else(|told| panic!("{} is not let in: {told:?}", person.name));
+        let mut client = connected.unwrap_or_else(|told| panic!("{} is not let in: {told:?}", person.name));
         let names = self.fixture.names(&mut client);
         (client, names)
     }

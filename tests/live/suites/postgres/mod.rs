@@ -120,8 +120,7 @@ impl Fixture for Postgres {
     }
 
     fn forget(&self, node: &Node) {
-        let connectors =
-            format!("datname = '{}' and usename like '{0}%'", node.place.database);
+        let connectors = format!("datname = '{}' and usename like '{0}%'", node.place.database);
         node.place.ask(&format!(
             "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where {connectors}"
         ));
@@ -137,12 +136,8 @@ impl Fixture for Postgres {
     }
 
     fn code(&self, refusal: &str) -> &'static str {
-        let codes = BTreeMap::from([
-            ("TG001", "28P01"),
-            ("TG002", "28000"),
-            ("TG014", "57P03"),
-            ("TG015", "57P05"),
-        ]);
+        let codes =
+            BTreeMap::from([("TG001", "28P01"), ("TG002", "28000"), ("TG014", "57P03"), ("TG015", "57P05")]);
         codes.get(refusal).copied().unwrap_or("57P01")
     }
 

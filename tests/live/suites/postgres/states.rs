@@ -36,7 +36,10 @@ pub fn all() -> Vec<State<Postgres>> {
             let (wire, scram) = halfway(&stage.door());
             Entered { client: Hand::Halfway(wire, scram), names: None }
         }),
-        listed("pinned", state("idle", Kind::Idle, Always, |_, stage| at_hand(stage, |wire| done(wire, PIN)))),
+        listed(
+            "pinned",
+            state("idle", Kind::Idle, Always, |_, stage| at_hand(stage, |wire| done(wire, PIN))),
+        ),
         listed("pinned", state("idle, with TLS", Kind::Idle, Always, |_, stage| with_tls(stage, PIN, None))),
         listed("parked", state("parked", Kind::Idle, Always, |_, stage| at_hand(stage, |_| {}))),
         listed(
@@ -109,7 +112,7 @@ pub fn all() -> Vec<State<Postgres>> {
             deaf(running(stage, sql))
         }),
         state("not reading within a long row", Kind::Busy, Never, |_, stage| {
-            deaf(running(stage, "select repeat('x', 60000000)"))
+            deaf(running(stage, "select repeat('x', 20000000)"))
         }),
         // Last, because somebody else takes the connection that these wait for.
         state("waiting for a connection", Kind::Line, Always, waiting),

@@ -56,7 +56,11 @@ fn transactions() -> Vec<Row> {
         clean("a savepoint").says(&[insert, "savepoint leftover"]).asked(&["rollback to leftover", ITEM]),
         clean("the mode of a transaction")
             .says(&["begin isolation level serializable read only deferrable"])
-            .asked(&["show transaction_isolation", "show transaction_read_only", "show transaction_deferrable"]),
+            .asked(&[
+                "show transaction_isolation",
+                "show transaction_read_only",
+                "show transaction_deferrable",
+            ]),
         clean("the modes of all transactions")
             .says(&["set session characteristics as transaction isolation level serializable, read only"])
             .asked(&["show default_transaction_isolation", "show default_transaction_read_only"]),
@@ -109,35 +113,75 @@ fn settings() -> Vec<Row> {
             .says(&["set work_mem = '7MB'; set enable_seqscan = off"])
             .asked(&["show work_mem", "show enable_seqscan"]),
         clean("time limits")
-            .says(&["set statement_timeout = '7s'; set lock_timeout = '7s'", "set idle_in_transaction_session_timeout = '7s'"])
-            .asked(&["show statement_timeout", "show lock_timeout", "show idle_in_transaction_session_timeout"]),
+            .says(&[
+                "set statement_timeout = '7s'; set lock_timeout = '7s'",
+                "set idle_in_transaction_session_timeout = '7s'",
+            ])
+            .asked(&[
+                "show statement_timeout",
+                "show lock_timeout",
+                "show idle_in_transaction_session_timeout",
+            ]),
         clean("the server's watch on its client, off")
             .says(&["set client_connection_check_interval = 0"])
             .asked(&["show client_connection_check_interval"]),
-        clean("only reading").says(&["set default_transaction_read_only = on"]).asked(&["show default_transaction_read_only"]),
+        clean("only reading")
+            .says(&["set default_transaction_read_only = on"])
+            .asked(&["show default_transaction_read_only"]),
         clean("whose code runs").says(&["set search_path = evil, public"]).asked(&["show search_path"]),
         clean("how bytes and times are read")
-            .says(&["set datestyle = german; set timezone = 'Asia/Tokyo'; set intervalstyle = iso_8601", "set client_encoding = latin1; set bytea_output = escape"])
-            .asked(&["show datestyle", "show timezone", "show intervalstyle", "show client_encoding", "show bytea_output"]),
+            .says(&[
+                "set datestyle = german; set timezone = 'Asia/Tokyo'; set intervalstyle = iso_8601",
+                "set client_encoding = latin1; set bytea_output = escape",
+            ])
+            .asked(&[
+                "show datestyle",
+                "show timezone",
+                "show intervalstyle",
+                "show client_encoding",
+                "show bytea_output",
+            ]),
         clean("a setting of a code block")
             .says(&["do $$ begin perform set_config('work_mem', '7MB', false); end $$"])
             .asked(&["show work_mem"]),
         clean("a setting with a dot in its name")
             .says(&["set my.own = 'mine'", "select set_config('my.other', 'mine', false)"])
-            .asked(&["select nullif(current_setting('my.own', true), '')", "select nullif(current_setting('my.other', true), '')"]),
+            .asked(&[
+                "select nullif(current_setting('my.own', true), '')",
+                "select nullif(current_setting('my.other', true), '')",
+            ]),
         clean("settings of the start-up's options")
             .starts(&[("options", "-c work_mem=7MB -c my.start=mine --enable-seqscan=off")])
-            .asked(&["show work_mem", "select nullif(current_setting('my.start', true), '')", "show enable_seqscan"]),
+            .asked(&[
+                "show work_mem",
+                "select nullif(current_setting('my.start', true), '')",
+                "show enable_seqscan",
+            ]),
         clean("settings of the start-up")
-            .starts(&[("search_path", "pg_catalog"), ("TimeZone", "Asia/Tokyo"), ("DateStyle", "German"), ("client_encoding", "LATIN1"), ("extra_float_digits", "0")])
-            .asked(&["show search_path", "show timezone", "show datestyle", "show client_encoding", "show extra_float_digits"]),
+            .starts(&[
+                ("search_path", "pg_catalog"),
+                ("TimeZone", "Asia/Tokyo"),
+                ("DateStyle", "German"),
+                ("client_encoding", "LATIN1"),
+                ("extra_float_digits", "0"),
+            ])
+            .asked(&[
+                "show search_path",
+                "show timezone",
+                "show datestyle",
+                "show client_encoding",
+                "show extra_float_digits",
+            ]),
         clean("start-up settings that were set again and reset")
             .starts(&[("options", "-c work_mem=7MB")])
             .says(&["set work_mem = '8MB'", "reset all", "discard all"])
             .asked(&["show work_mem"]),
-        clean("somebody else's name")
-            .says(&["set application_name = 'bob/s-0000000000000 forged'"])
-            .asked(&["select split_part(current_setting('application_name'), '/', 1)", "select current_setting('application_name') like '%forged%'"]),
+        clean("somebody else's name").says(&["set application_name = 'bob/s-0000000000000 forged'"]).asked(
+            &[
+                "select split_part(current_setting('application_name'), '/', 1)",
+                "select current_setting('application_name') like '%forged%'",
+            ],
+        ),
         clean("the name of a start-up")
             .starts(&[("application_name", "leftover")])
             .asked(&["select current_setting('application_name') like '%leftover%'"]),
@@ -145,11 +189,15 @@ fn settings() -> Vec<Row> {
 }
 
 fn roles() -> Vec<Row> {
-    let other = "create role {role}_other; grant {role}_other to {role}; grant select on items to {role}_other";
+    let other =
+        "create role {role}_other; grant {role}_other to {role}; grant select on items to {role}_other";
     let gone = "revoke select on items from {role}_other; drop role {role}_other";
     let who = &["select current_user", "select session_user", "show role"];
     vec![
-        clean("another role").prepared(other, gone).says(&["set role {role}_other"]).asked(&["select current_user", "show role"]),
+        clean("another role")
+            .prepared(other, gone)
+            .says(&["set role {role}_other"])
+            .asked(&["select current_user", "show role"]),
         clean("another role by a function")
             .prepared(other, gone)
             .says(&["select set_config('role', '{role}_other', false)"])
@@ -167,7 +215,10 @@ fn roles() -> Vec<Row> {
         // Only a superuser may become another person altogether.
         clean("another session user")
             .at("admin")
-            .prepared("create role {role}_other; alter role {role} superuser", "alter role {role} nosuperuser; drop role {role}_other")
+            .prepared(
+                "create role {role}_other; alter role {role} superuser",
+                "alter role {role} nosuperuser; drop role {role}_other",
+            )
             .says(&["set session authorization {role}_other"])
             .asked(&["select current_user", "select session_user"]),
         clean("triggers that are off")
@@ -183,7 +234,9 @@ fn locks_and_channels() -> Vec<Row> {
                  and database = (select oid from pg_database where datname = current_database())";
     let channels = "select count(*) from pg_listening_channels()";
     vec![
-        clean("an advisory lock").says(&["select pg_advisory_lock(4711), pg_advisory_lock(4711)"]).asked(&[locks]),
+        clean("an advisory lock")
+            .says(&["select pg_advisory_lock(4711), pg_advisory_lock(4711)"])
+            .asked(&[locks]),
         clean("a shared advisory lock").says(&["select pg_advisory_lock_shared(47, 11)"]).asked(&[locks]),
         clean("an advisory lock of a transaction")
             .says(&["begin; select pg_advisory_xact_lock(4711)"])
@@ -205,9 +258,14 @@ fn locks_and_channels() -> Vec<Row> {
 
 fn temporary_objects() -> Vec<Row> {
     vec![
-        clean("a temporary table").says(&["create temp table items as select 'hidden' as name"]).asked(&["select count(*) from items"]),
+        clean("a temporary table")
+            .says(&["create temp table items as select 'hidden' as name"])
+            .asked(&["select count(*) from items"]),
         clean("a temporary table that is in use")
-            .says(&["create temp table leftover (a int) on commit delete rows", "begin; insert into leftover values (1); declare held cursor for select * from leftover"])
+            .says(&[
+                "create temp table leftover (a int) on commit delete rows",
+                "begin; insert into leftover values (1); declare held cursor for select * from leftover",
+            ])
             .asked(&["select count(*) from leftover"]),
         clean("a temporary view in a catalog's place")
             .says(&["create temp view pg_stat_activity as select 'hidden' as query"])
@@ -216,26 +274,40 @@ fn temporary_objects() -> Vec<Row> {
             .says(&["create function pg_temp.leftover() returns text language sql as $$ select 'mine' $$"])
             .asked(&["select to_regprocedure('pg_temp.leftover()') is null"]),
         clean("a temporary type and its domain")
-            .says(&["create type pg_temp.leftover as (a int)", "create domain pg_temp.watched as text check (length(value) > 3)"])
-            .asked(&["select to_regtype('pg_temp.leftover') is null", "select to_regtype('pg_temp.watched') is null"]),
+            .says(&[
+                "create type pg_temp.leftover as (a int)",
+                "create domain pg_temp.watched as text check (length(value) > 3)",
+            ])
+            .asked(&[
+                "select to_regtype('pg_temp.leftover') is null",
+                "select to_regtype('pg_temp.watched') is null",
+            ]),
         clean("a temporary operator")
             .says(&[
                 "create function pg_temp.never(text, text) returns bool language sql as $$ select false $$",
                 "create operator pg_temp.= (leftarg = text, rightarg = text, function = pg_temp.never)",
             ])
             .asked(&["select count(*) from pg_operator where oprnamespace = pg_my_temp_schema()"]),
-        clean("a temporary sequence").says(&["create temp sequence leftover"]).asked(&["select nextval('leftover')"]),
+        clean("a temporary sequence")
+            .says(&["create temp sequence leftover"])
+            .asked(&["select nextval('leftover')"]),
     ]
 }
 
 fn generators() -> Vec<Row> {
     vec![
         clean("the last value of a sequence")
-            .prepared("create sequence numbers; grant usage, select on numbers to {role}", "drop sequence numbers")
+            .prepared(
+                "create sequence numbers; grant usage, select on numbers to {role}",
+                "drop sequence numbers",
+            )
             .says(&["select nextval('numbers')"])
             .asked(&["select lastval()", "select currval('numbers')"]),
         clean("values of a sequence that were taken ahead")
-            .prepared("create sequence numbers cache 50; grant usage, select on numbers to {role}", "drop sequence numbers")
+            .prepared(
+                "create sequence numbers cache 50; grant usage, select on numbers to {role}",
+                "drop sequence numbers",
+            )
             .says(&["select nextval('numbers')"])
             .asked(&["select lastval()"]),
         // The second and third number are known in advance: who leaves it sees the second one.
@@ -354,7 +426,9 @@ fn half_messages() -> Vec<Row> {
                 let long = format!("select length('{}')", "x".repeat(1_000_000));
                 client.wire().send(&packet('Q', &string(&long))[..500_000]);
                 // It has left when it is in the trail.
-                node.wait_event("statement", |line| line["text"].as_str().is_some_and(|text| text.contains("xxx")));
+                node.wait_event("statement", |line| {
+                    line["text"].as_str().is_some_and(|text| text.contains("xxx"))
+                });
             })
             .asked(&["select 'in step'"])
             .unseen()
@@ -379,7 +453,10 @@ fn outliving() -> Vec<Row> {
             .unseen(),
         row("a setting of the database", Met::Suspended)
             .at("admin")
-            .prepared("alter database {database} owner to {role}", "alter database {database} reset all; alter database {database} owner to postgres")
+            .prepared(
+                "alter database {database} owner to {role}",
+                "alter database {database} reset all; alter database {database} owner to postgres",
+            )
             .says(&["alter database {database} set search_path = evil, public"])
             .unseen(),
     ]
