@@ -157,7 +157,7 @@ fn verdict(seen: bool, stopped: bool, ended: bool, cannot_end: Option<String>) -
 
 fn listed(words: &[&str]) -> String {
     match words {
-        [front @ .., before, last] if front.is_empty() => format!("{before} and {last}"),
+        [before, last] => format!("{before} and {last}"),
         [front @ .., last] if !front.is_empty() => format!("{} and {last}", front.join(", ")),
         words => words.join(""),
     }

@@ -52,6 +52,9 @@ pub struct ServerError {
 pub enum ServerErrorKind {
     /// Our user name or password; the secret is read again.
     BadSecret,
+    /// Not our login from here, or not to this database, or not without showing more; where the database is a
+    /// client's choice this says nothing of the secret.
+    NotAdmitted,
     NoDatabase,
     /// The server has no connection left.
     Full,
@@ -478,12 +481,21 @@ pub struct Proof {
     pub pinned: Option<Pinned>,
 }
 
+/// A prepared statement that is put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    pub name: Vec<u8>,
+    pub text: Vec<u8>,
+    pub types: Vec<u32>,
+    /// Stands for what the server said of its parameters and columns.
+    pub described: u64,
+}
+
 /// What a detached session must have put back on its next connection, in the protocol's own form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restore {
-    /// Prepared statements: name, text, parameter types; bounded by
-    /// [`crate::model::limits::PREPARED_TEXT_BYTES_MAX`].
-    pub prepared: Vec<(Vec<u8>, Vec<u8>, Vec<u32>)>,
+    /// Bounded by [`crate::model::limits::PREPARED_TEXT_BYTES_MAX`].
+    pub prepared: Vec<Prepared>,
     /// Settings of the session: name and value.
     pub settings: Vec<(String, String)>,
 }
@@ -582,8 +594,10 @@ pub enum Purpose<'a, S> {
     Probe(&'a Upkeep),
     /// Dresses a connection for one person: the stamp, the client's start-up settings.
     Prepare { admission: &'a Admission, stamp: &'a str, settings: &'a S },
-    /// Back to how it was after login, verified at the server.
-    Reset { upkeep: &'a Upkeep, in_transaction: bool },
+    /// Back to how it was after login, verified at the server. With `known`, which is [`Findings::catalogs`] of an
+    /// earlier look, what only changes together with the catalogs is not asked for again while the server
+    /// shows the same as then.
+    Reset { upkeep: &'a Upkeep, in_transaction: bool, known: Option<&'a str> },
     /// Is the connection alive?
     Ping(&'a Upkeep),
     /// `target check`: what the connector's rights allow, judged for the level it serves.
@@ -648,6 +662,9 @@ pub struct Findings {
     /// Settings of the role that outlive a session, as one comparable text; empty where the
     /// script did not look.
     pub fingerprint: String,
+    /// What the server's catalogs show that a connection's state may hang on, as one comparable text;
+    /// `None` where the script did not look, at the fingerprint neither.
+    pub catalogs: Option<String>,
     /// Extensions, languages and C code whose state a reset does not clear.
     pub stateful: Vec<String>,
     pub checks: Vec<Check>,

@@ -7,21 +7,20 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
 
 use super::cancel::IssuedKey;
 use super::door::{Caller, Drain, Entrance, History, SessionDoor};
 use super::parking::Berth;
 use super::peer::Peer;
 use super::pump::Pump;
-use super::registry::{Command, Entry, Listed, Stats};
+use super::registry::{Entry, Listed, Mailbox, Stats};
 use super::waiting::{WaitEnd, Waiter};
 use crate::credential::Identity;
 use crate::grant::{Admission, Standing};
 use crate::identity::{Ledger, Seat};
 use crate::model::{
-    Claim, Denied, Ending, Event, LoginName, Refusal, SessionContext, SessionEnd, SessionId, SessionStart,
-    limits,
+    Claim, Denied, Ending, Event, GrantId, LoginName, Refusal, SessionContext, SessionEnd, SessionId,
+    SessionStart, limits,
 };
 use crate::pool::Lease;
 use crate::protocol::session::{
@@ -35,16 +34,17 @@ use crate::tls::Stream;
 pub(super) struct Entered<W: Wire> {
     pub session: SessionId,
     pub pump: Pump<W>,
-    pub admission: Admission,
+    /// The same that the registry shows.
+    pub admission: Arc<Admission>,
     pub seat: Seat,
     pub entry: Entry,
-    pub commands: mpsc::Receiver<Command>,
     pub stamp: String,
     pub settings: W::Settings,
     pub berth: Berth,
     /// The end that the client has been told of ahead of time.
     pub noticed: Option<crate::model::Time>,
-    pub row: SessionRow,
+    /// The grant by which it came in.
+    pub first_grant: GrantId,
     pub began: Instant,
     pub _key: IssuedKey,
 }
@@ -125,7 +125,7 @@ impl<W: Wire> SessionDoor<W> {
         session: SessionId,
         caller: Caller,
         entrance: &Entrance,
-    ) -> Option<Entered<W>> {
+    ) -> Option<Box<Entered<W>>> {
         let began = Instant::now();
         let mut guest = self.guest(session, caller, entrance);
         let deadline = began + self.shared.limits.load().login;
@@ -183,6 +183,7 @@ impl<W: Wire> SessionDoor<W> {
             match self.drive(&mut guest, entrance, first).await {
                 Ok(AcceptStep::Cancel(key)) => {
                     tokio::time::sleep(self.shared.cancels.request(&key, guest.peer)).await;
+                    guest.close().await;
                 }
                 Ok(_) => guest.farewell(refusal).await,
                 Err(_) => {}
@@ -238,9 +239,7 @@ impl<W: Wire> SessionDoor<W> {
                 AcceptStep::Cancel(key) => {
                     let penalty = self.shared.cancels.request(&key, guest.peer);
                     tokio::time::sleep(penalty.min(self.longest_penalty())).await;
-                    // Over TLS, an end without its goodbye looks like an attack: libpq 17 would say
-                    // that the cancel failed.
-                    let _ = tokio::time::timeout(limits::CUT_FLUSH, guest.stream.shutdown()).await;
+                    guest.close().await;
                     return Err(Stop::Silent);
                 }
                 AcceptStep::Login(proven) => return Ok(*proven),
@@ -299,7 +298,7 @@ impl<W: Wire> SessionDoor<W> {
         admission: Admission,
         mut seat: Seat,
         began: Instant,
-    ) -> Result<Entered<W>, (Box<Guest<W>>, Stop)> {
+    ) -> Result<Box<Entered<W>>, (Box<Guest<W>>, Stop)> {
         let settings = self.wire.settings(&guest.accept);
         let stamp = format!("{}/{}", admission.user(), guest.session);
         let waited = Instant::now();
@@ -394,40 +393,25 @@ impl<W: Wire> SessionDoor<W> {
         stamp: String,
         issued: IssuedKey,
         began: Instant,
-    ) -> Entered<W> {
+    ) -> Box<Entered<W>> {
         let Guest { session, peer, stream, accept, input, mut out, fresh: _ } = guest;
+        let admission = Arc::new(admission);
         let now = self.shared.ledger.now();
         let stats = Arc::new(Stats::default());
-        let (sender, commands) = mpsc::channel(8);
         let upstream = lease.upstream_name();
         let entry = self.shared.registry.enter(Listed {
             session,
             peer: peer.to_string(),
             protocol: W::NAME,
             started_at: now,
-            admission: arc_swap::ArcSwap::from_pointee(admission.clone()),
+            admission: arc_swap::ArcSwap::new(admission.clone()),
             upstream: arc_swap::ArcSwapOption::from_pointee(upstream),
             stats: stats.clone(),
-            commands: sender,
+            commands: Mailbox::default(),
         });
-        let row = SessionRow {
-            session,
-            user: admission.user().clone(),
-            target: admission.target().clone(),
-            level: admission.level().clone(),
-            grant: admission.grant(),
-            database: admission.database().map(str::to_owned),
-            peer: peer.to_string(),
-            protocol: W::NAME.into(),
-            started_at: now,
-            ended_at: None,
-            how: None,
-            code: None,
-            statements: 0,
-            bytes_up: 0,
-            bytes_down: 0,
-        };
-        let _ = self.shared.history.try_send(History::Started(row.clone()));
+        let first_grant = admission.grant();
+        let row = row(&entry.listed, &admission, first_grant);
+        let _ = self.shared.history.try_send(History::Row(Box::new(row)));
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
         let key: CancelKey = issued.key.clone();
@@ -441,21 +425,20 @@ impl<W: Wire> SessionDoor<W> {
         let context = context::<W>(session, &admission);
         let mut pump = Pump::new(relay, context, stream, lease, self.shared.trail.clone(), stats);
         pump.welcome(&out, input);
-        Entered {
+        Box::new(Entered {
             session,
             pump,
             admission,
             seat,
             entry,
-            commands,
             stamp,
             settings,
             berth: Berth::new(process_known),
             noticed: None,
-            row,
+            first_grant,
             began: Instant::now(),
             _key: issued,
-        }
+        })
     }
 
     /// Says no, in the protocol and in the trail, and slows down who fails.
@@ -508,6 +491,12 @@ impl<W: Wire> Guest<W> {
         let _ = tokio::time::timeout(2 * limits::CUT_FLUSH, farewell).await;
     }
 
+    /// The end that a cancel request is answered with. Over TLS, an end without its goodbye looks like an attack:
+    /// libpq 17 would say that the cancel failed.
+    async fn close(&mut self) {
+        let _ = tokio::time::timeout(limits::CUT_FLUSH, self.stream.shutdown()).await;
+    }
+
     /// Waits for more of the client, unless there is something that the machine has not seen.
     async fn hear(&mut self) -> Result<(), Stop> {
         if std::mem::take(&mut self.fresh) {
@@ -518,6 +507,8 @@ impl<W: Wire> Guest<W> {
             let refusal = Refusal::ProtocolViolation("too many bytes for a login");
             return Err(Stop::refuse(refusal, "too many bytes"));
         }
+        // Without room of its own the buffer would be given 64 bytes at a time.
+        self.input.reserve(limits::LOGIN_READ_BYTES);
         match self.stream.read_buf(&mut self.input).await {
             Ok(count) if count > 0 => Ok(()),
             _ => Err(Stop::Silent),
@@ -559,6 +550,27 @@ fn start<W: Wire>(guest: &Guest<W>, admission: &Admission) -> SessionStart {
         via: guest.peer.via(),
         protocol: W::NAME,
         tls: guest.stream.is_tls(),
+    }
+}
+
+/// The row of the history of a session that has not ended.
+pub(super) fn row(listed: &Listed, admission: &Admission, grant: GrantId) -> SessionRow {
+    SessionRow {
+        session: listed.session,
+        user: admission.user().clone(),
+        target: admission.target().clone(),
+        level: admission.level().clone(),
+        grant,
+        database: admission.database().map(str::to_owned),
+        peer: listed.peer.clone(),
+        protocol: listed.protocol.into(),
+        started_at: listed.started_at,
+        ended_at: None,
+        how: None,
+        code: None,
+        statements: 0,
+        bytes_up: 0,
+        bytes_down: 0,
     }
 }
 

@@ -89,7 +89,7 @@ impl<W: Wire> Waiter<W> for Resuming<'_, W> {
         loop {
             // Nothing is read from the client meanwhile: what it sends stays with it, in order.
             tokio::select! {
-                Some(command) = self.entered.commands.recv() => match command {
+                command = self.entered.entry.listed.commands.next() => match command {
                     Command::Kill => return WaitEnd::Refused(Refusal::Killed, "killed while waiting"),
                     Command::Park => {}
                     // Nothing of it runs yet.

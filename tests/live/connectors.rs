@@ -9,7 +9,7 @@ use crate::support::client::config;
 use crate::support::server::ROLE_PASSWORD;
 use crate::support::{
     Client, Node, Options, PATIENCE, Person, Place, Server, field, on_both_servers, refused, text,
-    wait_until, write_private,
+    write_private,
 };
 
 on_both_servers!(
@@ -162,6 +162,7 @@ fn what_a_connector_may_do_too_much_is_found(server: &'static Server) {
          create user mapping for {read} server elsewhere;
          create function watch() returns event_trigger language plpgsql as 'begin end';
          create event trigger watching on ddl_command_start execute function watch();
+         create function tenant() returns void language plpgsql as $$ begin perform set_config('my.tenant', '1', false); end $$;
          create schema theirs authorization {read}; alter database {database} owner to {write};
          create type theirs.kind as enum ('a')"
     ));
@@ -180,6 +181,7 @@ fn what_a_connector_may_do_too_much_is_found(server: &'static Server) {
         ("note", "event trigger \"watching\""),
         ("danger", "the schema theirs"),
         ("note", "change its password"),
+        ("note", "public.tenant"),
         ("note", "temporary tables"),
         ("warning", "write large objects"),
         ("warning", "can read, cancel and end what another one runs"),

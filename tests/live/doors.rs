@@ -71,7 +71,7 @@ fn newer_versions_have_longer_cancel_keys(server: &'static Server) {
 fn a_client_may_begin_with_tls(server: &'static Server) {
     let node = node_with(server, "target = \"shop\"\ntls = \"off\"");
     let alice = node.person("alice", "read");
-    let (direct, _) = tls::tunnel(node.port, Tunnel::default());
+    let (direct, errors) = tls::tunnel(node.port, Tunnel::default());
     let mut wire =
         Wire::login(direct, "alice", &alice.secret, &[]).map_err(|refused| refused.0).expect("let in");
     assert_eq!(node.wait_event("session_start", |line| line["user"] == "alice")["tls"], true);
@@ -79,8 +79,9 @@ fn a_client_may_begin_with_tls(server: &'static Server) {
     wait_until("it sleeps", PATIENCE, || {
         node.place.count("query like '%sleep(30)' and state = 'active'") == 1
     });
-    // libpq 17 cancels in the way it came.
+    // libpq 17 cancels in the way it came, and wants to see TLS ended in good order.
     wire::cancel(direct, wire.process, &wire.key);
+    assert!(errors.lock().expect("whole").is_empty(), "{errors:?}");
     assert!(wire.until_ready().iter().any(|message| message.field(b'C') == "57014"));
     // Without the protocol's name nobody is answered, neither a login nor a cancel request.
     let (nameless, _) = tls::tunnel(node.port, Tunnel { alpn: &[], ..Tunnel::default() });

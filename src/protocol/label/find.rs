@@ -236,10 +236,10 @@ fn runs(analyze: bool, options: Option<&Vec<UtilityOption>>) -> bool {
     analyze || named.map(|option| option.arg.as_ref()).any(|argument| !argument.is_some_and(is_off))
 }
 
-/// A part of a name as the server takes it: without quotes it is in lower case.
+/// A part of a name as the server takes it: without quotes it is in lower case. A literal in a name's place
+/// (the parser takes one, no server does) is never shown: it may be anything.
 fn part(ident: &Ident) -> String {
     match ident.quote_style {
-        // The parser takes literals for names in places where the server does not.
         Some('\'') => "?".to_owned(),
         Some(_) => ident.value.clone(),
         None => ident.value.to_ascii_lowercase(),

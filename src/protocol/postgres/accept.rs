@@ -351,7 +351,7 @@ impl PostgresAccept {
         let by_server_name = self.server_name_target();
         match (&self.context.target, &login.target) {
             (Some(fixed), Some(named)) if fixed != named => {
-                return Err("the login name says another target than the listener's");
+                Err("the login name says another target than the listener's")
             }
             (fixed, named) => match (fixed.as_ref().or(named.as_ref()), by_server_name) {
                 (Some(target), Some(by_name)) if *target != by_name => {

@@ -4,7 +4,7 @@
 mod catalog;
 mod form;
 
-use super::query::{DATABASE_SETTING, EXTENSION, ROLE_SETTING};
+use super::query::{DATABASE_SETTING, EXTENSION, HIDDEN, ROLE_SETTING};
 use super::script::Row;
 use crate::protocol::session::{Check, Severity};
 pub(super) use catalog::{catalog, outline};
@@ -346,6 +346,15 @@ impl Judge<'_> {
 
     /// What outlives a session.
     fn leftovers(&mut self, stateful: &[String]) {
+        let hidden = self.rows(HIDDEN);
+        if !hidden.is_empty() {
+            let what = format!(
+                "functions and views that may change settings, sequences or other state behind a plain statement, so that \
+                 idle sessions keep their connections, unless the target's park_accepts has \"functions\": {}",
+                list(&hidden)
+            );
+            self.add(Severity::Note, what, None);
+        }
         for name in stateful {
             let what = format!(
                 "{name} may keep state that no reset clears, so connections are reused by the same person only, until \

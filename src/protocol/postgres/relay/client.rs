@@ -155,6 +155,10 @@ impl PostgresRelay {
         if self.resync {
             return Err(violation("a COPY failed and no Sync followed"));
         }
+        // What a name stands for is certain when all are back.
+        if !self.attaching.is_empty() {
+            return Err(Stop::Step(RelayStep::Hold));
+        }
         let words = self.stamp.wants_words() && self.client_at_sync();
         // While the server waits for COPY data nothing would come; what is no data is an error that it
         // must tell.

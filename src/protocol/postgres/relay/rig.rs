@@ -206,7 +206,7 @@ fn move_upstream(rig: &mut Rig) {
     if rig.relay.boundary() != Boundary::Idle {
         return;
     }
-    rig.relay.assume_proven();
+    rig.relay.assume_proven(0);
     if let Ok(restore) = rig.relay.detach() {
         let facts = facts("fuzz");
         let parameters: Arc<[(String, String)]> =
