@@ -67,8 +67,13 @@ impl<W: Wire> SessionDoor<W> {
     pub(super) fn look_whether_to_park(&self, entered: &mut Entered<W>, settled: bool) {
         let Some(after) = self.shared.limits.load().park else { return };
         let last = entered.pump.last_activity;
-        let idle = clock::instant(last).elapsed() >= after && entered.berth.looked_at != last;
-        if idle && settled {
+        if clock::instant(last).elapsed() < after || entered.berth.looked_at == last {
+            return;
+        }
+        // Also where nothing can be asked at this moment, because bytes are on their way or an interruption is:
+        // this look was in vain, and one that is due at once again would leave the bytes no turn, for ever.
+        entered.berth.looked_at = last;
+        if settled {
             self.ask_whether_to_park(entered);
         }
     }
