@@ -262,6 +262,27 @@ fn many_binds_of_a_long_text_are_noted_in_portions() {
     assert!(rig.notes_max < crate::model::limits::NOTES_BYTES_MAX + 2 * text.len(), "{}", rig.notes_max);
 }
 
+/// The rig's client was told 1 of the server's 4711.
+#[test]
+fn a_clients_own_notifications_bear_the_process_id_that_it_was_told() {
+    let mut rig = rig();
+    rig.to_client.clear();
+    let notification = |process: u32| {
+        let body = [&process.to_be_bytes()[..], b"news\0hello\0"].concat();
+        [&b"A"[..], &(body.len() as u32 + 4).to_be_bytes(), &body].concat()
+    };
+    for cut in 0..notification(0).len() {
+        for (sent, told) in [(4711, 1), (4712, 4712)] {
+            let sent = notification(sent);
+            rig.feed(Side::Upstream, &sent[..cut]);
+            rig.feed(Side::Upstream, &sent[cut..]);
+            assert_eq!(std::mem::take(&mut rig.to_client), notification(told));
+        }
+    }
+    rig.feed(Side::Upstream, b"A\0\0\0\x06\0\0");
+    assert!(rig.end.is_some(), "a notification of nobody");
+}
+
 #[test]
 fn goodbye_is_not_passed() {
     let mut rig = rig();
