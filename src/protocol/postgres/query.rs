@@ -336,7 +336,7 @@ fn seed(random: u64) -> f64 {
 pub(super) fn check(version: u32) -> String {
     let catalog = super::check::catalog(version);
     // Functions have had bodies of parsed SQL, which it looks at, since then.
-    let hidden = (version >= 14).then(|| hidden_code());
+    let hidden = (version >= 14).then(hidden_code);
     let mut parts = vec![WHO, SETTINGS, EXTENSIONS, LIBRARIES];
     parts.extend(hidden.as_deref());
     parts.extend(catalog.iter().map(String::as_str));
