@@ -245,7 +245,8 @@ fn names_a_type(before: &str) -> bool {
     while let Some(path) = before.strip_suffix("::") {
         before = path.trim_end_matches(is_word);
     }
-    let before = before.trim_end();
+    // Nor does a reference to it.
+    let before = before.trim_end().trim_end_matches('&').trim_end();
     ["impl", "for", "struct", "enum", "trait", "->"].iter().any(|word| before.ends_with(word))
 }
 

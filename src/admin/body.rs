@@ -311,7 +311,8 @@ pub struct SessionView {
     /// Live: when its grant or credential ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
-    /// Live: `running`, `idle`, `in transaction`, `parked`, `pinned`, `waiting`; history: `cut`, `close`, `drain`, `lost`.
+    /// Live: `running`, `idle`, `in transaction`, `parked`, `pinned`, `waiting`; history: `cut`, `close`,
+    /// `drain`, `lost`.
     pub state: String,
     /// Live: what keeps an idle session on its connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::connection::{Connection, Exchange, run_script};
 use super::dial::{DialFault, Dialer};
+use super::look::Looks;
 use super::pools::Keeper;
 use super::trouble::{Place, Troubles, Try};
 use crate::credential::Secret;
@@ -44,8 +45,8 @@ pub(super) struct Plan {
     pub upkeep: Option<String>,
     pub settings: PoolSettings,
     pub accepted: std::collections::BTreeSet<String>,
-    /// Keeps `warm_min` connections: the default database only.
-    pub warm: bool,
+    /// Of the target's default database, the only one that `warm_min` is for.
+    pub is_default: bool,
 }
 
 /// The connections of one target, level and database.
@@ -65,6 +66,7 @@ pub struct Pool<W: Wire> {
     place: Place,
     state: Mutex<State<W>>,
     warming: AtomicBool,
+    pub(super) looks: Looks,
 }
 
 struct State<W: Wire> {
@@ -144,6 +146,7 @@ impl<W: Wire> Pool<W> {
             place,
             state: Mutex::new(state),
             warming: AtomicBool::new(false),
+            looks: Looks::new(),
         })
     }
 
@@ -211,9 +214,12 @@ impl<W: Wire> Pool<W> {
         }
         // Nobody passes those who wait already.
         if state.line.is_empty() {
-            while let Some(at) =
-                state.idle.iter().rposition(|connection| connection.suits(user, &plan.accepted))
-            {
+            let here = std::thread::current().id();
+            loop {
+                let suits = |connection: &Connection<W>| connection.suits(user, &plan.accepted);
+                // One of this thread's own need not be moved to it.
+                let at = state.idle.iter().rposition(|idle| idle.home == here && suits(idle));
+                let Some(at) = at.or_else(|| state.idle.iter().rposition(suits)) else { break };
                 let mut connection = state.idle.remove(at);
                 if connection.epoch >= state.epoch && connection.is_quiet() {
                     return Ok(Taken::Held(Held { connection, slot: self.slot() }));
@@ -267,7 +273,10 @@ impl<W: Wire> Pool<W> {
                 Err(match fault {
                     MakeFault::Login(_) => Refusal::ConnectorRefused,
                     MakeFault::Dial(DialFault::Refused { source, .. })
-                        if source.kind == ServerErrorKind::NoDatabase =>
+                        if matches!(
+                            source.kind,
+                            ServerErrorKind::NoDatabase | ServerErrorKind::NotAdmitted
+                        ) =>
                     {
                         Refusal::NoDatabase
                     }
@@ -299,13 +308,21 @@ impl<W: Wire> Pool<W> {
                     }
                     return Ok((connection, secret));
                 }
-                Err(DialFault::Refused { source, .. }) if source.kind == ServerErrorKind::BadSecret => source,
+                Err(DialFault::Refused { source, .. })
+                    if matches!(source.kind, ServerErrorKind::BadSecret | ServerErrorKind::NotAdmitted) =>
+                {
+                    source
+                }
                 Err(fault) => return Err(fault.into()),
             };
             let again = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
             if again.epoch() != secret.epoch() {
                 secret = again;
                 continue;
+            }
+            // A person who may name any database must not close the level for the others.
+            if error.kind == ServerErrorKind::NotAdmitted && !plan.is_default {
+                return Err(DialFault::Refused { address: plan.dialer.address.clone(), source: error }.into());
             }
             let what = format!("the target refuses the login: {error}");
             if self.troubles.failed(&self.place, secret.epoch(), what.clone(), Instant::now()) {
@@ -343,6 +360,7 @@ impl<W: Wire> Pool<W> {
             idle_since: now,
             home: std::thread::current().id(),
             epoch: secret.epoch(),
+            catalogs: findings.catalogs,
             stateful: findings.stateful.into_iter().collect(),
             fingerprint: findings.fingerprint,
             last_user: None,
@@ -445,7 +463,7 @@ impl<W: Wire> Pool<W> {
         let settings = plan.settings;
         let idle_max = Duration::from_secs(settings.idle_seconds_max.into());
         let age_max = Duration::from_secs(settings.age_seconds_max.into());
-        let warm_min = if plan.warm { settings.warm_min.min(settings.size_max) } else { 0 };
+        let warm_min = if plan.is_default { settings.warm_min.min(settings.size_max) } else { 0 };
         let mut gone = Vec::new();
         let mut state = self.state();
         let mut kept = 0;
@@ -504,10 +522,21 @@ impl<W: Wire> Pool<W> {
         });
     }
 
+    /// Pays a look that is owed, on an idle connection; where none is idle, one that comes back pays.
+    pub(super) fn look_in_background(self: &Arc<Self>) {
+        if !self.looks.take_debt() {
+            return;
+        }
+        let Some(connection) = self.state().idle.pop() else { return self.looks.owe() };
+        let held = Held { connection, slot: self.slot() };
+        let pool = self.clone();
+        tokio::spawn(async move { super::lease::look(&pool, held).await });
+    }
+
     /// Whether connections are kept ready in it.
     pub(super) fn is_warm(&self) -> bool {
         let plan = self.plan.load();
-        plan.warm && plan.settings.warm_min > 0
+        plan.is_default && plan.settings.warm_min > 0
     }
 
     pub(super) fn is_retired(&self) -> bool {

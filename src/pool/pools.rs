@@ -146,7 +146,7 @@ impl<W: Wire> Pools<W> {
             upkeep: target.upstream.upkeep.as_ref().map(|upkeep| upkeep.secret.clone()),
             settings: target.pool,
             accepted: target.accept_extensions.clone(),
-            warm: target.database.as_deref() == Some(database),
+            is_default: target.database.as_deref() == Some(database),
         })
     }
 
@@ -204,6 +204,7 @@ impl<W: Wire> Pools<W> {
                     pool.look_at_secret();
                 }
                 let missing = pool.sweep();
+                pool.look_in_background();
                 let status = pool.status();
                 let sum = shown.entry((pool.target.clone(), pool.level.clone())).or_default();
                 *sum = (sum.0 + status.total, sum.1 + status.idle, sum.2 + status.waiting);

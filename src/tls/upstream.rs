@@ -1,6 +1,7 @@
 //! The six TLS modes of libpq towards a target
 //! (<https://www.postgresql.org/docs/current/libpq-ssl.html>, "SSL Mode Descriptions").
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,15 +35,13 @@ pub struct UpstreamTls {
     alpn: &'static [&'static [u8]],
     /// `None`: never TLS.
     verifier: Option<Arc<dyn ServerCertVerifier>>,
-    /// The configuration for one login: it holds the client certificate, and what sessions can be resumed.
-    kept: Arc<Mutex<Option<Kept>>>,
+    /// Configurations by the epoch of the secret whose client certificate they hold: what is there to be
+    /// resumed is kept in them. `None`: without a certificate, for whatever secret.
+    kept: Arc<Mutex<HashMap<Option<u64>, Arc<rustls::ClientConfig>>>>,
 }
 
-/// Made for the secret of this epoch.
-struct Kept {
-    epoch: u64,
-    config: Arc<rustls::ClientConfig>,
-}
+/// A connector's certificate, the one before it, that of upkeep, and none.
+const KEPT_MAX: usize = 4;
 
 impl UpstreamTls {
     /// `ca`: the file that signs the target's certificate. As in libpq, `require` with a CA checks the
@@ -112,8 +111,9 @@ impl UpstreamTls {
     pub fn connector(&self, secret: &Secret) -> Result<Option<tokio_rustls::TlsConnector>, TlsError> {
         let Some(verifier) = &self.verifier else { return Ok(None) };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.epoch == secret.epoch()) {
-            return Ok(Some(kept.config.clone().into()));
+        let key = secret.certificate().map(|_| secret.epoch());
+        if let Some(config) = kept.get(&key) {
+            return Ok(Some(config.clone().into()));
         }
         let builder = rustls::ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -136,7 +136,10 @@ impl UpstreamTls {
         };
         config.alpn_protocols = self.alpn().unwrap_or_default().iter().map(|name| name.to_vec()).collect();
         let config = Arc::new(config);
-        *kept = Some(Kept { epoch: secret.epoch(), config: config.clone() });
+        if kept.len() >= KEPT_MAX {
+            kept.clear();
+        }
+        kept.insert(key, config.clone());
         Ok(Some(config.into()))
     }
 }

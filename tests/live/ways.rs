@@ -20,6 +20,8 @@ on_both_servers!(
     client_certificates_are_shown,
     a_unix_socket_is_a_way_too,
     tls_may_begin_with_the_first_byte,
+    what_hangs_up_on_a_new_version_gets_the_old_one,
+    a_database_that_is_not_admitted_closes_nothing_for_others,
 );
 
 /// Logs alice in at a node for this target; what she is told, or whether TLS is used there.
@@ -290,4 +292,51 @@ fn tls_may_begin_with_the_first_byte(server: &'static Server) {
         }
         Version::Distribution => assert_eq!(answer.unwrap_err().code, "08006", "15 does not know it"),
     }
+}
+
+/// Passes on what begins with version 3.0, and hangs up on anything else.
+fn old(server_port: u16) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a socket");
+    let port = listener.local_addr().expect("bound").port();
+    runtime().spawn(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = [0; 8];
+                client.read_exact(&mut head).await?;
+                if head[4..] == [0, 3, 0, 2] {
+                    return Ok((0, 0));
+                }
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", server_port)).await?;
+                server.write_all(&head).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    port
+}
+
+fn what_hangs_up_on_a_new_version_gets_the_old_one(server: &'static Server) {
+    let port = old(server.port);
+    let node = node(server.place(), "tls = \"disable\"\n", |_, file| {
+        file.replace(&format!(":{}\"", server.port), &format!(":{port}\""))
+    });
+    assert_eq!(attempt(&node).as_deref(), Ok("f"));
+}
+
+/// As the lines that `target check --sql` prints for `pg_hba.conf` have it.
+fn a_database_that_is_not_admitted_closes_nothing_for_others(server: &'static Server) {
+    let hba = "host closed all all reject";
+    let place = Place::alone(server.version, server::Options { hba, ..server::Options::default() });
+    place.master().run("create database closed");
+    let node = Node::with(place, Options::default());
+    let (alice, bob) = (node.user("alice"), node.person("bob", "read"));
+    node.grant("alice", "read", "1h", &["--database", "*"]);
+    let mut config = alice.config();
+    config.dbname("closed");
+    assert_eq!(crate::support::refused(&config).code, "3D000");
+    assert_eq!(bob.login().one("select 1"), "1");
+    assert!(node.events("alarm").is_empty());
+    assert!(!node.done(&["target", "list"]).contains("refused"));
 }

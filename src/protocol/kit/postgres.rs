@@ -52,6 +52,21 @@ pub fn candidate(password: &str, salt: [u8; 16], rounds: u32) -> Candidate {
     }
 }
 
+/// A statement's text, which is read for its label: on a thread as deep as the one that reads them, for
+/// the parser is recursive. The same text has the same label.
+pub fn label(data: &[u8]) {
+    let text = data.to_vec();
+    let thread = std::thread::Builder::new().stack_size(crate::model::limits::LABEL_STACK_BYTES);
+    let labelled = thread.spawn(move || {
+        let label = crate::protocol::postgres::label_statement(&text, true);
+        assert_eq!(label, crate::protocol::postgres::label_statement(&text, true));
+        let lists = [&label.verbs, &label.reads, &label.writes, &label.calls];
+        lists.iter().all(|names| names.len() <= crate::model::limits::LABEL_NAMES_MAX)
+    });
+    let bounded = labelled.map(std::thread::JoinHandle::join);
+    assert!(matches!(bounded, Ok(Ok(true))), "a label broke its limits, or its maker");
+}
+
 /// One login of a client.
 pub fn accept(data: &[u8]) -> String {
     check(data, &mut |setup, turns, cut| {
@@ -190,7 +205,8 @@ pub fn script(data: &[u8]) -> String {
             2 | 3 => Job::Prepare { stamp: "alice/s-0", settings: &settings },
             4 => Job::Reset { in_transaction: false },
             5 => Job::Reset { in_transaction: true },
-            6 => Job::Ping,
+            6 if setup & 8 == 0 => Job::Ping,
+            6 => Job::Glance { in_transaction: false, known: "", random: 1 },
             _ => Job::Check { level: if setup & 8 == 0 { "read" } else { "admin" } },
         };
         let mut machine = PostgresScript::run(job, &facts());

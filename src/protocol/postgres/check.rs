@@ -350,7 +350,7 @@ impl Judge<'_> {
         if !hidden.is_empty() {
             let what = format!(
                 "functions and views that may change settings, sequences or other state behind a plain statement, so that \
-                 idle sessions keep their connections, unless the target accepts it: {}",
+                 idle sessions keep their connections, unless the target's park_accepts has \"functions\": {}",
                 list(&hidden)
             );
             self.add(Severity::Note, what, None);

@@ -16,7 +16,7 @@ use crate::support::node::LISTENER_WITHOUT_TARGET;
 use crate::support::{CUT, Node, Options, PATIENCE, Person, wait_until};
 
 /// For a machine that is busy with other tests: on top of the second that a cut may take.
-const BUSY_MACHINE: Duration = Duration::from_secs(3);
+const BUSY_MACHINE: Duration = Duration::from_secs(9);
 
 /// What the living get to finish in, in whole seconds.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -86,6 +86,8 @@ pub struct State<F: Fixture> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hears {
     Always,
+    /// It reads a stream: the end of one message is waited for at the end, but not to tell it ahead of that.
+    Streaming,
     /// It does not read: whether the words still find room is chance, and the trail knows.
     Perhaps,
     /// It does not read, in the middle of a message that is longer than all buffers.
@@ -139,7 +141,10 @@ impl<'a, F: Fixture> Stage<'a, F> {
     fn new(fixture: &'a F) -> Self {
         let options = Options {
             pool: "size_max = 40\nwait_seconds_max = 60",
-            limits: &format!("login_seconds = 60\npark_seconds = 1\ndrain_seconds = {}", DRAIN.as_secs()),
+            limits: &format!(
+                "login_seconds = 60\npark_seconds = 1\nnotice_seconds = 600\ndrain_seconds = {}",
+                DRAIN.as_secs()
+            ),
             node: LISTENER_WITHOUT_TARGET,
             target: PLAIN,
             ..Options::default()
@@ -341,6 +346,7 @@ pub fn run<F: Fixture>(fixture: &F, end: End) {
     });
     cells.into_iter().for_each(&mut judge);
     assert_eq!(fixture.residue(&stage.node), "", "something was committed");
+    stage.nobody_comes_back(end);
     assert!(failed.is_empty(), "{end:?}:\n{}", failed.join("\n"));
 }
 
@@ -410,6 +416,7 @@ impl<F: Fixture> Stage<'_, F> {
             }
             Fate::Cut => {
                 let words = self.fixture.last_words(client);
+                self.warned(end, &state, &words)?;
                 let told = self.heard(&state, &[end.code()], words)?;
                 let names = names.ok_or("it has no session")?;
                 self.trail_must_say(end, since, &names, told.is_some())
@@ -418,11 +425,47 @@ impl<F: Fixture> Stage<'_, F> {
         }
     }
 
+    /// Where it was the right that ended, and not a session alone.
+    fn nobody_comes_back(&self, end: End) {
+        match end {
+            End::Idle | End::TooLong | End::Killed => {
+                // A limit of one second may end it again at once.
+                assert!(self.fixture.connect(&self.door(), &[]).is_ok(), "the right stands");
+            }
+            End::Drained => assert_eq!(self.node.wait_ended(PATIENCE), Some(0)),
+            _ => {
+                let told = self.fixture.connect(&self.door(), &[]).err().expect("nobody comes back");
+                assert!(told.message.starts_with("TG00"), "{told:?}");
+                let measured = self.node.http("/metrics").lines().any(|line| {
+                    line.starts_with("tidegate_revocation_seconds_count") && !line.ends_with(" 0")
+                });
+                assert!(measured, "how long it took is a metric");
+            }
+        }
+        if end == End::Revoked {
+            self.node.wait_event("admin", |line| {
+                line["action"] == "grant.revoke" && line["reason"] == "end of the shift"
+            });
+        }
+    }
+
+    /// Where time is what ends it, that is said ahead: once, and in the middle of no message.
+    fn warned(&self, end: End, state: &State<F>, words: &LastWords) -> Result<(), String> {
+        let expected = match (end, state.hears) {
+            (End::Expired, Hears::Always) if state.listed != "waiting" => 1..=1,
+            (End::Expired, Hears::Never) => 0..=0,
+            (End::Expired, _) => 0..=1,
+            _ => 0..=0,
+        };
+        must!(words.warned.is_none_or(|count| expected.contains(&count)), "it is warned {words:?}");
+        Ok(())
+    }
+
     /// Whether the client was told as it must; gives the code.
     fn heard(&self, state: &State<F>, codes: &[&str], words: LastWords) -> Result<Option<String>, String> {
         must!(words.wrong.is_none(), "it reads {words:?}");
         let Some(told) = &words.told else {
-            must!(state.hears != Hears::Always, "it is not told: {words:?}");
+            must!(matches!(state.hears, Hears::Perhaps | Hears::Never), "it is not told: {words:?}");
             must!(state.hears != Hears::Never || words.broken_off, "a message was padded: {words:?}");
             return Ok(None);
         };

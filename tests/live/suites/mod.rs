@@ -36,6 +36,8 @@ pub struct Names {
 pub struct LastWords {
     /// The error in its protocol, if that was the last thing.
     pub told: Option<Told>,
+    /// How often it was told ahead that its access is about to end; `None`: this client does not say.
+    pub warned: Option<u32>,
     /// The connection closed within a message.
     pub broken_off: bool,
     /// Something came that must not: words behind the last ones, a message that is none.

@@ -228,7 +228,7 @@ fn an_old_server_is_told_apart_so_that_it_is_tried_again_without_options() {
 fn refusals_keep_what_the_pool_needs() {
     for (code, kind) in [
         ("28P01", "BadSecret"),
-        ("28000", "BadSecret"),
+        ("28000", "NotAdmitted"),
         ("3D000", "NoDatabase"),
         ("42501", "NoDatabase"),
         ("53300", "Full"),

@@ -164,7 +164,7 @@ fn columns(body: &[u8]) -> String {
 
 /// Reads to the end of the connection.
 fn read_out(wire: &mut Wire) -> LastWords {
-    let mut words = LastWords::default();
+    let mut words = LastWords { warned: Some(0), ..LastWords::default() };
     let mut bytes: Vec<u8> = Vec::new();
     // Of a long message that is not kept.
     let mut skip = 0;
@@ -200,9 +200,14 @@ fn take_messages(bytes: &mut Vec<u8>, mut skip: usize, words: &mut LastWords) ->
         if let Some(told) = words.told.take().filter(|told| told.code.starts_with("57P")) {
             words.wrong.get_or_insert(format!("{tag:?} behind {told:?}"));
         }
-        if tag == 'E' {
+        if tag == 'E' || tag == 'N' {
             let Some(body) = bytes.get(5..length + 1) else { return 0 };
-            words.told = Some(Message { tag, body: body.to_vec() }.told());
+            let message = Message { tag, body: body.to_vec() };
+            if tag == 'E' {
+                words.told = Some(message.told());
+            } else if message.field(b'M').starts_with("your access ends at ") {
+                words.warned = words.warned.map(|count| count + 1);
+            }
         }
         skip = length + 1;
     }

@@ -30,7 +30,7 @@ fn listed(listed: &'static str, state: State<Postgres>) -> State<Postgres> {
 const PIN: &str = "select pg_advisory_lock_shared(4711)";
 
 pub fn all() -> Vec<State<Postgres>> {
-    use Hears::{Always, Never, Perhaps};
+    use Hears::{Always, Never, Perhaps, Streaming};
     vec![
         state("in the middle of a login", Kind::Login, Always, |_, stage| {
             let (wire, scram) = halfway(&stage.door());
@@ -96,11 +96,11 @@ pub fn all() -> Vec<State<Postgres>> {
         }),
         // The server fills a buffer of 8 kB before it sends, so it nearly always stops within a row, and goes on
         // with it a moment later.
-        state("copying out", Kind::Busy, Always, |_, stage| {
+        state("copying out", Kind::Busy, Streaming, |_, stage| {
             let rows = "select repeat('x', 3000), pg_sleep(0.005), generate_series(1, 1000000000)";
             reading(running(stage, &format!("copy ({rows}) to stdout")))
         }),
-        state("rows on their way", Kind::Busy, Always, |_, stage| {
+        state("rows on their way", Kind::Busy, Streaming, |_, stage| {
             let rows = "select repeat('x', 3000), pg_sleep(0.005), generate_series(1, 1000000000)";
             reading(running(stage, rows))
         }),
@@ -112,7 +112,7 @@ pub fn all() -> Vec<State<Postgres>> {
             deaf(running(stage, sql))
         }),
         state("not reading within a long row", Kind::Busy, Never, |_, stage| {
-            deaf(running(stage, "select repeat('x', 60000000)"))
+            deaf(running(stage, "select repeat('x', 20000000)"))
         }),
         // Last, because somebody else takes the connection that these wait for.
         state("waiting for a connection", Kind::Line, Always, waiting),
