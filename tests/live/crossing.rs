@@ -11,10 +11,7 @@ use crate::support::{
     CUT, Node, Options, PATIENCE, Person, Place, Server, Version, on_both_servers, shared, wait_until,
 };
 
-on_both_servers!(
-    a_shared_role_has_no_walls_of_the_servers,
-    what_runs_without_an_execute_is_in_the_trail,
-);
+on_both_servers!(a_shared_role_has_no_walls_of_the_servers, what_runs_without_an_execute_is_in_the_trail,);
 
 fn one_connection(server: &'static Server) -> Node {
     Node::with(server.place(), Options { pool: "size_max = 1\nwait_seconds_max = 20", ..Options::default() })

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{
-    CUT, Node, Options, PATIENCE, Server, Version, on_both_servers, shared, wait_until,
-};
+use crate::support::{CUT, Node, Options, PATIENCE, Server, Version, on_both_servers, shared, wait_until};
 
 on_both_servers!(a_session_that_is_killed_is_told_so);
 

@@ -141,7 +141,10 @@ impl<'a, F: Fixture> Stage<'a, F> {
     fn new(fixture: &'a F) -> Self {
         let options = Options {
             pool: "size_max = 40\nwait_seconds_max = 60",
-            limits: &format!("login_seconds = 60\npark_seconds = 1\nnotice_seconds = 600\ndrain_seconds = {}", DRAIN.as_secs()),
+            limits: &format!(
+                "login_seconds = 60\npark_seconds = 1\nnotice_seconds = 600\ndrain_seconds = {}",
+                DRAIN.as_secs()
+            ),
             node: LISTENER_WITHOUT_TARGET,
             target: PLAIN,
             ..Options::default()
