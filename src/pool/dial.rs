@@ -64,7 +64,9 @@ impl Dialer {
                 login(true).await?
             }
             // Some services in front of servers hang up on a version of the protocol that they do not know.
-            Err(DialFault::Connect { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(DialFault::Connect { source, .. })
+                if matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) =>
+            {
                 login(true).await?
             }
             other => other?,

@@ -144,7 +144,7 @@ SELECT 'hidden', pg_catalog.concat(n.nspname, '.', p.proname), ''
 FROM pg_catalog.pg_proc AS p
 JOIN pg_catalog.pg_namespace AS n ON n.oid {=} p.pronamespace
 JOIN pg_catalog.pg_language AS l ON l.oid {=} p.prolang
-WHERE (CODE_NUMBER) {<>} 'KNOWN_CODE' AND p.oid {>=} 16384 AND p.prokind {<>} 'a'
+WHERE p.oid {>=} 16384 AND p.prokind {<>} 'a'
 AND NOT EXISTS (
   SELECT FROM pg_catalog.pg_depend AS x JOIN pg_catalog.pg_extension AS e ON e.oid {=} x.refobjid
   WHERE x.classid {=} 'pg_catalog.pg_proc'::pg_catalog.regclass AND x.objid {=} p.oid AND x.deptype {=} 'e'
@@ -159,15 +159,18 @@ SELECT 'hidden', pg_catalog.concat(n.nspname, '.', c.relname), ''
 FROM pg_catalog.pg_rewrite AS r
 JOIN pg_catalog.pg_class AS c ON c.oid {=} r.ev_class
 JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
-WHERE (CODE_NUMBER) {<>} 'KNOWN_CODE' AND r.oid {>=} 16384
+WHERE r.oid {>=} 16384
 AND r.ev_action::pg_catalog.text {~} ':funcid (2078|1574|1575|1576|1765|2559|1599) '";
 
-/// Whether a session may give its connection back. `known`: the number of the code that was looked through
-/// before; only where it is another now is all of it looked through again. `sequences`: whether there is one.
-pub(super) fn proof(known: &str, sequences: bool) -> String {
-    let hidden = hidden_code(known);
+/// Whether a session may give its connection back. `code`: all code is looked through too, which takes the server
+/// some milliseconds. `sequences`: whether there is one.
+pub(super) fn proof(code: bool, sequences: bool) -> String {
+    let hidden = hidden_code();
     let number = format!("SELECT 'code', ({CODE_NUMBER}), ''");
-    let mut parts = vec![WHO, PINNED, &number, &hidden];
+    let mut parts = vec![WHO, PINNED, &number];
+    if code {
+        parts.push(&hidden);
+    }
     if sequences {
         parts.push(
             "SELECT 'sequence', '', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c \
@@ -177,16 +180,10 @@ pub(super) fn proof(known: &str, sequences: bool) -> String {
     union(&parts)
 }
 
-/// Nothing where the code is still the `known`.
-fn hidden_code(known: &str) -> String {
-    // It came from the server.
-    let is_number = known.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b'-');
+fn hidden_code() -> String {
     let names: Vec<String> =
         super::stateful::STATELESS_EXTENSIONS.iter().map(|name| format!("'{name}'")).collect();
-    HIDDEN_CODE
-        .replace("CODE_NUMBER", CODE_NUMBER)
-        .replace("KNOWN_CODE", if is_number { known } else { "" })
-        .replace("STATELESS", &names.join(", "))
+    HIDDEN_CODE.replace("STATELESS", &names.join(", "))
 }
 
 fn union(parts: &[&str]) -> String {
@@ -339,7 +336,7 @@ fn seed(random: u64) -> f64 {
 pub(super) fn check(version: u32) -> String {
     let catalog = super::check::catalog(version);
     // Functions have had bodies of parsed SQL, which it looks at, since then.
-    let hidden = (version >= 14).then(|| hidden_code(""));
+    let hidden = (version >= 14).then(hidden_code);
     let mut parts = vec![WHO, SETTINGS, EXTENSIONS, LIBRARIES];
     parts.extend(hidden.as_deref());
     parts.extend(catalog.iter().map(String::as_str));
@@ -403,7 +400,7 @@ mod tests {
         let mut texts = vec![identity(), probe(), reset(["TimeZone"].into_iter()), SET_CONFIG.to_owned()];
         texts.push(reseed(u64::MAX));
         texts.push(glance(["TimeZone"].into_iter(), u64::MAX));
-        texts.extend([proof("", true), proof("12:-345", false)]);
+        texts.extend([proof(true, true), proof(false, false)]);
         let backend = Backend { process: 4711, began: 1 };
         texts.extend([
             terminate(backend),
