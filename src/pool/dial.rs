@@ -123,9 +123,7 @@ impl Dialer {
     }
 
     async fn attempt<W: Wire>(&self, mut machine: W::Dial) -> Result<End<W::Facts>, DialFault> {
-        let tcp = TcpStream::connect(&self.address).await.map_err(|source| self.connect(source))?;
-        prepare_socket(&tcp);
-        let mut stream = Stream::Plain(tcp);
+        let mut stream = open(&self.address).await.map_err(|source| self.connect(source))?;
         let mut input = BytesMut::new();
         let mut out = BytesMut::new();
         let mut step = machine.step(DialInput::Start, &mut out).map_err(|source| self.wire(source))?;
@@ -190,6 +188,16 @@ impl Dialer {
     fn too_slow(&self) -> DialFault {
         DialFault::Timeout { address: self.address.clone(), seconds: self.timeout.as_secs() }
     }
+}
+
+async fn open(address: &str) -> io::Result<Stream> {
+    #[cfg(test)]
+    if let Some(pipe) = crate::tls::memory::connect(address) {
+        return pipe.await;
+    }
+    let tcp = TcpStream::connect(address).await?;
+    prepare_socket(&tcp);
+    Ok(Stream::Plain(tcp))
 }
 
 /// No delay for small messages, and keepalive so that a peer whose machine died is noticed.

@@ -19,7 +19,7 @@ use crate::observe::{Metrics, Trail};
 use crate::pool::Pools;
 use crate::protocol::session::{TlsOffer, Wire};
 use crate::store::SessionRow;
-use crate::tls::ServerTls;
+use crate::tls::{ServerTls, Stream};
 
 /// What every session of the node shares.
 pub(super) struct Shared {
@@ -104,22 +104,22 @@ impl<W: Wire> Door for SessionDoor<W> {
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let session = self.shared.ids.next();
-            self.session(session, tcp, peer, entrance, arrival).await;
+            self.session(session, Stream::Plain(tcp), peer, entrance, arrival).await;
         })
     }
 }
 
 impl<W: Wire> SessionDoor<W> {
-    async fn session(
+    pub(super) async fn session(
         &self,
         session: SessionId,
-        tcp: TcpStream,
+        stream: Stream,
         peer: SocketAddr,
         entrance: Arc<Entrance>,
         arrival: Arrival,
     ) {
         // The login's state is given back before the conversation begins: it may last for days.
-        let Some(entered) = Box::pin(self.login(session, tcp, peer, &entrance)).await else { return };
+        let Some(entered) = Box::pin(self.login(session, stream, peer, &entrance)).await else { return };
         drop(arrival);
         self.converse(entered).await;
     }

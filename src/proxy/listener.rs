@@ -91,6 +91,15 @@ impl Arrivals {
     }
 }
 
+#[cfg(test)]
+impl Arrival {
+    /// Of a connection that came by no listener.
+    pub fn unlimited() -> Self {
+        let source = IpAddr::from([127, 0, 0, 1]);
+        Self { arrivals: Arrivals::new(u32::MAX), source }
+    }
+}
+
 impl Drop for Arrival {
     fn drop(&mut self) {
         let mut counts = self.arrivals.counts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,12 +3,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::cancel::IssuedKey;
 use super::door::{Drain, Entrance, History, SessionDoor};
@@ -75,7 +75,7 @@ impl<W: Wire> SessionDoor<W> {
     pub(super) async fn login(
         &self,
         session: SessionId,
-        tcp: TcpStream,
+        stream: Stream,
         peer: SocketAddr,
         entrance: &Entrance,
     ) -> Option<Entered<W>> {
@@ -88,13 +88,13 @@ impl<W: Wire> SessionDoor<W> {
         let mut guest = Guest::<W> {
             session,
             peer,
-            stream: Stream::Plain(tcp),
+            stream,
             accept: self.wire.accept(&context),
             input: BytesMut::new(),
             out: BytesMut::new(),
         };
         let deadline = began + self.shared.limits.load().login;
-        let proof = tokio::time::timeout_at(deadline.into(), self.prove(&mut guest, entrance)).await;
+        let proof = tokio::time::timeout_at(deadline, self.prove(&mut guest, entrance)).await;
         let stop = match proof {
             Ok(Ok((identity, claim))) => match self.admit(&mut guest, &identity, &claim).await {
                 Ok((admission, seat)) => match self.enter(guest, admission, seat, began).await {

@@ -16,6 +16,8 @@ mod node;
 mod pump;
 mod registry;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod throttle;
 mod workers;
 

@@ -23,7 +23,7 @@ use crate::model::{Event, Name, Time, limits};
 use crate::observe::{Metrics, Trail, TrailSettings};
 use crate::pool::Pools;
 use crate::protocol::postgres::Postgres;
-use crate::protocol::session::TlsOffer;
+use crate::protocol::session::{TlsOffer, Wire};
 use crate::secret::Secrets;
 use crate::store::Store;
 use crate::tls::ServerTls;
@@ -299,7 +299,7 @@ fn session_limits(config: &NodeConfig) -> SessionLimits {
 }
 
 /// Ends grants and credentials against wall time.
-async fn end_grants(ledger: Arc<Ledger>) {
+pub(super) async fn end_grants(ledger: Arc<Ledger>) {
     let mut tick = tokio::time::interval(limits::GRANT_TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut storing: Option<tokio::task::JoinHandle<()>> = None;
@@ -321,7 +321,7 @@ async fn store_ends(ledger: Arc<Ledger>) {
 }
 
 /// Makes the pools follow changes of the targets.
-async fn follow_targets(ledger: Arc<Ledger>, pools: Arc<Pools<Postgres>>) {
+pub(super) async fn follow_targets<W: Wire>(ledger: Arc<Ledger>, pools: Arc<Pools<W>>) {
     let mut changed = ledger.changed();
     loop {
         pools.refresh(&ledger.book());

@@ -1,10 +1,11 @@
 //! One session from its first statement to its end: watches its own grant and ends itself.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::clock;
 use super::door::{Drain, History, SessionDoor};
@@ -425,7 +426,7 @@ pub(super) async fn linger(stream: &mut Stream) -> io::Result<()> {
 
 async fn sleep_until(at: Option<Instant>) {
     match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

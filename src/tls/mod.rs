@@ -1,6 +1,8 @@
 //! TLS on both sides: the node's certificate, which can be changed while running, and the six modes
 //! towards targets. And [`Stream`], the one type of socket that the engine drives.
 
+#[cfg(test)]
+pub(crate) mod memory;
 mod stream;
 mod upstream;
 

@@ -10,6 +10,9 @@ pub enum Stream {
     Plain(TcpStream),
     Downstream(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     Upstream(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// A pipe of a simulation.
+    #[cfg(test)]
+    Memory(Box<super::memory::Pipe>),
     /// Taken out for a TLS handshake that did not come back.
     Closed,
 }
@@ -20,6 +23,8 @@ impl Stream {
             Self::Plain(tcp) => Some(tcp),
             Self::Downstream(tls) => Some(tls.get_ref().0),
             Self::Upstream(tls) => Some(tls.get_ref().0),
+            #[cfg(test)]
+            Self::Memory(_) => None,
             Self::Closed => None,
         }
     }
@@ -31,6 +36,8 @@ impl Stream {
             Self::Plain(tcp) => tcp,
             Self::Downstream(tls) => tls.get_mut().0,
             Self::Upstream(tls) => tls.get_mut().0,
+            #[cfg(test)]
+            Self::Memory(_) => return Ok(()),
             Self::Closed => return Ok(()),
         };
         // A second descriptor of the same socket; the first goes with its registration.
@@ -46,6 +53,10 @@ impl Stream {
     /// Whether the peer has closed or reset the connection, even while bytes of it are unread.
     /// One system call; for moments when we do not read.
     pub fn peer_is_gone(&self) -> bool {
+        #[cfg(test)]
+        if let Self::Memory(pipe) = self {
+            return pipe.peer_is_gone();
+        }
         use rustix::event::PollFlags;
         self.shows(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
     }
@@ -53,6 +64,10 @@ impl Stream {
     /// Whether there is nothing to be read and nobody has gone away, as the system sees it now: what tokio
     /// knows of a socket is as old as its last look. One system call.
     pub fn is_silent(&self) -> bool {
+        #[cfg(test)]
+        if let Self::Memory(pipe) = self {
+            return pipe.is_silent();
+        }
         use rustix::event::PollFlags;
         !self.shows(PollFlags::IN | PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
     }
@@ -77,6 +92,8 @@ impl AsyncRead for Stream {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
             Self::Downstream(tls) => Pin::new(tls).poll_read(cx, buffer),
             Self::Upstream(tls) => Pin::new(tls).poll_read(cx, buffer),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_read(cx, buffer),
             Self::Closed => Poll::Ready(Ok(())),
         }
     }
@@ -88,6 +105,8 @@ impl AsyncWrite for Stream {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Self::Downstream(tls) => Pin::new(tls).poll_write(cx, bytes),
             Self::Upstream(tls) => Pin::new(tls).poll_write(cx, bytes),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_write(cx, bytes),
             Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -97,6 +116,8 @@ impl AsyncWrite for Stream {
             Self::Plain(_) | Self::Closed => Poll::Ready(Ok(())),
             Self::Downstream(tls) => Pin::new(tls).poll_flush(cx),
             Self::Upstream(tls) => Pin::new(tls).poll_flush(cx),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_flush(cx),
         }
     }
 
@@ -105,6 +126,8 @@ impl AsyncWrite for Stream {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Downstream(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Upstream(tls) => Pin::new(tls).poll_shutdown(cx),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_shutdown(cx),
             Self::Closed => Poll::Ready(Ok(())),
         }
     }

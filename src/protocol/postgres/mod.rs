@@ -27,6 +27,42 @@ pub mod value;
 #[cfg(test)]
 mod tests;
 
+/// The statements of the scripts, for those who play a server.
+#[cfg(test)]
+pub(crate) mod texts {
+    use super::query;
+
+    pub const SET_CONFIG: &str = query::SET_CONFIG;
+
+    pub fn identity() -> String {
+        query::identity()
+    }
+
+    pub fn probe() -> String {
+        query::probe()
+    }
+
+    /// Whatever the server reports.
+    pub fn is_reset(text: &str) -> bool {
+        let text_of_none = query::reset(std::iter::empty());
+        let (head, _) = text_of_none.split_once("ARRAY[").unwrap();
+        text.starts_with(head)
+    }
+
+    pub fn is_reseed(text: &str) -> bool {
+        let seeded = query::reseed(0);
+        let (head, _) = seeded.split_once("0.0").unwrap();
+        text.starts_with(head)
+    }
+
+    /// The process that is to be ended.
+    pub fn terminated(text: &str) -> Option<u32> {
+        let ended = query::terminate(4_711);
+        let (head, tail) = ended.split_once("4711").unwrap();
+        text.strip_prefix(head)?.strip_suffix(tail)?.parse().ok()
+    }
+}
+
 pub use accept::PostgresAccept;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use dial::Goal;

@@ -1,0 +1,97 @@
+//! What the trail says of a run, beside what server and clients saw.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Cast;
+use super::stage::Stage;
+use super::witness::Tag;
+use crate::identity::clock::virtually;
+
+/// Every statement that came to the server is in the trail once; a line that is there stands for one that
+/// came, or says that its end is not known; and whoever began has ended.
+pub fn check<C: Cast>(stage: &Stage<C>) {
+    if let Err(error) = virtually::at_once(stage.trail.flush()) {
+        return stage.witness.wrong(error);
+    }
+    let lines = read(stage);
+    let mut statements: BTreeMap<Tag, Vec<(String, u64)>> = BTreeMap::new();
+    let mut results: BTreeMap<(String, u64), Vec<String>> = BTreeMap::new();
+    let mut sessions: BTreeMap<String, (u32, u32, u64)> = BTreeMap::new();
+    for line in &lines {
+        let text = |member: &str| line[member].as_str().unwrap_or_default().to_owned();
+        let about = (text("session"), line["number"].as_u64().unwrap_or_default());
+        match text("event").as_str() {
+            "statement" => {
+                let whole = format!("{} {}", line["text"], line["parameters"]);
+                let tags = Tag::all(&whole);
+                if tags.is_empty() {
+                    stage.witness.wrong(format_args!("a statement that nobody sent: {line}"));
+                }
+                sessions.entry(about.0.clone()).or_default().2 += 1;
+                tags.into_iter().for_each(|tag| statements.entry(tag).or_default().push(about.clone()));
+            }
+            "result" => results.entry(about).or_default().push(text("sqlstate")),
+            "session_start" => sessions.entry(about.0).or_default().0 += 1,
+            "session_end" => {
+                let session = sessions.entry(about.0).or_default();
+                session.1 += 1;
+                if line["statements"].as_u64() != Some(session.2) {
+                    stage.witness.wrong(format_args!("{} statements are in the trail: {line}", session.2));
+                }
+            }
+            _ => {}
+        }
+    }
+    for (session, (began, ended, _)) in sessions {
+        if (began, ended) != (1, 1) {
+            stage.witness.wrong(format_args!("{session} began {began} times and ended {ended} times"));
+        }
+    }
+    compare(stage, &statements, &results);
+}
+
+fn compare<C: Cast>(
+    stage: &Stage<C>,
+    statements: &BTreeMap<Tag, Vec<(String, u64)>>,
+    results: &BTreeMap<(String, u64), Vec<String>>,
+) {
+    let (ran, reached) = {
+        let seen = stage.witness.see();
+        (seen.ran.clone(), seen.reached.clone())
+    };
+    for tag in ran.keys() {
+        let lines = statements.get(tag).map_or(0, Vec::len);
+        if lines != 1 {
+            stage.witness.wrong(format_args!("{tag} ran, and is in the trail {lines} times"));
+        }
+    }
+    for (tag, lines) in statements {
+        if lines.len() > 1 {
+            stage.witness.wrong(format_args!("{tag} is in the trail {} times", lines.len()));
+        }
+        for line in lines {
+            let of = results.get(line).map_or(&[][..], Vec::as_slice);
+            let unfinished = of.iter().any(|state| state == "unfinished");
+            if of.len() > 1 || (of.is_empty() && ran.contains_key(tag)) {
+                stage.witness.wrong(format_args!("{tag} has {} results in the trail", of.len()));
+            }
+            if !reached.contains(tag) && !unfinished {
+                stage.witness.wrong(format_args!("{tag} is in the trail, with {of:?}, and never arrived"));
+            }
+        }
+    }
+}
+
+fn read<C: Cast>(stage: &Stage<C>) -> Vec<Value> {
+    let folder = stage.folder.path().join("audit");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "jsonl"))
+        .collect();
+    files.sort();
+    let texts = files.iter().map(|path| std::fs::read_to_string(path).unwrap());
+    texts.flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()).collect()
+}
