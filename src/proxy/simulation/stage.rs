@@ -85,7 +85,7 @@ pub struct Stage<C: Cast> {
     pub plan: Plan,
     pub folder: tempfile::TempDir,
     entrance: Arc<Entrance>,
-    pub drain: watch::Sender<Drain>,
+    _drain: watch::Sender<Drain>,
     _virtual: clock::virtually::Virtual,
 }
 
@@ -181,7 +181,7 @@ impl<C: Cast> Stage<C> {
             plan,
             folder,
             entrance: Arc::new(entrance),
-            drain,
+            _drain: drain,
             _virtual: of_thread,
         });
         stage.change(vec![stage.target()]);
@@ -277,11 +277,13 @@ impl<C: Cast> Stage<C> {
         seen.authority.ends.push((Some(user.to_owned()), now, code));
     }
 
-    /// Removes the user, which ends their credentials and sessions, and adds them anew. Their grants
-    /// stand all the while.
+    /// Removes the user, which ends their credentials, grants and sessions.
     pub fn remove_user(&self, user: &str) {
         self.change(vec![Change::RemoveUser { name: name(user) }]);
         self.witness.tell(format_args!("{user} is removed"));
+        for given in self.witness.see().authority.grants.iter_mut().filter(|given| given.user == user) {
+            given.ended.get_or_insert(Instant::now());
+        }
         self.end_credentials(user, "TG006");
         self.end_credentials(user, "TG005");
     }

@@ -58,6 +58,8 @@ const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// How long after the end of a grant a statement may run at a server that can be reached: the cut, the
 /// request to stop it, and the login over which it is ended where that did not help.
 const STOPPED_WITHIN: Duration = Duration::from_secs(4);
+/// A session is older than its client knows by no more than this.
+const LOGIN: Duration = Duration::from_secs(1);
 
 /// What may be done, when: kept by those who change it, beside the book that the engine decides by.
 #[derive(Default)]
@@ -146,13 +148,27 @@ pub struct Seen {
 pub struct Witness {
     seen: Mutex<Seen>,
     began: Instant,
+    sky: Sky,
+}
+
+/// What nobody can be blamed for.
+#[derive(Debug, Clone, Copy)]
+pub struct Sky {
     /// The way takes at most this long.
     pub latency: Duration,
+    /// No connection of a client is lost.
+    pub clients_calm: bool,
+    /// The server can be reached, and neither it nor the way to it fails.
+    pub servers_calm: bool,
+    /// Messages arrive as fast as they are sent.
+    pub fast: bool,
+    /// The longest session.
+    pub session: Option<Duration>,
 }
 
 impl Witness {
-    pub fn new(latency: Duration) -> Self {
-        Self { seen: Mutex::default(), began: Instant::now(), latency }
+    pub fn new(sky: Sky) -> Self {
+        Self { seen: Mutex::default(), began: Instant::now(), sky }
     }
 
     pub fn see(&self) -> MutexGuard<'_, Seen> {
@@ -255,15 +271,14 @@ impl Witness {
         }
     }
 
-    /// A long statement came to its own end although it may have been cut. `reachable`: nothing was in
-    /// the way of stopping it.
-    pub fn ran_out(&self, tag: Tag, reachable: bool) {
+    /// A long statement came to its own end although it may have been cut.
+    pub fn ran_out(&self, tag: Tag) {
         let now = Instant::now();
         let late = {
             let seen = self.see();
             let known = &seen.clients[&tag.client];
-            let from = now.checked_sub(STOPPED_WITHIN + 8 * self.latency).unwrap_or(now).max(self.began);
-            reachable && !seen.authority.open_between(&known.who, from, now)
+            let from = now.checked_sub(STOPPED_WITHIN + 8 * self.sky.latency).unwrap_or(now).max(self.began);
+            self.sky.servers_calm && !seen.authority.open_between(&known.who, from, now)
         };
         if late {
             self.wrong(format_args!("{tag} ran on after its grant had ended"));
@@ -277,7 +292,8 @@ impl Witness {
             let seen = self.see();
             let known = &seen.clients[&tag.client];
             let theirs = known.asked_to_stop && how == "cancel";
-            let over = known.left.is_some() || known.ended.is_some() || known.killed || known.deaf;
+            let old = self.sky.session.zip(known.entered).is_some_and(|(limit, at)| at.elapsed() + LOGIN >= limit);
+            let over = known.left.is_some() || known.ended.is_some() || known.killed || known.deaf || old;
             !theirs && !over && seen.authority.open_at(&known.who, now)
         };
         self.tell(format_args!("server: {how} of {tag}"));
@@ -337,6 +353,13 @@ impl Witness {
                 Some("TG001" | "TG002") if entered => {
                     wrong = Some(format!("c{client} was told {code:?} after it was let in"));
                 }
+                Some("TG023") if self.sky.servers_calm => {
+                    wrong = Some(format!("c{client} was told that a server is lost which is not"));
+                }
+                Some("TG012") if self.sky.servers_calm && seen.authority.suspended.is_empty() => {
+                    wrong = Some(format!("c{client} was told that a server cannot be reached which can"));
+                }
+                None if self.sky.clients_calm => wrong = seen.without_a_word(client, &self.sky),
                 _ => {}
             }
         }
@@ -346,13 +369,27 @@ impl Witness {
         }
     }
 
+    /// The trail says that the client at `peer` was told `code`.
+    pub fn delivered(&self, peer: &str, code: &str) {
+        let client = peer.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0) - super::PORTS;
+        let heard = {
+            let seen = self.see();
+            let known = &seen.clients[&client];
+            let heard = known.ended.as_ref().is_none_or(|(_, heard)| heard.as_deref() == Some(code));
+            heard || known.left.is_some() || !self.sky.clients_calm
+        };
+        if !heard {
+            self.wrong(format_args!("c{client} was not told {code}, as the trail says"));
+        }
+    }
+
     /// Looked at now and then: who is in must have an open grant, or hear of its end in time.
     pub fn look(&self) {
         let now = Instant::now();
         let mut wrong = Vec::new();
         {
             let seen = self.see();
-            let since = CUT_WITHIN + TOLD_WITHIN + 2 * self.latency;
+            let since = CUT_WITHIN + TOLD_WITHIN + 2 * self.sky.latency;
             let Some(from) = now.checked_sub(since) else { return };
             for (client, known) in &seen.clients {
                 let Some(entered) = known.entered.filter(|entered| *entered < from) else { continue };
@@ -369,6 +406,22 @@ impl Witness {
 }
 
 impl Seen {
+    /// Whoever listens is told why it is over, or the grant has ended in the middle of a message.
+    fn without_a_word(&self, client: u32, sky: &Sky) -> Option<String> {
+        let (now, known) = (Instant::now(), &self.clients[&client]);
+        if known.left.is_some() {
+            return None;
+        }
+        let from = now.checked_sub(2 * (CUT_WITHIN + TOLD_WITHIN) + sky.latency)?;
+        let open = self.authority.open_at(&known.who, from) && self.authority.open_at(&known.who, now);
+        let quiet = !self.authority.moments.iter().any(|moment| (from..=now).contains(moment));
+        if open && quiet && !known.killed {
+            return Some(format!("c{client} was dropped without a word"));
+        }
+        let must_hear = sky.fast && sky.servers_calm && !known.deaf && known.entered.is_some();
+        must_hear.then(|| format!("c{client} was cut without a word"))
+    }
+
     fn tell(&mut self, began: Instant, line: impl fmt::Display) {
         let line = format!("{:>9.3} {line}", began.elapsed().as_secs_f64());
         let mut hasher = DefaultHasher::new();

@@ -29,8 +29,6 @@ pub struct Postgres {
     witness: Arc<Witness>,
     state: Mutex<State>,
     size_max: u32,
-    /// Nothing is in the way of a request to stop.
-    reachable: bool,
     crashes: u64,
     with_password: bool,
     candidate: Candidate,
@@ -65,7 +63,6 @@ impl Postgres {
             witness,
             state: Mutex::default(),
             size_max: plan.size_max,
-            reachable: plan.servers_weather.lost_once_in == 0 && plan.unreachable == 0,
             crashes: plan.crashes,
             with_password: dice.once_in(2),
             candidate: candidate(PASSWORD, SALT, 4_096),
@@ -567,7 +564,7 @@ impl Session<'_> {
             }
         }
         self.done(&format!("COPY {rows}"));
-        self.server.witness.ran_out(tag, self.server.reachable);
+        self.server.witness.ran_out(tag);
         Ok(Ok(()))
     }
 
@@ -588,7 +585,7 @@ impl Session<'_> {
                 return Err(lost().into());
             }
             if end <= tokio::time::Instant::now() {
-                self.server.witness.ran_out(tag, self.server.reachable);
+                self.server.witness.ran_out(tag);
                 return Ok(Ok(()));
             }
         }
