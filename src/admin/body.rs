@@ -308,8 +308,11 @@ pub struct SessionView {
     /// Live: when its grant or credential ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
-    /// Live: `idle`, `busy`, …; history: `cut`, `close`, `drain`, `lost`.
+    /// Live: `running`, `idle`, `in transaction`, `parked`, `pinned`, `waiting`; history: `cut`, `close`, `drain`, `lost`.
     pub state: String,
+    /// Live: what keeps an idle session on its connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

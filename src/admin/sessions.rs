@@ -80,6 +80,7 @@ fn live(info: SessionInfo) -> SessionView {
         started_at: info.started_at,
         until: Some(info.until),
         state: info.state,
+        pinned: info.pinned,
         ended_at: None,
         code: None,
         statements: info.statements,
@@ -104,6 +105,7 @@ fn past(row: SessionRow) -> SessionView {
         until: None,
         // A row without an end whose session is not live is about to get one.
         state: row.how.unwrap_or_else(|| "ending".to_owned()),
+        pinned: None,
         ended_at: row.ended_at,
         code: row.code,
         statements: row.statements,

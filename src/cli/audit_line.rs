@@ -183,6 +183,8 @@ fn words(event: &str, value: &Value) -> String {
             format!("waited {} ms", number(value, "wait_ms")),
         ]),
         "session_end" => session_end(value),
+        "session_parked" => format!("gave back {}", plain(get("upstream"))),
+        "session_resumed" => format!("goes on with {}", plain(get("upstream"))),
         "session_moved" => format!("from grant {} to {}", plain(get("from")), plain(get("to"))),
         "cancel" => joined([
             labelled("session", get("session")),

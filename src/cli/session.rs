@@ -35,9 +35,10 @@ pub async fn run(context: &Context, command: SessionCommand) -> Outcome {
 }
 
 fn state(session: &SessionView) -> String {
-    match &session.code {
-        Some(code) => format!("{} {code}", session.state),
-        None => session.state.clone(),
+    match (&session.code, &session.pinned) {
+        (Some(code), _) => format!("{} {code}", session.state),
+        (None, Some(why)) => format!("{}: {why}", session.state),
+        (None, None) => session.state.clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use crate::model::limits::{DATABASE_CHARS_MAX, DETAILS_CHARS_MAX};
-use crate::model::{AccessLevel, PoolSettings, TlsMode};
+use crate::model::{AccessLevel, Loss, Parking, PoolSettings, TlsMode};
 
 pub(super) use crate::model::conditions::{conditions, database, free_text, reason};
 
@@ -42,6 +42,40 @@ pub(super) fn tls_ca(mode: TlsMode, ca: Option<&str>) -> Result<(), String> {
 
 pub(super) fn tls_name(mode: TlsMode) -> &'static str {
     TLS_MODES.iter().find(|(_, known)| *known == mode).map_or("verify-full", |(name, _)| name)
+}
+
+pub(super) fn park(text: &str) -> Result<Parking, String> {
+    match text {
+        "proven" => Ok(Parking::Proven),
+        "never" => Ok(Parking::Never),
+        _ => Err(
+            "must be \"proven\" (idle sessions give their connection back when nothing would be lost) or \
+                  \"never\""
+                .to_owned(),
+        ),
+    }
+}
+
+pub(super) fn park_name(park: Parking) -> &'static str {
+    match park {
+        Parking::Proven => "proven",
+        Parking::Never => "never",
+    }
+}
+
+pub(super) fn park_loss(text: &str) -> Result<Loss, String> {
+    match text {
+        "functions" => Ok(Loss::Functions),
+        "sequences" => Ok(Loss::Sequences),
+        _ => Err("must be \"functions\" or \"sequences\"".to_owned()),
+    }
+}
+
+pub(super) fn loss_name(loss: Loss) -> &'static str {
+    match loss {
+        Loss::Functions => "functions",
+        Loss::Sequences => "sequences",
+    }
 }
 
 pub(super) fn protocol(text: &str, known: &[&str]) -> Result<(), String> {

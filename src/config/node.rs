@@ -97,6 +97,10 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// A session is ended after this long; `None`: never.
     pub session: Option<Duration>,
+    /// A session that has been idle this long gives its connection back if it can; `None`: never.
+    pub park: Option<Duration>,
+    /// How long ahead of the end of its access a client is told; `None`: not at all.
+    pub notice: Option<Duration>,
     /// What living sessions get when the node shuts down.
     pub drain: Duration,
 }
@@ -350,6 +354,8 @@ fn limits(table: &Table<'_>) -> Limits {
         login: seconds("login_seconds", 20, 1, 600),
         idle: unless_zero(seconds("idle_seconds", 0, 0, DAYS_30)),
         session: unless_zero(seconds("session_seconds", 0, 0, DAYS_30)),
+        park: unless_zero(seconds("park_seconds", 5, 0, 86_400)),
+        notice: unless_zero(seconds("notice_seconds", 300, 0, DAYS_30)),
         drain: seconds("drain_seconds", 30, 0, 86_400),
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use super::checks::tls_name;
+use super::checks::{loss_name, park_name, tls_name};
 use super::resources::{GrantResource, Resources, TargetResource};
-use crate::model::{Databases, PoolSettings, Subject, User};
+use crate::model::{Databases, Parking, PoolSettings, Subject, User};
 
 /// The text of one resource file. Values that are the default are left out.
 pub fn render(resources: &Resources) -> String {
@@ -40,6 +40,10 @@ fn target(to: &mut String, resource: &TargetResource) -> fmt::Result {
     option(to, "details", Some(target.details.as_str()).filter(|details| !details.is_empty()))?;
     list(to, "owners", target.owners.iter().map(|name| name.as_str()))?;
     list(to, "accept_extensions", target.accept_extensions.iter().map(String::as_str))?;
+    if target.park != Parking::default() {
+        pair(to, "park", park_name(target.park))?;
+    }
+    list(to, "park_accepts", target.park_accepts.iter().map(|loss| loss_name(*loss)))?;
     pool(to, &target.pool)?;
     for (level, connector) in &target.connectors {
         writeln!(to, "[target.connector.{}]", key(level.as_str()))?;
@@ -196,12 +200,23 @@ mod tests {
             (name(), option::of(line()), modes, option::of(line()), prop_oneof![Just(String::new()), text()]),
             (btree_set(name(), 0..3), btree_map(level(), connector, 1..4), btree_set(line(), 0..3)),
             (prop_oneof![Just(PoolSettings::default()), pool()], any::<bool>()),
+            (
+                proptest::sample::select(vec![Parking::Proven, Parking::Never]),
+                btree_set(
+                    proptest::sample::select(vec![
+                        crate::model::Loss::Functions,
+                        crate::model::Loss::Sequences,
+                    ]),
+                    0..2,
+                ),
+            ),
         )
             .prop_map(
                 |(
                     (name, database, tls, tls_ca, details),
                     (owners, connectors, accept_extensions),
                     (pool, confirmed),
+                    (park, park_accepts),
                 )| {
                     let needed = matches!(tls, TlsMode::VerifyCa | TlsMode::VerifyFull);
                     let address = "[2001:db8::1]:5432".to_owned();
@@ -219,6 +234,8 @@ mod tests {
                             connectors,
                             pool,
                             accept_extensions,
+                            park,
+                            park_accepts,
                             suspended: None,
                         },
                     }

@@ -10,7 +10,7 @@ use super::resources::{
 use super::table::{Table, Value, read_file};
 use super::{Mistake, checks};
 use crate::model::{
-    AccessLevel, Connector, Databases, Name, PoolSettings, Subject, Target, TlsMode, User, Window,
+    AccessLevel, Connector, Databases, Name, Parking, PoolSettings, Subject, Target, TlsMode, User, Window,
 };
 use crate::secret::{Reference, Secrets};
 
@@ -141,6 +141,10 @@ impl<'r> Reader<'r> {
             accept_extensions: table.read_or("accept_extensions", BTreeSet::new(), |value| {
                 let names = value.texts(|text| checks::extension(text).map(|()| text.to_owned()))?;
                 Ok(names.into_iter().collect())
+            }),
+            park: table.read_or("park", Parking::default(), |value| checks::park(value.text()?)),
+            park_accepts: table.read_or("park_accepts", BTreeSet::new(), |value| {
+                Ok(value.texts(checks::park_loss)?.into_iter().collect())
             }),
             name: name?,
             protocol: protocol?,

@@ -44,6 +44,8 @@ fn target(text: &str, database: Option<&str>, levels: &[&str]) -> Target {
         connectors: levels.iter().map(|text| (level(text), connector.clone())).collect(),
         pool: PoolSettings::default(),
         accept_extensions: Default::default(),
+        park: Default::default(),
+        park_accepts: Default::default(),
         suspended: None,
     }
 }

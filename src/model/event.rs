@@ -45,6 +45,20 @@ pub enum Event {
         from: GrantId,
         to: GrantId,
     },
+    /// An idle session gave its connection back.
+    SessionParked {
+        session: SessionId,
+        user: Name,
+        upstream: String,
+    },
+    /// It was lent another for its next statement.
+    SessionResumed {
+        session: SessionId,
+        user: Name,
+        /// The server's own number for the connection.
+        upstream: String,
+        wait_ms: u64,
+    },
     /// Somebody asked to cancel the session's running statement, with its key.
     Cancel {
         session: SessionId,

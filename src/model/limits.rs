@@ -188,3 +188,8 @@ pub const INTERRUPTIONS_MAX: usize = 4;
 pub const ADMIN_STRANGERS_MAX: usize = 8;
 /// How long such a user may take to ask and to be refused.
 pub const ADMIN_STRANGER_WAIT: Duration = Duration::from_secs(2);
+/// What a server may show of one session that gives its connection back: its settings, a few reasons, and the
+/// functions that keep it. More pins.
+pub const PROOF_ROWS_MAX: usize = 1_000;
+/// The value of a setting that is put back on another connection; a `search_path` of 30 schemas fits.
+pub const RESTORED_SETTING_BYTES_MAX: usize = 2 << 10;

@@ -22,8 +22,8 @@ pub use note::{Note, NoteKind, NoteReader, Notes, Parameters, SessionContext, St
 pub use operation::{Operation, Verdict};
 pub use refusal::Refusal;
 pub use resource::{
-    Change, Connector, Credential, Databases, EndCause, Ended, Grant, PoolSettings, Snapshot, Subject,
-    Target, TlsMode, User, Verifiers, Window,
+    Change, Connector, Credential, Databases, EndCause, Ended, Grant, Loss, Parking, PoolSettings, Snapshot,
+    Subject, Target, TlsMode, User, Verifiers, Window,
 };
 
 /// Wall time. Grants end against it; durations are measured with a monotonic clock instead.

@@ -48,9 +48,35 @@ pub struct Target {
     /// be shared between people (see `docs/guide.md`).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub accept_extensions: BTreeSet<String>,
+    /// Whether idle sessions give their connection back.
+    #[serde(default)]
+    pub park: Parking,
+    /// What a session may lose when it is parked, as the operator accepts.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub park_accepts: BTreeSet<Loss>,
     /// Set by `target suspend`; why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<String>,
+}
+
+/// Whether an idle session gives its connection back until its next statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parking {
+    /// When the server confirms that nothing would be lost.
+    #[default]
+    Proven,
+    Never,
+}
+
+/// What no catalog of a server shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// What functions and views of the database do behind a plain statement.
+    Functions,
+    /// Current values of sequences (`currval`, `lastval`), which every insert may set.
+    Sequences,
 }
 
 /// A login on the target that only the proxy knows; one per access level.

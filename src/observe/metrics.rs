@@ -16,6 +16,8 @@ use crate::model::{AccessLevel, Name, Refusal};
 pub struct Metrics {
     pub registry: Registry,
     sessions: IntGaugeVec,
+    parked: IntGaugeVec,
+    pinned: IntGaugeVec,
     statements: IntCounterVec,
     bytes: IntCounterVec,
     logins: IntCounterVec,
@@ -95,6 +97,18 @@ impl Metrics {
         let own = &registry;
         Ok(Self {
             sessions: gauges(own, "tidegate_sessions", "Live sessions.", &["target"])?,
+            parked: gauges(
+                own,
+                "tidegate_sessions_parked",
+                "Live sessions that have given their connection back and are lent another at their next statement.",
+                &["target"],
+            )?,
+            pinned: gauges(
+                own,
+                "tidegate_sessions_pinned",
+                "Sessions that were idle for long enough and could not give their connection back, and why.",
+                &["reason"],
+            )?,
             statements: counters(
                 own,
                 "tidegate_statements_total",
@@ -174,6 +188,16 @@ impl Metrics {
         }
     }
 
+    /// A session of this target that is parked, until it is dropped.
+    pub fn parked(&self, target: &Name) -> Raised {
+        Raised::new(&self.parked.with_label_values(&[target.as_str()]))
+    }
+
+    /// A session that could not be parked for this reason, which is one of a few.
+    pub fn pinned(&self, reason: &'static str) -> Raised {
+        Raised::new(&self.pinned.with_label_values(&[reason]))
+    }
+
     pub fn pool(&self, target: &Name, level: &AccessLevel) -> PoolMeter {
         let gauge = |state| self.pool.with_label_values(&[target.as_str(), level.as_str(), state]);
         PoolMeter { size: gauge("size"), idle: gauge("idle"), waiting: gauge("waiting") }
@@ -223,6 +247,7 @@ impl Metrics {
         let target = target.as_str();
         // A series that never began cannot be removed, and need not be.
         let _ = self.sessions.remove_label_values(&[target]);
+        let _ = self.parked.remove_label_values(&[target]);
         let _ = self.statements.remove_label_values(&[target]);
         for direction in ["up", "down"] {
             let _ = self.bytes.remove_label_values(&[target, direction]);

@@ -503,7 +503,10 @@ fn session_of(event: &Event) -> Option<SessionId> {
         Event::LoginAccepted { start, .. } | Event::SessionStart { start, .. } => Some(start.session),
         Event::LoginRefused(denied) => Some(denied.session),
         Event::SessionEnd(end) => Some(end.session),
-        Event::SessionMoved { session, .. } | Event::Cancel { session, .. } => Some(*session),
+        Event::SessionMoved { session, .. }
+        | Event::SessionParked { session, .. }
+        | Event::SessionResumed { session, .. }
+        | Event::Cancel { session, .. } => Some(*session),
         Event::NodeStart { .. }
         | Event::NodeStop { .. }
         | Event::JournalRecovered { .. }

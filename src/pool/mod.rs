@@ -18,5 +18,5 @@ pub use connection::{Exchange, run_script};
 pub(crate) use dial::prepare_socket;
 pub use dial::{DialFault, Dialer};
 pub use lease::{Finished, Lease, Leased};
-pub use pool::{Pool, PoolStatus};
+pub use pool::{Code, Pool, PoolStatus};
 pub use pools::{Keeper, Pools};

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -18,6 +18,18 @@ use crate::secret::Secrets;
 
 /// `ALTER ROLE CURRENT_USER SET …` is allowed to ordinary roles and outlives the session.
 pub(super) const ROLE_CHANGED: &str = "the role's own settings differ from what was known";
+
+/// The names of so many functions are logged.
+const HIDDEN_SHOWN: usize = 10;
+
+/// The code in a database, as far as it decides whether sessions can be parked.
+#[derive(Debug, Default)]
+pub struct Code {
+    /// Changes with every function and view that is made, changed or dropped.
+    pub number: String,
+    /// What may change, behind a plain statement, state that no catalog shows.
+    pub hidden: Vec<String>,
+}
 
 /// What a pool was made for, and how it is to behave; swapped when the target's settings change.
 #[derive(Clone)]
@@ -41,6 +53,8 @@ pub struct Pool<W: Wire> {
     pub(super) secrets: Arc<Secrets>,
     pub(super) keeper: Arc<dyn Keeper>,
     pub(super) metrics: Arc<Metrics>,
+    /// What was found of the code in the database.
+    code: ArcSwapOption<Code>,
     state: Mutex<State<W>>,
     warming: AtomicBool,
 }
@@ -115,6 +129,7 @@ impl<W: Wire> Pool<W> {
             secrets,
             keeper,
             metrics,
+            code: ArcSwapOption::empty(),
             state: Mutex::new(state),
             warming: AtomicBool::new(false),
         })
@@ -420,6 +435,25 @@ impl<W: Wire> Pool<W> {
 
     pub(super) fn is_retired(&self) -> bool {
         self.state().retired
+    }
+
+    /// What was last found of the code in the database.
+    pub fn code(&self) -> Option<Arc<Code>> {
+        self.code.load_full()
+    }
+
+    /// Keeps what was found of the code in the database. Says it in the log: it keeps sessions from being parked.
+    pub fn learn(&self, code: Code) -> Arc<Code> {
+        let code = Arc::new(code);
+        self.code.store(Some(code.clone()));
+        if !code.hidden.is_empty() {
+            let shown: Vec<_> = code.hidden.iter().take(HIDDEN_SHOWN).collect();
+            tracing::info!(
+                pool = ?self, count = code.hidden.len(), ?shown,
+                "functions or views may change what no catalog shows: sessions are parked when park_accepts has \"functions\""
+            );
+        }
+        code
     }
 
     /// Stops what runs on a connection of this pool. Returns when the request has landed.

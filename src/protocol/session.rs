@@ -93,6 +93,8 @@ pub trait Wire: Send + Sync + 'static {
     fn accept(&self, context: &AcceptContext) -> Self::Accept;
     /// The start-up settings of a client that has logged in.
     fn settings(&self, accept: &Self::Accept) -> Self::Settings;
+    /// The settings with which a connection must be prepared for a session that has these to put back.
+    fn dressed(&self, settings: &Self::Settings, restore: &Restore) -> Self::Settings;
     fn dial(&self, purpose: DialPurpose<'_>, tls: DialTls, secret: &Secret) -> Self::Dial;
     fn script(&self, purpose: Purpose<'_, Self::Settings>, facts: &Self::Facts) -> Self::Script;
     /// What must be the same for two connections to be interchangeable beyond target, level and database,
@@ -301,8 +303,18 @@ pub trait Relay: Send {
     /// Words a refusal that ends the session, correct for this very moment. Only called when
     /// `at_unit_boundary(Downstream)`.
     fn refuse(&mut self, refusal: &Refusal, out: &mut BytesMut);
+    /// Begins to ask the server, unseen by the client, whether anything would be lost if the connection were
+    /// given back; the question goes to `upstream`. Only at `Boundary::Idle`, when nothing of the client waits
+    /// in the engine's buffers. `Err`: something is known to keep the session where it is.
+    ///
+    /// The answer is said by [`RelayStep::Proven`], and by nothing where the client went on meanwhile.
+    fn prove(&mut self, ask: &Ask<'_>, upstream: &mut BytesMut) -> Result<(), Pinned>;
+    /// The client has nothing under way; what makes the conversation busy is our own question.
+    fn is_proving(&self) -> bool;
+    /// What the server answered; once.
+    fn proof(&mut self) -> Option<Proof>;
     /// Gives the lease back: what must be put on the next connection, or why that cannot be.
-    /// Only at `Boundary::Idle`, when nothing of the client waits in the engine's buffers.
+    /// Only after a proof that nothing pins, and only until the client goes on.
     fn detach(&mut self) -> Result<Restore, Pinned>;
     /// Goes on with another connection that `Prepare` was run on. Writes to `upstream` what must be
     /// put back first; the answers to it are swallowed.
@@ -323,6 +335,8 @@ pub enum RelayStep {
     /// Enough for one turn (notes or words of ours would outgrow their limit): pump the rest again as soon as
     /// the other side takes more.
     Again,
+    /// The server has answered the question of [`Relay::prove`].
+    Proven,
     /// Detached, and the client wants something done: lease, `attach`, then pump the same again.
     NeedLease,
     /// Read no more of this side until the other side has been pumped; then pump the rest again.
@@ -344,9 +358,29 @@ pub enum Boundary {
     InTransaction,
 }
 
-/// Why a session cannot give its lease back.
+/// Why a session cannot give its lease back, in stable words that lists and metrics show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pinned(pub &'static str);
+
+/// What [`Relay::prove`] is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Stands for the code in the database that was looked through before; empty: none was.
+    pub code: &'a str,
+    /// The operator accepts that current values of sequences are lost.
+    pub sequences: bool,
+}
+
+/// What a server answered to [`Relay::prove`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// Stands for the code that is in the database now; empty where the server did not say.
+    pub code: String,
+    /// Code that may leave state which nothing shows, behind a plain statement. Only looked for where `code`
+    /// is not the one that was known.
+    pub hidden: Vec<String>,
+    pub pinned: Option<Pinned>,
+}
 
 /// What a detached session must have put back on its next connection, in the protocol's own form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -354,6 +388,8 @@ pub struct Restore {
     /// Prepared statements: name, text, parameter types; bounded by
     /// [`crate::model::limits::PREPARED_TEXT_BYTES_MAX`].
     pub prepared: Vec<(Vec<u8>, Vec<u8>, Vec<u32>)>,
+    /// Settings of the session: name and value.
+    pub settings: Vec<(String, String)>,
 }
 
 pub struct Flow<'a> {

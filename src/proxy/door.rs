@@ -48,6 +48,10 @@ pub(super) struct SessionLimits {
     pub login: Duration,
     pub idle: Option<Duration>,
     pub session: Option<Duration>,
+    /// An idle session is looked at after this; `None`: sessions are never parked.
+    pub park: Option<Duration>,
+    /// How long ahead of its end a client is told.
+    pub notice: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

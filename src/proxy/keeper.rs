@@ -138,6 +138,8 @@ mod tests {
             connectors: [(AccessLevel::Read, connector)].into(),
             pool: PoolSettings::default(),
             accept_extensions: Default::default(),
+            park: Default::default(),
+            park_accepts: Default::default(),
             suspended: None,
         };
         let name = target.name.clone();

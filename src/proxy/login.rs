@@ -12,9 +12,11 @@ use tokio::time::Instant;
 
 use super::cancel::IssuedKey;
 use super::door::{Drain, Entrance, History, SessionDoor};
+use super::parking::Berth;
 use super::pump::Pump;
 use super::registry::{Command, Entry, Listed, Stats};
 use super::throttle::network;
+use super::waiting::{WaitEnd, Waiter};
 use crate::credential::Identity;
 use crate::grant::{Admission, Standing};
 use crate::identity::{Ledger, Seat};
@@ -39,8 +41,9 @@ pub(super) struct Entered<W: Wire> {
     pub commands: mpsc::Receiver<Command>,
     pub stamp: String,
     pub settings: W::Settings,
-    /// What must be put on the next connection of a session that has none.
-    pub restore: Option<crate::protocol::session::Restore>,
+    pub berth: Berth,
+    /// The end that the client has been told of ahead of time.
+    pub noticed: Option<crate::model::Time>,
     pub row: SessionRow,
     pub began: Instant,
     pub _key: IssuedKey,
@@ -57,6 +60,49 @@ enum Stop {
 impl Stop {
     fn refuse(refusal: Refusal, why: &'static str) -> Self {
         Self::Refuse { refusal, why: why.into(), authenticated: false }
+    }
+}
+
+/// An admitted client that waits for its first connection.
+struct Entering<'a, W: Wire> {
+    guest: &'a mut Guest<W>,
+    admission: Admission,
+    seat: &'a mut Seat,
+    /// The end of the login.
+    deadline: Instant,
+}
+
+impl<W: Wire> Waiter<W> for Entering<'_, W> {
+    fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    fn look(&mut self, door: &SessionDoor<W>) -> Result<(), Refusal> {
+        match door.shared.ledger.recheck(&self.admission, self.seat) {
+            Standing::Open { .. } => {}
+            Standing::Moved(to) => self.admission = *to,
+            Standing::Ended(cause) => return Err(Refusal::Ended(cause)),
+        }
+        Ok(())
+    }
+
+    /// A client that talks before it was told that it is in, or goes away.
+    async fn interrupted(&mut self, _: &SessionDoor<W>) -> WaitEnd {
+        let guest = &mut *self.guest;
+        let talk = async {
+            loop {
+                match guest.stream.read_buf(&mut guest.input).await {
+                    Ok(count) if count > 0 && guest.input.len() <= limits::STARTUP_BYTES_MAX => {}
+                    Ok(count) if count > 0 => {
+                        let refusal = Refusal::ProtocolViolation("bytes ahead of the end of the login");
+                        return WaitEnd::Refused(refusal, "too many bytes");
+                    }
+                    _ => return WaitEnd::Gone,
+                }
+            }
+        };
+        let late = WaitEnd::Refused(Refusal::LoginTimeout, "it took too long");
+        tokio::time::timeout_at(self.deadline.into(), talk).await.unwrap_or(late)
     }
 }
 
@@ -222,10 +268,17 @@ impl<W: Wire> SessionDoor<W> {
         let settings = self.wire.settings(&guest.accept);
         let stamp = format!("{}/{}", admission.user(), guest.session);
         let waited = Instant::now();
-        let leased = self.wait_for_lease(&mut guest, &admission, &mut seat, &stamp, &settings).await;
-        let (admission, lease) = match leased {
-            Ok(leased) => leased,
-            Err(stop) => return Err((Box::new(guest), stop)),
+        let deadline = began + self.shared.limits.load().login;
+        let mut waiter = Entering { guest: &mut guest, admission, seat: &mut seat, deadline };
+        let leased = self.wait_for_lease(&mut waiter, &stamp, &settings).await;
+        let admission = waiter.admission;
+        let lease = match leased {
+            Ok(lease) => lease,
+            Err(WaitEnd::Gone) => return Err((Box::new(guest), Stop::Silent)),
+            Err(WaitEnd::Refused(refusal, why)) => {
+                let stop = Stop::Refuse { refusal, why: why.into(), authenticated: true };
+                return Err((Box::new(guest), stop));
+            }
         };
         let wait = waited.elapsed();
         self.shared.metrics.leased(wait);
@@ -246,62 +299,6 @@ impl<W: Wire> SessionDoor<W> {
             return Err((Box::new(guest), stop));
         }
         Ok(self.begin(guest, admission, seat, lease, settings, stamp, issued, began).await)
-    }
-
-    /// Waits in the pool's line, but not longer than the client and its grant do.
-    async fn wait_for_lease(
-        &self,
-        guest: &mut Guest<W>,
-        admission: &Admission,
-        seat: &mut Seat,
-        stamp: &str,
-        settings: &W::Settings,
-    ) -> Result<(Admission, Lease<W>), Stop> {
-        let refuse = |refusal: Refusal, why: &'static str| Stop::Refuse {
-            refusal,
-            why: why.into(),
-            authenticated: true,
-        };
-        let mut admission = admission.clone();
-        let mut changed = self.shared.ledger.changed();
-        // What changed between the decision and here.
-        changed.mark_changed();
-        let mut drain = self.shared.drain.clone();
-        let asked = admission.clone();
-        let lease = self.lease(&asked, stamp, settings);
-        tokio::pin!(lease);
-        let lease = loop {
-            tokio::select! {
-                biased;
-                lease = &mut lease => break lease,
-                _ = changed.changed() => match self.shared.ledger.recheck(&admission, seat) {
-                    Standing::Open { .. } => {}
-                    Standing::Moved(to) => admission = *to,
-                    Standing::Ended(cause) => {
-                        return Err(refuse(Refusal::Ended(cause), "the grant ended while waiting"));
-                    }
-                },
-                () = Drain::now(&mut drain) => {
-                    return Err(refuse(Refusal::ShuttingDown, "the proxy is shutting down"));
-                }
-                // A client that talks before it was told that it is in, or goes away.
-                read = guest.stream.read_buf(&mut guest.input) => match read {
-                    Ok(count) if count > 0 && guest.input.len() <= limits::STARTUP_BYTES_MAX => {}
-                    Ok(count) if count > 0 => {
-                        let refusal = Refusal::ProtocolViolation("bytes ahead of the end of the login");
-                        return Err(refuse(refusal, "too many bytes"));
-                    }
-                    _ => return Err(Stop::Silent),
-                },
-            }
-        };
-        let lease = lease.map_err(|refusal| refuse(refusal, "no connection to the target"))?;
-        // What happened while the connection was made counts as well.
-        match self.shared.ledger.recheck(&admission, seat) {
-            Standing::Open { .. } => Ok((admission, lease)),
-            Standing::Moved(to) => Ok((*to, lease)),
-            Standing::Ended(cause) => Err(refuse(Refusal::Ended(cause), "the grant ended while waiting")),
-        }
     }
 
     /// A connection from the pool that this admission leads to.
@@ -389,7 +386,8 @@ impl<W: Wire> SessionDoor<W> {
             commands,
             stamp,
             settings,
-            restore: None,
+            berth: Berth::default(),
+            noticed: None,
             row,
             began: Instant::now(),
             _key: issued,

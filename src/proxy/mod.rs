@@ -2,7 +2,8 @@
 //! and limit.
 //!
 //! Reading order: `node` starts it all, `listener` accepts, `door` is where a protocol is erased,
-//! `login` makes a session of a connection, `session` ends it, `pump` moves the bytes between.
+//! `login` makes a session of a connection, `session` ends it, `pump` moves the bytes between,
+//! `parking` lets go of the connection of a session that is idle.
 
 mod cancel;
 mod clock;
@@ -13,12 +14,14 @@ mod keeper;
 mod listener;
 mod login;
 mod node;
+mod parking;
 mod pump;
 mod registry;
 mod session;
 #[cfg(test)]
 mod simulation;
 mod throttle;
+mod waiting;
 mod workers;
 
 pub use control::{BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus};

@@ -295,7 +295,14 @@ fn trail_settings(config: &NodeConfig) -> TrailSettings {
 }
 
 fn session_limits(config: &NodeConfig) -> SessionLimits {
-    SessionLimits { login: config.limits.login, idle: config.limits.idle, session: config.limits.session }
+    let limits = &config.limits;
+    SessionLimits {
+        login: limits.login,
+        idle: limits.idle,
+        session: limits.session,
+        park: limits.park,
+        notice: limits.notice,
+    }
 }
 
 /// Ends grants and credentials against wall time.

@@ -20,7 +20,7 @@ use super::registry::{State, Stats};
 use crate::model::{Notes, Refusal, SessionContext, Verdict, limits};
 use crate::observe::Trail;
 use crate::pool::Lease;
-use crate::protocol::session::{Boundary, Flow, Plan, Relay, RelayStep, Side, Wire, WireError};
+use crate::protocol::session::{Ask, Boundary, Flow, Pinned, Plan, Relay, RelayStep, Side, Wire, WireError};
 use crate::tls::Stream;
 
 /// Why the pump stopped.
@@ -35,6 +35,8 @@ pub(super) enum PumpEnd {
     Refuse(Refusal),
     /// The client wants something done and has no connection.
     NeedLease,
+    /// The server has answered whether the session can be parked.
+    Proven,
 }
 
 /// What one worker reads with: one for all of its sessions.
@@ -68,7 +70,7 @@ struct Half {
 }
 
 /// How often a client that we do not read from is looked at.
-const VANISH_LOOK: Duration = Duration::from_millis(500);
+pub(super) const VANISH_LOOK: Duration = Duration::from_millis(500);
 
 pub(super) struct Pump<W: Wire> {
     pub relay: W::Relay,
@@ -144,9 +146,20 @@ impl<W: Wire> Pump<W> {
         self.server.rest.is_empty() && self.server.out.is_empty() && !self.server.flush
     }
 
-    /// Nothing of the client is unconsumed.
-    pub fn client_is_empty(&self) -> bool {
-        self.client.rest.is_empty()
+    /// Nothing waits on either side.
+    pub fn is_quiet(&self) -> bool {
+        let client = self.client.rest.is_empty() && self.client.out.is_empty() && !self.client.flush;
+        client && !self.client.held && !self.look_again && self.server_is_empty()
+    }
+
+    /// Asks the server whether anything would be lost without this connection.
+    pub fn prove(&mut self, ask: &Ask<'_>) -> Result<(), Pinned> {
+        self.relay.prove(ask, &mut self.server.out)
+    }
+
+    /// A client that is not read from has gone.
+    pub fn client_is_gone(&self) -> bool {
+        self.downstream.peer_is_gone()
     }
 
     pub fn into_downstream(self) -> Stream {
@@ -371,11 +384,15 @@ impl<W: Wire> Pump<W> {
             if count == 0 {
                 return Err(PumpEnd::Gone(from));
             }
+            // The answer to a question of ours is nothing of the client's.
+            let ours = from == Side::Upstream && self.relay.is_proving();
             let counter = match from {
                 Side::Downstream => &self.stats.bytes_up,
                 Side::Upstream => &self.stats.bytes_down,
             };
-            counter.store(counter.load(Relaxed) + count as u64, Relaxed);
+            if !ours {
+                counter.store(counter.load(Relaxed) + count as u64, Relaxed);
+            }
             self.feed(cx, from, count, scratch)?;
             // An answer may be what the other side was held for.
             let other_is_held = match from {
@@ -439,7 +456,9 @@ impl<W: Wire> Pump<W> {
         notes.clear();
         back.clear();
         let clock_micros = clock::monotonic_micros();
-        self.last_activity = clock_micros;
+        if from == Side::Downstream || !self.relay.is_proving() {
+            self.last_activity = clock_micros;
+        }
         let mut noted = Notes::new(notes, clock::wall_micros());
         let step = self.relay.pump(
             from,
@@ -450,7 +469,9 @@ impl<W: Wire> Pump<W> {
         if !notes.is_empty() && self.trail.notes(&self.context, notes).is_err() {
             return Err(PumpEnd::Refuse(Refusal::TrailUnavailable));
         }
-        self.stats.see(self.relay.statements(), State::of(self.relay.boundary()));
+        if !self.relay.is_proving() {
+            self.stats.see(self.relay.statements(), State::of(self.relay.boundary()));
+        }
         if !back.is_empty() {
             self.half(from).out.extend_from_slice(back);
         }
@@ -478,6 +499,10 @@ impl<W: Wire> Pump<W> {
                 Ok(())
             }
             Ok(RelayStep::NeedLease) => Err(PumpEnd::NeedLease),
+            Ok(RelayStep::Proven) => {
+                self.look_again |= std::mem::take(&mut self.client.held);
+                Err(PumpEnd::Proven)
+            }
             Ok(RelayStep::Close) => Err(PumpEnd::Goodbye(from)),
             Ok(RelayStep::Refuse(refusal)) => Err(PumpEnd::Refuse(refusal)),
             Err(error) => Err(PumpEnd::Violation(from, error)),

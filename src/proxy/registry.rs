@@ -1,7 +1,7 @@
-use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
@@ -26,8 +26,10 @@ pub struct SessionInfo {
     pub started_at: Time,
     /// When its grant or credential ends.
     pub until: Time,
-    /// `idle`, `busy`, `in transaction`.
+    /// `idle`, `running`, `in transaction`, `parked`, `pinned`, `waiting`.
     pub state: String,
+    /// What keeps an idle session on its connection.
+    pub pinned: Option<String>,
     pub statements: u64,
     pub bytes_up: u64,
     pub bytes_down: u64,
@@ -42,6 +44,10 @@ pub(super) enum State {
     Idle = 0,
     Busy = 1,
     InTransaction = 2,
+    /// It has no connection.
+    Parked = 3,
+    /// It waits for one.
+    Waiting = 4,
 }
 
 impl State {
@@ -55,8 +61,10 @@ impl State {
 
     fn words(value: u8) -> &'static str {
         match value {
-            1 => "busy",
+            1 => "running",
             2 => "in transaction",
+            3 => "parked",
+            4 => "waiting",
             _ => "idle",
         }
     }
@@ -69,12 +77,28 @@ pub(super) struct Stats {
     pub bytes_down: AtomicU64,
     pub statements: AtomicU64,
     state: AtomicU8,
+    pinned: Mutex<Option<&'static str>>,
 }
 
 impl Stats {
     pub fn see(&self, statements: u64, state: State) {
         self.statements.store(statements, Relaxed);
         self.state.store(state as u8, Relaxed);
+    }
+
+    /// What keeps the session on its connection, as was last found.
+    pub fn pin(&self, why: Option<&'static str>) {
+        *self.pinned.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// The state in words, and what pins an idle session.
+    fn words(&self) -> (&'static str, Option<&'static str>) {
+        let state = State::words(self.state.load(Relaxed));
+        let pinned = *self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        match pinned.filter(|_| state == "idle") {
+            Some(why) => ("pinned", Some(why)),
+            None => (state, None),
+        }
     }
 }
 
@@ -86,8 +110,8 @@ pub(super) enum Command {
         peer: String,
     },
     Kill,
-    /// Give the lease back if nothing would be lost, and take another at the next statement.
-    Detach,
+    /// Give the connection back if nothing would be lost, and take another at the next statement.
+    Park,
 }
 
 /// What the registry knows of one session.
@@ -148,8 +172,8 @@ impl Registry {
     }
 
     /// Asks an idle session to give its connection back until it needs one again.
-    pub fn detach(&self, session: SessionId) -> bool {
-        self.send(session, Command::Detach)
+    pub fn park(&self, session: SessionId) -> bool {
+        self.send(session, Command::Park)
     }
 
     pub(super) fn send(&self, session: SessionId, command: Command) -> bool {
@@ -193,6 +217,7 @@ fn deliver(commands: &mpsc::Sender<Command>, command: Command) -> bool {
 impl Listed {
     fn info(&self) -> SessionInfo {
         let admission = self.admission.load();
+        let (state, pinned) = self.stats.words();
         SessionInfo {
             session: self.session,
             user: admission.user().clone(),
@@ -204,7 +229,8 @@ impl Listed {
             protocol: self.protocol.to_owned(),
             started_at: self.started_at,
             until: admission.until(),
-            state: State::words(self.stats.state.load(Relaxed)).to_owned(),
+            state: state.to_owned(),
+            pinned: pinned.map(str::to_owned),
             statements: self.stats.statements.load(Relaxed),
             bytes_up: self.stats.bytes_up.load(Relaxed),
             bytes_down: self.stats.bytes_down.load(Relaxed),

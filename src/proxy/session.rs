@@ -11,7 +11,8 @@ use super::clock;
 use super::door::{Drain, History, SessionDoor};
 use super::login::{Entered, context};
 use super::pump::PumpEnd;
-use super::registry::{Command, State};
+use super::registry::Command;
+use super::waiting::WaitEnd;
 use crate::grant::Standing;
 use crate::model::{EndCause, Ending, Event, Refusal, SessionEnd, limits};
 use crate::pool::{Finished, Lease, Leased};
@@ -116,18 +117,21 @@ impl<W: Wire> SessionDoor<W> {
         // What changed between the login and here.
         changed.mark_changed();
         let outcome = loop {
-            let timer = self.next_look(entered);
+            let timer = [self.next_look(entered), self.tell_of_the_end(entered)].into_iter().flatten().min();
+            let settled = all_landed && interruptions.is_empty();
             // The pump comes last: where both sides always have more to move, it leaves nothing of a
             // turn's budget, and whatever came after it would not be looked at.
             tokio::select! {
                 biased;
-                _ = changed.changed() => if let Some(outcome) = self.look_at_grant(entered) { break outcome },
+                _ = changed.changed() => if let Err(refusal) = self.look_at_grant(entered) {
+                    break Outcome::Cut(refusal, Ending::Cut);
+                },
                 () = &mut refused => break Outcome::Cut(Refusal::TrailUnavailable, Ending::Cut),
                 Some(command) = entered.commands.recv() => match command {
                     Command::Kill => break Outcome::Cut(Refusal::Killed, Ending::Cut),
                     // Not while a cancel is on its way to the connection: it would hit the next one's work.
-                    Command::Detach if all_landed && interruptions.is_empty() => self.detach(entered).await,
-                    Command::Detach => {}
+                    Command::Park if settled => self.ask_whether_to_park(entered),
+                    Command::Park => {}
                     Command::Cancel { peer } => {
                         let room = interruptions.len() < limits::INTERRUPTIONS_MAX;
                         let interruption = self.cancel(entered, peer, room);
@@ -138,13 +142,23 @@ impl<W: Wire> SessionDoor<W> {
                 () = Drain::now(&mut drain) => {
                     break Outcome::Cut(Refusal::ShuttingDown, Ending::Drain);
                 }
-                () = sleep_until(timer) => if let Some(outcome) = self.look_at_clock(entered) { break outcome },
+                () = sleep_until(timer) => match self.look_at_clock(entered) {
+                    Some(outcome) => break outcome,
+                    None => self.look_whether_to_park(entered, settled),
+                },
                 end = entered.pump.run() => match end {
-                    PumpEnd::NeedLease => {
-                        if let Err(refusal) = self.lease_again(entered).await {
-                            break Outcome::Cut(refusal, Ending::Cut);
+                    // Apart: its state is large, and most of the time nobody waits.
+                    PumpEnd::NeedLease => match Box::pin(self.resume(entered)).await {
+                        Ok(()) => {}
+                        Err(WaitEnd::Gone) => break Outcome::Vanished("the client is gone"),
+                        Err(WaitEnd::Refused(refusal, _)) => {
+                            let drains = refusal == Refusal::ShuttingDown;
+                            break Outcome::Cut(refusal, if drains { Ending::Drain } else { Ending::Cut });
                         }
-                    }
+                    },
+                    PumpEnd::Proven => if let Err(refusal) = self.answered(entered, settled) {
+                        break Outcome::Cut(refusal, Ending::Cut);
+                    },
                     other => break outcome_of(other),
                 },
             }
@@ -164,13 +178,13 @@ impl<W: Wire> SessionDoor<W> {
     }
 
     /// Looks at the session's own grant again.
-    fn look_at_grant(&self, entered: &mut Entered<W>) -> Option<Outcome> {
+    pub(super) fn look_at_grant(&self, entered: &mut Entered<W>) -> Result<(), Refusal> {
         match self.shared.ledger.recheck(&entered.admission, &mut entered.seat) {
-            Standing::Open { until } if until == entered.admission.until() => None,
+            Standing::Open { until } if until == entered.admission.until() => Ok(()),
             Standing::Open { until } => {
                 entered.admission = entered.admission.clone().with_until(until);
                 entered.entry.listed.admission.store(entered.admission.clone().into());
-                None
+                Ok(())
             }
             Standing::Moved(to) => {
                 let event = Event::SessionMoved {
@@ -182,13 +196,30 @@ impl<W: Wire> SessionDoor<W> {
                 entered.admission = *to;
                 entered.pump.context = context::<W>(entered.session, &entered.admission);
                 entered.entry.listed.admission.store(entered.admission.clone().into());
-                if self.shared.trail.event(&event).is_err() {
-                    return Some(Outcome::Cut(Refusal::TrailUnavailable, Ending::Cut));
-                }
-                None
+                self.shared.trail.event(&event).map_err(|_| Refusal::TrailUnavailable)
             }
-            Standing::Ended(cause) => Some(Outcome::Cut(Refusal::Ended(cause), Ending::Cut)),
+            Standing::Ended(cause) => Err(Refusal::Ended(cause)),
         }
+    }
+
+    /// Tells the client once that its access is about to end. Returns when to look at that again.
+    fn tell_of_the_end(&self, entered: &mut Entered<W>) -> Option<Instant> {
+        let ahead = self.shared.limits.load().notice?;
+        let until = entered.admission.until();
+        if entered.noticed == Some(until) {
+            return None;
+        }
+        let left = Duration::try_from(until.duration_since(self.shared.ledger.now())).ok()?;
+        if let Some(early) = left.checked_sub(ahead).filter(|early| !early.is_zero()) {
+            return Some(Instant::now() + early);
+        }
+        let text = format!("your access ends at {until:.0}; this session ends with it");
+        let (relay, out) = entered.pump.words_for_client();
+        if !relay.notice(&text, out) {
+            return Some(Instant::now() + IDLE_LOOK);
+        }
+        entered.noticed = Some(until);
+        None
     }
 
     /// When the idle and session limits have to be looked at next.
@@ -200,7 +231,7 @@ impl<W: Wire> SessionDoor<W> {
             // It is over while something runs, and begins again with the answer.
             due.max(Instant::now() + IDLE_LOOK)
         });
-        [session, idle].into_iter().flatten().min()
+        [session, idle, self.park_due(entered)].into_iter().flatten().min()
     }
 
     fn look_at_clock(&self, entered: &mut Entered<W>) -> Option<Outcome> {
@@ -210,7 +241,7 @@ impl<W: Wire> SessionDoor<W> {
         }
         let idle_for = clock::instant(entered.pump.last_activity).elapsed();
         // A running query is never idle, however long it takes.
-        let busy = entered.pump.relay.boundary() == Boundary::Busy;
+        let busy = is_busy(&entered.pump.relay);
         if !busy && limits.idle.is_some_and(|limit| idle_for >= limit) {
             return Some(Outcome::Cut(Refusal::IdleTimeout, Ending::Cut));
         }
@@ -220,13 +251,13 @@ impl<W: Wire> SessionDoor<W> {
     /// Stops the running statement on behalf of its own client, where there is `room` for one more
     /// request. What is returned ends when the request has landed (true), or when nobody can tell any
     /// more whether it still will: one that a busy server has not taken yet stays in its queue.
-    fn cancel(
+    pub(super) fn cancel(
         &self,
         entered: &Entered<W>,
         peer: String,
         room: bool,
     ) -> Option<impl Future<Output = bool> + use<W>> {
-        let busy = entered.pump.relay.boundary() == Boundary::Busy;
+        let busy = is_busy(&entered.pump.relay);
         let lease = entered.pump.lease().filter(|_| busy && room);
         let event = Event::Cancel {
             session: entered.session,
@@ -247,46 +278,6 @@ impl<W: Wire> SessionDoor<W> {
             }
             landed.is_ok()
         })
-    }
-
-    /// Gives the connection back while the session goes on, if nothing would be lost.
-    async fn detach(&self, entered: &mut Entered<W>) {
-        let idle = entered.pump.relay.boundary() == Boundary::Idle;
-        if !idle || !entered.pump.server_is_empty() || !entered.pump.client_is_empty() {
-            return;
-        }
-        let Ok(restore) = entered.pump.relay.detach() else { return };
-        entered.restore = Some(restore);
-        if let Some(lease) = entered.pump.take_lease() {
-            lease.finish(Leased { boundary: Boundary::Idle, empty: true, settled: true }).await;
-        }
-        entered.entry.listed.upstream.store(None);
-        entered.entry.listed.stats.see(entered.pump.relay.statements(), State::Idle);
-    }
-
-    /// The client of a detached session wants something done.
-    async fn lease_again(&self, entered: &mut Entered<W>) -> Result<(), Refusal> {
-        let mut changed = self.shared.ledger.changed();
-        changed.mark_changed();
-        let admission = entered.admission.clone();
-        let (stamp, settings) = (entered.stamp.clone(), entered.settings.clone());
-        let lease = self.lease(&admission, &stamp, &settings);
-        tokio::pin!(lease);
-        let lease = loop {
-            tokio::select! {
-                biased;
-                _ = changed.changed() => if let Some(Outcome::Cut(refusal, _)) = self.look_at_grant(entered) {
-                    return Err(refusal);
-                },
-                lease = &mut lease => break lease?,
-            }
-        };
-        let restore = entered.restore.take().unwrap_or_default();
-        let mut first = bytes::BytesMut::new();
-        entered.pump.relay.attach(lease.facts(), restore, &mut first);
-        entered.entry.listed.upstream.store(Some(lease.upstream_name().into()));
-        entered.pump.put_lease(lease, &first);
-        Ok(())
     }
 
     /// Ends both connections in the order of design 1.5.2: the protocol's own error to the client, the
@@ -375,6 +366,11 @@ async fn abandon<W: Wire>(lease: Option<Lease<W>>, since: Instant, running: bool
     silent
 }
 
+/// Whether something of the client's is under way.
+fn is_busy<R: Relay>(relay: &R) -> bool {
+    relay.boundary() == Boundary::Busy && !relay.is_proving()
+}
+
 /// The idle limit is kept to within this.
 const IDLE_LOOK: Duration = Duration::from_millis(200);
 
@@ -394,7 +390,7 @@ fn outcome_of(end: PumpEnd) -> Outcome {
         }
         PumpEnd::Refuse(refusal) => Outcome::Cut(refusal, Ending::Cut),
         // Dealt with where it is seen; there is no connection here to end.
-        PumpEnd::NeedLease => Outcome::Cut(Refusal::TargetUnavailable, Ending::Cut),
+        PumpEnd::NeedLease | PumpEnd::Proven => Outcome::Cut(Refusal::TargetUnavailable, Ending::Cut),
     }
 }
 
@@ -424,7 +420,7 @@ pub(super) async fn linger(stream: &mut Stream) -> io::Result<()> {
     Ok(())
 }
 
-async fn sleep_until(at: Option<Instant>) {
+pub(super) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

@@ -40,6 +40,8 @@ pub(super) fn target(text: &str, levels: &[AccessLevel]) -> Target {
         connectors: levels.iter().map(|level| (level.clone(), connector(level))).collect(),
         pool: PoolSettings { size_max: 7, ..PoolSettings::default() },
         accept_extensions: ["plperlu".to_owned()].into(),
+        park: Default::default(),
+        park_accepts: Default::default(),
         suspended: None,
     }
 }

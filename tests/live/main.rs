@@ -16,6 +16,7 @@ mod harness;
 mod lease;
 mod login;
 mod moving;
+mod parking;
 mod startup;
 mod support;
 mod upstream;

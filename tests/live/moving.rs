@@ -25,7 +25,7 @@ fn a_session_goes_on_with_another_connection(server: &'static Server) {
     let prepared = block(client.inner.prepare("select $1::int + 1")).expect("prepared");
     let before = client.backend_pid();
     let session = node.registry.list()[0].session;
-    assert!(node.registry.detach(session), "there is such a session");
+    assert!(node.registry.park(session), "there is such a session");
     wait_until("the connection is given back", PATIENCE, || {
         node.registry.list().iter().any(|info| info.session == session && info.upstream.is_none())
     });
@@ -47,7 +47,7 @@ fn a_session_goes_on_with_another_connection(server: &'static Server) {
     // In a transaction, nothing is given back.
     client.run("begin");
     let held = client.backend_pid();
-    assert!(node.registry.detach(session));
+    assert!(node.registry.park(session));
     assert_eq!(client.backend_pid(), held);
     client.run("commit");
     runtime.block_on(node.stop(std::future::ready(())));

@@ -27,6 +27,8 @@ fn target(text: &str, address: &str, secrets: &[(AccessLevel, &str)]) -> Target 
         connectors: secrets.iter().map(|(level, secret)| (level.clone(), connector(secret))).collect(),
         pool: PoolSettings::default(),
         accept_extensions: BTreeSet::new(),
+        park: Default::default(),
+        park_accepts: Default::default(),
         suspended: None,
     }
 }

@@ -53,6 +53,8 @@ fn the_least_file_has_the_defaults() {
             login: Duration::from_secs(20),
             idle: None,
             session: None,
+            park: Some(Duration::from_secs(5)),
+            notice: Some(Duration::from_secs(300)),
             drain: Duration::from_secs(30),
         }
     );
@@ -69,7 +71,7 @@ fn every_key_is_read() {
          [audit]\ndirectory = 'a'\nsync_ms = 7\nlag_bytes_max = 2097152\nsegment_bytes = 1048576\non_failure = 'continue'\n\
          text_bytes_max = 256\n\
          [admin]\nsocket = 'x.sock'\nuids = [1000, 0x3e9]\naddress = '127.0.0.1:8443'\n\
-         [limits]\nworkers = 3\nlogin_seconds = 1\nidle_seconds = 2\nsession_seconds = 3\ndrain_seconds = 0\n\
+         [limits]\nworkers = 3\nlogin_seconds = 1\nidle_seconds = 2\nsession_seconds = 3\ndrain_seconds = 0\npark_seconds = 0\nnotice_seconds = 4\n\
          [log]\nlevel = 'info,tidegate::pool=debug'\nformat = 'json'\n",
         false,
     );
@@ -104,6 +106,8 @@ fn every_key_is_read() {
             login: seconds(1),
             idle: Some(seconds(2)),
             session: Some(seconds(3)),
+            park: None,
+            notice: Some(seconds(4)),
             drain: seconds(0),
         }
     );

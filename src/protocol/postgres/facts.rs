@@ -13,6 +13,17 @@ pub struct Settings {
     pub application_name: Option<String>,
 }
 
+impl Settings {
+    /// With others on top, which count where both say something.
+    pub fn with(&self, others: &[(String, String)]) -> Self {
+        let mut settings = self.clone();
+        for (name, value) in others {
+            put_parameter(&mut settings.parameters, name, value);
+        }
+        settings
+    }
+}
+
 /// What a server told us while we logged in, and what it reported since.
 #[derive(Clone)]
 pub struct PostgresFacts {

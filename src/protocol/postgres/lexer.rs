@@ -5,8 +5,10 @@
 //! settings, and masks passwords. A text that it reads wrongly still goes to the server as it is.
 
 mod mask;
+mod pins;
 
 pub(crate) use mask::mask;
+pub(crate) use pins::{Pins, pins};
 
 use std::ops::Range;
 
@@ -83,6 +85,7 @@ struct Token {
 }
 
 /// Tokens in order, without gaps. What is not closed ends with the text.
+#[derive(Clone)]
 struct Lexer<'a> {
     text: &'a [u8],
     at: usize,

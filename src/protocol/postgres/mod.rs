@@ -7,7 +7,7 @@
 use bytes::BytesMut;
 
 use crate::credential::Secret;
-use crate::protocol::session::{AcceptContext, DialPurpose, DialTls, Entry, Purpose, Wire};
+use crate::protocol::session::{AcceptContext, DialPurpose, DialTls, Entry, Purpose, Restore, Wire};
 
 mod accept;
 mod check;
@@ -101,6 +101,10 @@ impl Wire for Postgres {
     /// Everything else that a client may choose can be set after the login.
     fn flavour(&self, _: &Settings) -> String {
         String::new()
+    }
+
+    fn dressed(&self, settings: &Settings, restore: &Restore) -> Settings {
+        settings.with(&restore.settings)
     }
 
     fn dial(&self, purpose: DialPurpose<'_>, tls: DialTls, secret: &Secret) -> PostgresDial {

@@ -81,6 +81,103 @@ SELECT 'leftover', 'a temporary object', '' FROM pg_catalog.pg_depend AS x
 WHERE x.refclassid {=} 'pg_catalog.pg_namespace'::pg_catalog.regclass
 AND x.refobjid {=} pg_catalog.pg_my_temp_schema()";
 
+/// What the catalogs show of a session that is lost with its connection, each in stable words. Ours stand under
+/// the name `tidegate:own` while this runs.
+const PINNED: &str = "
+SELECT 'acting', pg_catalog.current_setting('role'), ''
+UNION ALL
+SELECT 'prepared', CASE WHEN p.from_sql THEN 'sql' ELSE 'protocol' END, pg_catalog.count(*)::pg_catalog.text
+FROM pg_catalog.pg_prepared_statement() AS p WHERE p.name {<>} 'tidegate:own' GROUP BY p.from_sql
+UNION ALL
+SELECT 'pin', 'a cursor', '' FROM pg_catalog.pg_cursor() AS p WHERE p.name {<>} 'tidegate:own'
+UNION ALL
+SELECT 'pin', 'a channel that is listened to', '' FROM pg_catalog.pg_listening_channels()
+UNION ALL
+SELECT 'pin', 'an advisory lock', '' FROM pg_catalog.pg_lock_status() AS l
+WHERE l.locktype {=} 'advisory' AND l.pid {=} pg_catalog.pg_backend_pid()
+UNION ALL
+SELECT 'pin', 'a temporary object', '' WHERE EXISTS (
+  SELECT FROM pg_catalog.pg_depend AS x
+  WHERE x.refclassid {=} 'pg_catalog.pg_namespace'::pg_catalog.regclass
+  AND x.refobjid {=} pg_catalog.pg_my_temp_schema())
+UNION ALL
+SELECT CASE WHEN s.vartype {=} 'real' THEN 'real' ELSE 'setting' END, s.name, s.setting
+FROM pg_catalog.pg_show_all_settings() AS s WHERE s.source {=} 'session' AND s.name {<>} 'application_name'";
+
+/// The reasons in `PINNED`.
+pub(super) const PINS: [&str; 4] =
+    ["a cursor", "a channel that is listened to", "an advisory lock", "a temporary object"];
+
+pub(super) const ACTING: &str = "acting";
+pub(super) const PREPARED: &str = "prepared";
+pub(super) const PIN: &str = "pin";
+pub(super) const SETTING: &str = "setting";
+/// A setting whose value the server shows with fewer digits than it has.
+pub(super) const REAL: &str = "real";
+pub(super) const SEQUENCE: &str = "sequence";
+pub(super) const CODE: &str = "code";
+pub(super) const HIDDEN: &str = "hidden";
+
+/// A number for all functions and views that are not the system's: another as soon as one is made, changed or
+/// dropped.
+const CODE_NUMBER: &str = "SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.sum(n.number))
+FROM (SELECT pg_catalog.hashint8extended(
+    t.oid::pg_catalog.int8 {*} 4294967296 {+} t.xmin::pg_catalog.text::pg_catalog.int8, 0)
+  FROM pg_catalog.pg_proc AS t WHERE t.oid {>=} 16384
+  UNION ALL SELECT pg_catalog.hashint8extended(
+    t.oid::pg_catalog.int8 {*} 4294967296 {+} t.xmin::pg_catalog.text::pg_catalog.int8, 1)
+  FROM pg_catalog.pg_rewrite AS t WHERE t.oid {>=} 16384) AS n(number)";
+
+/// Functions and views that may do, behind a plain statement, what no catalog shows and what pins where a
+/// client's own text says it: settings with a dot in their name, sequences, the seed of `random()`, libraries,
+/// texts that are put together and run; and all code in languages that we cannot read, but for that of
+/// extensions which keep nothing. The numbers are those of the functions in `pg_catalog`, which are the same in
+/// every version: `set_config`, `nextval`, `currval`, `setval`, `lastval`, `setseed`.
+const HIDDEN_CODE: &str = "
+SELECT 'hidden', pg_catalog.concat(n.nspname, '.', p.proname), ''
+FROM pg_catalog.pg_proc AS p
+JOIN pg_catalog.pg_namespace AS n ON n.oid {=} p.pronamespace
+JOIN pg_catalog.pg_language AS l ON l.oid {=} p.prolang
+WHERE (CODE_NUMBER) {<>} 'KNOWN_CODE' AND p.oid {>=} 16384 AND p.prokind {<>} 'a'
+AND NOT EXISTS (
+  SELECT FROM pg_catalog.pg_depend AS x JOIN pg_catalog.pg_extension AS e ON e.oid {=} x.refobjid
+  WHERE x.classid {=} 'pg_catalog.pg_proc'::pg_catalog.regclass AND x.objid {=} p.oid AND x.deptype {=} 'e'
+  AND e.extname {=} ANY (ARRAY[STATELESS]::pg_catalog.text[]))
+AND (NOT l.lanname {=} ANY (ARRAY['internal', 'sql', 'plpgsql']::pg_catalog.text[])
+  OR p.prosrc {~*} 'set_config|nextval|currval|setval|lastval|setseed|query_to_xml|ts_stat|ts_rewrite|crosstab|connectby|pg_replication_origin'
+  OR p.prosrc {~*} '(^|[^[:alnum:]_])(execute|load)[^[:alnum:]_]'
+  OR p.prosrc {~*} '(^|[^[:alnum:]_])set[[:space:]]+((session|local)[[:space:]]+)?[[:alnum:]_\"]+[[:space:]]*[.]'
+  OR p.prosqlbody::pg_catalog.text {~} ':funcid (2078|1574|1575|1576|1765|2559|1599) ')
+UNION ALL
+SELECT 'hidden', pg_catalog.concat(n.nspname, '.', c.relname), ''
+FROM pg_catalog.pg_rewrite AS r
+JOIN pg_catalog.pg_class AS c ON c.oid {=} r.ev_class
+JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
+WHERE (CODE_NUMBER) {<>} 'KNOWN_CODE' AND r.oid {>=} 16384
+AND r.ev_action::pg_catalog.text {~} ':funcid (2078|1574|1575|1576|1765|2559|1599) '";
+
+/// Whether a session may give its connection back. `known`: the number of the code that was looked through
+/// before; only where it is another now is all of it looked through again. `sequences`: whether there is one.
+pub(super) fn proof(known: &str, sequences: bool) -> String {
+    // It came from the server.
+    let is_number = known.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b'-');
+    let names: Vec<String> =
+        super::stateful::STATELESS_EXTENSIONS.iter().map(|name| format!("'{name}'")).collect();
+    let hidden = HIDDEN_CODE
+        .replace("CODE_NUMBER", CODE_NUMBER)
+        .replace("KNOWN_CODE", if is_number { known } else { "" })
+        .replace("STATELESS", &names.join(", "));
+    let number = format!("SELECT 'code', ({CODE_NUMBER}), ''");
+    let mut parts = vec![WHO, PINNED, &number, &hidden];
+    if sequences {
+        parts.push(
+            "SELECT 'sequence', '', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c \
+             WHERE c.relkind {=} 'S' AND c.oid {>=} 16384)",
+        );
+    }
+    union(&parts)
+}
+
 fn union(parts: &[&str]) -> String {
     qualify(&parts.join("\nUNION ALL\n"))
 }
@@ -177,6 +274,7 @@ mod tests {
     fn every_name_has_its_schema() {
         let mut texts = vec![identity(), probe(), reset(["TimeZone"].into_iter()), SET_CONFIG.to_owned()];
         texts.push(reseed(u64::MAX));
+        texts.extend([proof("", true), proof("12:-345", false)]);
         texts.push(terminate(4711));
         texts.extend(["read", "read_write", "admin"].map(check));
         for text in texts {

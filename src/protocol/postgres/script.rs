@@ -212,7 +212,12 @@ impl PostgresScript {
         let mut all = vec![("application_name", stamped.as_str())];
         all.extend(settings.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         // Last, since it decides how the bytes of what follows are read.
-        all.sort_by_key(|(name, _)| *name == "client_encoding");
+        // Just before it what could end this very script.
+        all.sort_by_key(|(name, _)| match *name {
+            "client_encoding" => 2,
+            "statement_timeout" | "transaction_timeout" | "lock_timeout" => 1,
+            _ => 0,
+        });
         let written = write_prepare(&all, &mut self.request);
         if let Err(name) = written {
             self.error = Some(bad_parameter("22023", name));

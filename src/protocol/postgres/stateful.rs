@@ -8,7 +8,7 @@
 /// Left out on purpose, because they do keep something: `dblink` and the foreign data wrappers
 /// (connections, with their transactions and passwords), `isn` (weak mode, a variable of the process up
 /// to PostgreSQL 17), `hypopg` (indexes of the process), `orafce` (packages), `refint` (plans).
-const STATELESS_EXTENSIONS: [&str; 46] = [
+pub(super) const STATELESS_EXTENSIONS: [&str; 46] = [
     "adminpack",
     "amcheck",
     "autoinc",

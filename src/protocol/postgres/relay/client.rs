@@ -2,7 +2,7 @@
 //! (<https://www.postgresql.org/docs/current/protocol-message-formats.html>).
 
 use super::super::frame::{self, HEADER_BYTES, Header};
-use super::super::lexer;
+use super::super::lexer::{self, Pins};
 use super::outstanding::{CopyTail, Due, Run, Stage};
 use super::prepared::{self, Id, TooMany, UNNAMED};
 use super::{PostgresRelay, SKIPPED, cut_text, words};
@@ -122,6 +122,7 @@ impl PostgresRelay {
         if self.detached {
             return Err(Stop::Step(RelayStep::NeedLease));
         }
+        self.client_goes_on();
         let seen = Seen {
             body: &rest[HEADER_BYTES..needed],
             whole: needed == header.total,
@@ -239,6 +240,7 @@ impl PostgresRelay {
             self.refuse_simple(seen, run, refusal, flow);
             return Ok(());
         }
+        self.leaves(self.pins_of(text, seen.whole), run.number);
         if signs.reset && !self.skipping {
             let resets = self.stamp.resets(text, self.conforming);
             if !resets.is_none() {
@@ -283,6 +285,14 @@ impl PostgresRelay {
         });
     }
 
+    /// What running a text may leave behind. `whole`: all of it is here.
+    fn pins_of(&self, text: &[u8], whole: bool) -> Pins {
+        match whole {
+            true => lexer::pins(text, self.conforming, self.ascii_safe()),
+            false => Pins::lasting("a statement too long to be looked at"),
+        }
+    }
+
     pub(super) fn add_statement(&mut self, name: &[u8], text: &[u8], length: u64, is_cut: bool) -> Id {
         let signs = lexer::signs(text);
         let resets = if signs.reset { self.stamp.resets(text, self.conforming) } else { Default::default() };
@@ -319,7 +329,13 @@ impl PostgresRelay {
         }
         let entry = self.statements.entry_or_new(name)?;
         let statement = self.add_statement(name, text, length as u64, !seen.whole);
-        self.statements.change(statement, |statement| statement.types.extend_from_slice(types));
+        let pins = self.pins_of(text, seen.whole);
+        // Planning may run it, so may each Bind.
+        self.leaves(pins, self.count + 1);
+        self.statements.change(statement, |statement| {
+            statement.types.extend_from_slice(types);
+            statement.pins = pins;
+        });
         if !name.is_empty() {
             let secret = self.statements.record(statement).secret;
             let masked = if secret { lexer::mask(text, self.conforming) } else { text.into() };
@@ -368,6 +384,9 @@ impl PostgresRelay {
         let entry = self.portals.entry_or_new(portal_name)?;
         let statement = known.and_then(|entry| self.statements.latest(entry));
         let statement = statement.map(|statement| self.statements.hold(statement));
+        if let Some(statement) = statement {
+            self.leaves(self.statements.record(statement).pins, self.count + 1);
+        }
         let portal = self.portals.add(|portal| {
             portal.statement = statement;
             portal.prepared.extend_from_slice(prepared::key(name));
@@ -589,6 +608,7 @@ impl PostgresRelay {
             self.refuse_simple(seen, run, refusal, flow);
             return Ok(());
         }
+        self.leaves(Pins::lasting("a function that was called by its number"), run.number);
         self.pass(seen, flow);
         self.expect(Due::Function(run), flow);
         Ok(())

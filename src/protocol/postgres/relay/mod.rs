@@ -36,6 +36,7 @@ mod client;
 mod model;
 mod outstanding;
 mod prepared;
+mod proof;
 #[cfg(any(test, feature = "testing"))]
 mod rig;
 mod server;
@@ -45,6 +46,8 @@ mod tests;
 #[cfg(test)]
 mod transcript;
 mod words;
+
+use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
@@ -61,7 +64,7 @@ use super::refusal::{Severity, put_error, put_notice};
 use crate::model::limits::{AUDIT_TEXT_BYTES_MAX, PARAMETERS_MAX};
 use crate::model::{Note, Notes, Refusal};
 use crate::protocol::session::{
-    Boundary, CancelKey, Entry, Flow, Pinned, Plan, Relay, RelayStep, Restore, Side, WireError,
+    Ask, Boundary, CancelKey, Entry, Flow, Pinned, Plan, Proof, Relay, RelayStep, Restore, Side, WireError,
 };
 
 const APPLICATION_NAME: &str = "application_name";
@@ -108,6 +111,14 @@ pub struct PostgresRelay {
     last_ended: u64,
     /// A prepared statement was dropped by SQL, we do not know which.
     dropped_by_sql: bool,
+    /// What texts may have left at the server that no catalog shows.
+    left: proof::Left,
+    /// The server is asked whether the session may move.
+    proving: Option<Box<proof::Proving>>,
+    /// The answer is there, and the engine has not been told.
+    proven: bool,
+    /// The role that we are at the server.
+    user: Arc<str>,
     detached: bool,
     over: bool,
     /// Only the rest of the server's message under way is passed on.
@@ -181,6 +192,10 @@ impl PostgresRelay {
             count: 0,
             last_ended: 0,
             dropped_by_sql: false,
+            left: proof::Left::default(),
+            proving: None,
+            proven: false,
+            user: facts.user.clone(),
             detached: false,
             over: false,
             winding_down: false,
@@ -263,6 +278,18 @@ impl PostgresRelay {
         self.scratch = words;
     }
 
+    fn boundary_now(&self) -> Boundary {
+        if self.detached {
+            return Boundary::Idle;
+        }
+        let busy = !self.due.is_empty() || !self.client_at_sync() || self.from_server.left > 0 || self.over;
+        match self.status {
+            _ if busy => Boundary::Busy,
+            b'I' => Boundary::Idle,
+            _ => Boundary::InTransaction,
+        }
+    }
+
     fn forget_portals(&mut self) {
         let statements = &mut self.statements;
         self.portals.forget_confirmed(true, |portal| release_statement(statements, portal));
@@ -309,15 +336,7 @@ impl Relay for PostgresRelay {
     }
 
     fn boundary(&self) -> Boundary {
-        if self.detached {
-            return Boundary::Idle;
-        }
-        let busy = !self.due.is_empty() || !self.client_at_sync() || self.from_server.left > 0 || self.over;
-        match self.status {
-            _ if busy => Boundary::Busy,
-            b'I' => Boundary::Idle,
-            _ => Boundary::InTransaction,
-        }
+        self.boundary_now()
     }
 
     fn at_unit_boundary(&self, towards: Side) -> bool {
@@ -340,56 +359,44 @@ impl Relay for PostgresRelay {
         put_error(out, Severity::Fatal, refusal);
     }
 
-    /// Settings, LISTEN, temporary tables and the like are for the caller to look at; what only we know
-    /// are the statements prepared by protocol.
-    fn detach(&mut self) -> Result<Restore, Pinned> {
-        if self.detached || self.boundary() != Boundary::Idle {
-            return Err(Pinned("the conversation is not at rest"));
-        }
-        if self.dropped_by_sql {
-            return Err(Pinned("a prepared statement was deallocated by name"));
-        }
-        if !self.unsaid.is_empty() {
-            return Err(Pinned("the client is still to be told something"));
-        }
-        let mut restore = Restore::default();
-        for (name, statement) in self.statements.confirmed() {
-            if statement.is_cut || statement.is_shed {
-                return Err(Pinned("a prepared statement is too long to be kept"));
-            }
-            let types = statement.types.chunks_exact(4);
-            let types = types.map(|oid| u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]]));
-            restore.prepared.push((name.to_vec(), statement.text.clone(), types.collect()));
-        }
-        self.portals = Table::new();
-        self.statements = Table::new();
-        self.detached = true;
-        Ok(restore)
+    fn prove(&mut self, ask: &Ask<'_>, upstream: &mut BytesMut) -> Result<(), Pinned> {
+        self.ask_for_proof(ask, upstream)
     }
 
+    fn is_proving(&self) -> bool {
+        self.only_proving()
+    }
+
+    fn proof(&mut self) -> Option<Proof> {
+        self.take_proof()
+    }
+
+    fn detach(&mut self) -> Result<Restore, Pinned> {
+        self.let_go()
+    }
+
+    /// Settings are on the connection already (`Wire::dressed`). A prepared statement that cannot be put back,
+    /// because a table is gone for example, is one that does not exist: an error when the client uses it.
     fn attach(&mut self, facts: &PostgresFacts, restore: Restore, upstream: &mut BytesMut) {
         self.detached = false;
+        self.user = facts.user.clone();
         self.status = b'I';
         for (name, value) in facts.parameters.iter().filter(|(name, _)| name != APPLICATION_NAME) {
             if self.remember_parameter(name, value.as_bytes()) {
                 words::put_parameter_status(&mut self.unsaid, name, value.as_bytes());
             }
         }
-        let mut answers = 0;
         for (name, text, types) in &restore.prepared {
+            // They were confirmed once, so there is room for the name. Each by itself: one that cannot be put
+            // back takes no other along.
+            let Ok(entry) = self.statements.entry_or_new(name) else { continue };
             words::put_parse(upstream, name, text, types);
-            answers += 1;
-            // They were confirmed once, and an error now ends the session.
-            if let Ok(entry) = self.statements.entry_or_new(name) {
-                let statement = self.add_statement(name, text, text.len() as u64, false);
-                self.statements.change(statement, |statement| {
-                    types.iter().for_each(|oid| statement.types.extend_from_slice(&oid.to_be_bytes()));
-                });
-                self.statements.set_confirmed(entry, Some(statement), |_| {});
-            }
-        }
-        if answers > 0 {
-            self.sync_own(answers, Purpose::Attach, upstream);
+            let statement = self.add_statement(name, text, text.len() as u64, false);
+            self.statements.change(statement, |statement| {
+                types.iter().for_each(|oid| statement.types.extend_from_slice(&oid.to_be_bytes()));
+            });
+            self.statements.set_confirmed(entry, Some(statement), |_| {});
+            self.sync_own(1, Purpose::Attach(entry), upstream);
         }
         self.stamp.moved();
         self.speak(upstream);

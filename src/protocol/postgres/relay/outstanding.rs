@@ -67,8 +67,10 @@ pub(super) enum Due {
 pub(super) enum Purpose {
     /// The stamp or start-up settings.
     Stamp,
-    /// Prepared statements of a session that moved here.
-    Attach,
+    /// A prepared statement of a session that moved here.
+    Attach(Id),
+    /// Whether the session may give its connection back.
+    Proof,
     /// To learn which Syncs a failed COPY had swallowed.
     Fence,
 }

@@ -14,6 +14,7 @@ use crate::model::limits::{
     NAME_BYTES_MAX, PREPARED_MAX, PREPARED_TEXT_BYTES_MAX, RECYCLED_BUFFERS_MAX, RECYCLED_BYTES_MAX,
 };
 
+use super::super::lexer::Pins;
 use super::stamp::Resets;
 
 pub(super) type Id = u32;
@@ -339,6 +340,8 @@ pub(super) struct Statement {
     pub secret: bool,
     /// What running it undoes.
     pub resets: Resets,
+    /// What running it may leave at the server.
+    pub pins: Pins,
     /// The text was dropped for the limit.
     pub is_shed: bool,
     /// Without a name, and in no note yet.
@@ -353,6 +356,7 @@ impl Record for Statement {
         (self.named, self.secret, self.is_shed, self.is_cut) = (false, false, false, false);
         self.is_unrun = false;
         self.resets = Resets::default();
+        self.pins = Pins::default();
         self.length = 0;
     }
 

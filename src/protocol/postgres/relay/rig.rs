@@ -10,7 +10,7 @@ use crate::model::limits::{
     INSPECT_BYTES_MAX, OUTSTANDING_MAX, PREPARED_TEXT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX,
 };
 use crate::model::{Notes, Operation, Refusal, Verdict};
-use crate::protocol::session::{CancelKey, Flow, Plan, Relay, RelayStep, Side, WireError};
+use crate::protocol::session::{Boundary, CancelKey, Flow, Plan, Relay, RelayStep, Side, WireError};
 
 /// How a conversation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub(super) struct Rig {
     pub own_max: usize,
     pub end: Option<End>,
     pub needs_lease: bool,
+    pub proven: bool,
     pub held: bool,
     pub judge: fn(&Operation<'_>) -> Verdict,
     from_client: Vec<u8>,
@@ -77,6 +78,7 @@ impl Rig {
             own_max: 0,
             end: None,
             needs_lease: false,
+            proven: false,
             held: false,
             judge: |_| Verdict::Allow,
             from_client: Vec::new(),
@@ -141,6 +143,7 @@ impl Rig {
             self.held = step == Ok(RelayStep::Hold);
             self.needs_lease = step == Ok(RelayStep::NeedLease);
         }
+        self.proven |= step == Ok(RelayStep::Proven);
         if step == Ok(RelayStep::Again) {
             return self.pump(from);
         }
@@ -148,7 +151,13 @@ impl Rig {
             Ok(RelayStep::Close) => Some(End::Closed),
             Ok(RelayStep::Refuse(refusal)) => Some(End::Refused(refusal)),
             Err(error) => Some(End::Broken(error)),
-            Ok(RelayStep::Continue | RelayStep::Again | RelayStep::Hold | RelayStep::NeedLease) => None,
+            Ok(
+                RelayStep::Continue
+                | RelayStep::Again
+                | RelayStep::Hold
+                | RelayStep::NeedLease
+                | RelayStep::Proven,
+            ) => None,
         };
     }
 
@@ -193,6 +202,10 @@ pub fn fuzz_relay(data: &[u8]) {
 
 /// Gives the lease back and goes on with another, if the relay can.
 fn move_upstream(rig: &mut Rig) {
+    if rig.relay.boundary() != Boundary::Idle {
+        return;
+    }
+    rig.relay.assume_proven();
     if let Ok(restore) = rig.relay.detach() {
         let facts = facts("fuzz");
         let parameters: Arc<[(String, String)]> =

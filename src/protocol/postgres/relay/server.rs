@@ -6,7 +6,7 @@ use super::super::refusal::{Severity, put_error, sqlstate};
 use super::outstanding::{CopyTail, Due, Purpose, Run, Stage};
 use super::prepared::UNNAMED;
 use super::stamp::Shown;
-use super::{APPLICATION_NAME, PostgresRelay, words};
+use super::{APPLICATION_NAME, PostgresRelay, proof, words};
 use crate::model::limits::{ERROR_HEAD_BYTES_MAX, INSPECT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use crate::model::{Note, Refusal};
 use crate::protocol::session::{Flow, RelayStep, WireError};
@@ -69,6 +69,15 @@ impl PostgresRelay {
                 return Err(WireError::new("detached", "the server speaks to nobody"));
             }
             let Some(header) = frame::peek(rest)? else { return Ok(RelayStep::Continue) };
+            if header.tag == b'D' && matches!(self.due.front(), Some(Due::Own { .. })) {
+                let needed = proof::row_needs(header.total);
+                if rest.len() < needed {
+                    return Ok(RelayStep::Continue);
+                }
+                self.proof_row(&rest[HEADER_BYTES..needed], needed == header.total)?;
+                self.from_server.start(header.total, false, rest.len(), flow.plan);
+                continue;
+            }
             if matches!(header.tag, b'D' | b'd') {
                 self.settle_slack();
                 self.data(header.tag, rest, flow)?;
@@ -85,6 +94,9 @@ impl PostgresRelay {
             self.from_server.start(header.total, fate == Fate::Pass, rest.len(), flow.plan);
             if header.tag == b'Z' {
                 self.speak(flow.back);
+                if std::mem::take(&mut self.proven) {
+                    return Ok(RelayStep::Proven);
+                }
             }
         }
     }
@@ -271,15 +283,27 @@ impl PostgresRelay {
         }
         match tag {
             b"DISCARD ALL" | b"DEALLOCATE ALL" => {
+                if tag == b"DISCARD ALL" {
+                    self.discarded(true, self.front_number());
+                }
                 self.statements.forget_confirmed(false, |_| {});
                 self.dropped_by_sql = false;
             }
+            b"DISCARD SEQUENCES" => self.discarded(false, self.front_number()),
             b"DEALLOCATE" => self.dropped_by_sql = true,
             _ => {}
         }
         let last = tag.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
         let rows = std::str::from_utf8(last).ok().and_then(|number| number.parse().ok());
         self.result(tag, rows.unwrap_or(self.due.rows), flow)
+    }
+
+    /// The number of the statement that is being answered.
+    fn front_number(&self) -> u64 {
+        match self.due.front() {
+            Some(Due::Query(run) | Due::Execute(run)) => run.number,
+            _ => 0,
+        }
     }
 
     /// COPY FROM STDIN succeeded: so the client has ended its data, and the server has ignored the Syncs
@@ -444,9 +468,9 @@ impl PostgresRelay {
         }
         match self.due.front() {
             Some(Due::OwnSync(Purpose::Stamp)) => self.own_failed = true,
-            Some(Due::OwnSync(Purpose::Attach)) => {
-                return Err(WireError::new("Parse", "a prepared statement could not be put back"));
-            }
+            // To the server it does not exist, so the client's next use of it is an error.
+            Some(&Due::OwnSync(Purpose::Attach(entry))) => self.statements.set_confirmed(entry, None, |_| {}),
+            Some(Due::OwnSync(Purpose::Proof)) => self.proof_failed(),
             _ => return Err(unasked("ErrorResponse")),
         }
         Ok(Fate::Swallow)
@@ -597,7 +621,8 @@ impl PostgresRelay {
                 }
                 self.stamp.words_ended(self.own_failed)?;
             }
-            Purpose::Attach => {}
+            Purpose::Attach(_) => {}
+            Purpose::Proof => self.proven = self.proof_through(),
             Purpose::Fence => (self.fenced, self.slack) = (false, 0),
         }
         Ok(())

@@ -491,9 +491,11 @@ fn a_stamp_waits_for_copy_data_but_never_holds_it() {
 fn a_live_session_moves_to_another_connection() {
     let mut rig = rig();
     rig.client(&[parse("s", "select $1"), describe('S', "s"), sync()]);
+    rig.relay.assume_proven();
     assert_eq!(rig.relay.detach(), Err(Pinned("the conversation is not at rest")));
     let answers = [message('1', b""), message('t', b"\0\x01\0\0\0\x17"), message('n', b""), ready('I')];
     rig.server(&answers);
+    rig.relay.assume_proven();
     let restore = rig.relay.detach().unwrap();
     assert_eq!(restore.prepared, [(b"s".to_vec(), b"select $1".to_vec(), vec![])]);
     assert_eq!(rig.relay.boundary(), Boundary::Idle);
@@ -519,14 +521,21 @@ fn a_live_session_moves_to_another_connection() {
 }
 
 #[test]
-fn a_statement_that_cannot_be_put_back_ends_the_session() {
+fn a_statement_that_cannot_be_put_back_does_not_exist() {
     let mut rig = rig();
-    rig.client(&[parse("s", "select 1"), sync()]);
-    rig.server(&[message('1', b""), ready('I')]);
+    rig.client(&[parse("s", "select 1"), parse("t", "select 2"), sync()]);
+    rig.server(&[message('1', b""), message('1', b""), ready('I')]);
+    rig.relay.assume_proven();
     let restore = rig.relay.detach().unwrap();
-    rig.relay.attach(&rig::facts("psql"), restore, &mut BytesMut::new());
-    rig.server(&[error("42P01")]);
-    assert!(matches!(rig.end, Some(End::Broken(_))));
+    let mut out = BytesMut::new();
+    rig.relay.attach(&rig::facts("psql"), restore, &mut out);
+    assert_eq!(tags(&out), "PSPS");
+    rig.client(&[bind("", "s"), execute(""), sync()]);
+    rig.server(&[error("42P01"), ready('I'), message('1', b""), ready('I')]);
+    assert_eq!(rig.server(&[error("26000"), ready('I')]), "EZ", "an error when it is used");
+    assert!(rig.end.is_none());
+    rig.relay.assume_proven();
+    assert_eq!(rig.relay.detach().unwrap().prepared, [(b"t".to_vec(), b"select 2".to_vec(), vec![])]);
 }
 
 #[test]
@@ -534,9 +543,11 @@ fn what_was_deallocated_is_not_put_back() {
     let mut rig = rig();
     rig.client(&[parse("s", "select 1"), sync(), query("deallocate s")]);
     rig.server(&[message('1', b""), ready('I'), complete("DEALLOCATE"), ready('I')]);
+    rig.relay.assume_proven();
     assert!(rig.relay.detach().is_err());
     rig.client(&[query("deallocate all")]);
     rig.server(&[complete("DEALLOCATE ALL"), ready('I')]);
+    rig.relay.assume_proven();
     assert_eq!(rig.relay.detach().unwrap().prepared, []);
 }
 
@@ -545,6 +556,7 @@ fn the_unnamed_statement_moves_too_while_it_lives() {
     let mut rig = rig();
     rig.client(&[parse("", "select 1"), sync()]);
     rig.server(&[message('1', b""), ready('I')]);
+    rig.relay.assume_proven();
     let restore = rig.relay.detach().unwrap();
     assert_eq!(restore.prepared, [(vec![], b"select 1".to_vec(), vec![])]);
     rig.relay.attach(&rig::facts("psql"), restore, &mut BytesMut::new());
@@ -552,7 +564,149 @@ fn the_unnamed_statement_moves_too_while_it_lives() {
     // A simple query drops it, and so does a Parse that fails.
     rig.client(&[query("")]);
     rig.server(&[message('I', b""), ready('I')]);
+    rig.relay.assume_proven();
     assert_eq!(rig.relay.detach().unwrap().prepared, []);
+}
+
+/// A row of the server's answer.
+fn proof_row(topic: &str, subject: &str, detail: &str) -> Vec<u8> {
+    let mut body = 3u16.to_be_bytes().to_vec();
+    for column in [topic, subject, detail] {
+        body.extend((column.len() as u32).to_be_bytes());
+        body.extend(column.as_bytes());
+    }
+    message('D', &body)
+}
+
+/// What a server answers that has these rows besides who we are there.
+fn proof_answer(rows: &[(&str, &str, &str)]) -> Vec<Vec<u8>> {
+    let mut answer = ["3", "1", "2"].map(|tag| message(tag.chars().next().unwrap(), b"")).to_vec();
+    answer.push(proof_row("identity", "connector", "connector"));
+    answer.push(proof_row("acting", "none", ""));
+    answer.push(proof_row("code", "0:", ""));
+    answer.extend(rows.iter().map(|(topic, subject, detail)| proof_row(topic, subject, detail)));
+    answer.extend([complete("SELECT 3"), message('3', b""), message('3', b""), ready('I')]);
+    answer
+}
+
+/// Asks, answers, and gives what is to be put back or what pins.
+fn ask(rig: &mut Rig, rows: &[(&str, &str, &str)]) -> Result<Restore, Pinned> {
+    rig.to_server.clear();
+    let mut out = BytesMut::new();
+    rig.relay.prove(&Ask { code: "", sequences: false }, &mut out)?;
+    assert_eq!(tags(&out), "CPBECCS");
+    assert!(rig.relay.is_proving());
+    assert_eq!(rig.server(&proof_answer(rows)), "", "nothing of it is the client's");
+    assert!(std::mem::take(&mut rig.proven));
+    let proof = rig.relay.proof().unwrap();
+    assert_eq!((proof.code.as_str(), rig.relay.proof()), ("0:", None));
+    proof.pinned.map_or_else(|| rig.relay.detach(), Err)
+}
+
+#[test]
+fn the_server_says_what_is_put_back_and_what_pins() {
+    let why = |rows: &[(&str, &str, &str)]| ask(&mut rig(), rows).map_err(|pinned| pinned.0);
+    let settings = [("setting", "TimeZone", "Asia/Tokyo"), ("setting", "work_mem", "5120")];
+    let restore = why(&settings).unwrap();
+    assert_eq!(
+        restore.settings,
+        [("timezone".into(), "Asia/Tokyo".into()), ("work_mem".into(), "5120".into())]
+    );
+    for (row, reason) in [
+        (("pin", "a temporary object", ""), "a temporary object"),
+        (("pin", "words of the server's", ""), "the server does not confirm that nothing would be lost"),
+        (("prepared", "sql", "1"), "a prepared statement made by PREPARE"),
+        (("prepared", "protocol", "1"), "a prepared statement that is not as it was made"),
+        (("real", "random_page_cost", "1.1"), "a setting that cannot be put back"),
+        (("setting", "search_path", "\u{fffd}"), "a setting that cannot be put back"),
+        (("setting", "transaction_isolation", "serializable"), "a setting that cannot be put back"),
+        (("sequence", "", ""), "the current value of a sequence"),
+    ] {
+        assert_eq!(why(&[row]), Err(reason), "{row:?}");
+    }
+    let mut rig = rig();
+    let mut answer = proof_answer(&[]);
+    answer[3] = proof_row("identity", "connector", "somebody");
+    let mut out = BytesMut::new();
+    rig.relay.prove(&Ask { code: "", sequences: false }, &mut out).unwrap();
+    rig.server(&answer);
+    assert_eq!(rig.relay.proof().unwrap().pinned, Some(Pinned("another role was taken on")));
+}
+
+#[test]
+fn a_question_that_fails_pins_and_the_client_sees_nothing() {
+    let mut rig = rig();
+    let mut out = BytesMut::new();
+    rig.relay.prove(&Ask { code: "", sequences: false }, &mut out).unwrap();
+    let answer = [message('3', b""), message('1', b""), error("57014"), ready('I')];
+    assert_eq!(rig.server(&answer), "");
+    assert!(rig.relay.proof().unwrap().pinned.is_some());
+    assert!(rig.relay.detach().is_err());
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+    assert!(rig.end.is_none());
+}
+
+#[test]
+fn a_client_that_goes_on_meanwhile_is_not_held_up() {
+    let mut rig = rig();
+    let mut out = BytesMut::new();
+    rig.relay.prove(&Ask { code: "", sequences: false }, &mut out).unwrap();
+    rig.to_server.clear();
+    rig.client(&[query("select 1")]);
+    assert_eq!(tags(&rig.to_server), "Q");
+    assert!(!rig.relay.is_proving());
+    assert_eq!(rig.server(&proof_answer(&[])), "");
+    assert!(!rig.proven, "the answer is of no use any more");
+    assert_eq!(rig.server(&[complete("SELECT 0"), ready('I')]), "CZ");
+    assert_eq!(rig.relay.proof(), None);
+    assert!(rig.relay.detach().is_err());
+    // Nor is one that was proven and went on before it was parked.
+    rig.relay.prove(&Ask { code: "", sequences: false }, &mut BytesMut::new()).unwrap();
+    rig.server(&proof_answer(&[]));
+    assert_eq!(rig.relay.proof().unwrap().pinned, None);
+    rig.client(&[query("set a.b = 1")]);
+    rig.server(&[complete("SET"), ready('I')]);
+    assert!(rig.relay.detach().is_err());
+}
+
+#[test]
+fn texts_pin_until_everything_is_discarded() {
+    let pinned = |rig: &mut Rig| ask(rig, &[]).err().map(|pinned| pinned.0);
+    let mut rig = rig();
+    rig.client(&[query("set my.thing = 'x'")]);
+    rig.server(&[complete("SET"), ready('I')]);
+    assert_eq!(pinned(&mut rig), Some("a setting that no catalog shows"));
+    rig.client(&[query("discard all")]);
+    rig.server(&[complete("DISCARD ALL"), ready('I')]);
+    rig.server(&[name_status("tidegate")]);
+    let words = tags(&rig.to_server);
+    assert!(words.ends_with('S'), "{words}");
+    rig.server(&["3", "1", "2", "C", "3", "3"].map(|tag| match tag {
+        "C" => complete("SET"),
+        tag => message(tag.chars().next().unwrap(), b""),
+    }));
+    rig.server(&[ready('I')]);
+    assert_eq!(pinned(&mut rig), None);
+}
+
+#[test]
+fn a_text_that_runs_behind_a_discard_pins_still() {
+    let mut rig = rig();
+    rig.client(&[
+        query("discard all"),
+        query("select nextval('s')"),
+        parse("", "do $$ begin end $$"),
+        sync(),
+    ]);
+    rig.server(&[complete("DISCARD ALL"), ready('I'), complete("SELECT 1"), ready('I')]);
+    assert_eq!(rig.relay.prove(&Ask { code: "", sequences: true }, &mut BytesMut::new()).is_err(), true);
+    rig.server(&[message('1', b""), ready('I')]);
+    let why = ask(&mut rig, &[]).unwrap_err();
+    assert_eq!(why.0, "code that was run by DO or CALL");
+    let mut other = rig::Rig::new(Settings::default());
+    other.client(&[message('F', b"\0\0\x04\xd2\0\0\0\0\0\0")]);
+    other.server(&[message('V', b"\xff\xff\xff\xff"), ready('I')]);
+    assert_eq!(ask(&mut other, &[]).unwrap_err().0, "a function that was called by its number");
 }
 
 #[test]
