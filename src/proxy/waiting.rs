@@ -1,7 +1,7 @@
 //! Waiting for a connection of the pool, in one way for who logs in and for who is in already: whatever ends
 //! a session ends its waiting too, and with the same words.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::door::{Drain, SessionDoor};
 use super::login::Entered;
@@ -91,6 +91,7 @@ impl<W: Wire> Waiter<W> for Resuming<'_, W> {
         loop {
             // Nothing is read from the client meanwhile: what it sends stays with it, in order.
             tokio::select! {
+                biased;
                 Some(command) = self.entered.commands.recv() => match command {
                     Command::Kill => return WaitEnd::Refused(Refusal::Killed, "killed while waiting"),
                     Command::Park => {}

@@ -49,6 +49,13 @@ pub(crate) mod texts {
         text.starts_with(head)
     }
 
+    /// Whatever is known of the code.
+    pub fn is_proof(text: &str) -> bool {
+        let proof = query::proof("", false);
+        let (head, _) = proof.split_once("SELECT 'code'").unwrap();
+        text.starts_with(head)
+    }
+
     pub fn is_reseed(text: &str) -> bool {
         let seeded = query::reseed(0);
         let (head, _) = seeded.split_once("0.0").unwrap();

@@ -82,6 +82,9 @@ struct Plan {
     wait_seconds: u32,
     idle: Option<Duration>,
     session: Option<Duration>,
+    park: Option<Duration>,
+    /// How long ahead a session is told of its end.
+    notice: Option<Duration>,
     clients_weather: Weather,
     servers_weather: Weather,
     /// So many changes at once, at most.
@@ -110,6 +113,8 @@ impl Plan {
             wait_seconds: *pick(dice, &[1, 10, 30]),
             idle: dice.once_in(4).then(|| Duration::from_secs(5)),
             session: dice.once_in(4).then(|| Duration::from_secs(20)),
+            park: pick(dice, &[None, Some(300), Some(1_000), Some(2_000)]).map(Duration::from_millis),
+            notice: dice.once_in(2).then(|| Duration::from_secs(10)),
             clients_weather: weather(dice, lossy),
             servers_weather: weather(dice, servers_lossy),
             changes: *pick(dice, &[0, 1, 2, 4]),

@@ -19,7 +19,7 @@ use crate::credential::{Keys, Secret};
 use crate::identity::{Ledger, clock};
 use crate::model::{
     AccessLevel, Actor, Change, Connector, Credential, CredentialId, Databases, EndCause, Ended, Grant,
-    GrantId, Name, PoolSettings, Subject, Target, Time, TlsMode, User, Verifiers, Window,
+    GrantId, Name, Parking, PoolSettings, Subject, Target, Time, TlsMode, User, Verifiers, Window,
 };
 use crate::observe::{Metrics, Trail, TrailSettings};
 use crate::pool::Pools;
@@ -152,6 +152,8 @@ impl<C: Cast> Stage<C> {
                 login: Duration::from_secs(10),
                 idle: plan.idle,
                 session: plan.session,
+                park: plan.park,
+                notice: plan.notice,
             }),
             drain: draining,
             history,
@@ -219,6 +221,8 @@ impl<C: Cast> Stage<C> {
                 ..PoolSettings::default()
             },
             accept_extensions: Default::default(),
+            park: Parking::Proven,
+            park_accepts: Default::default(),
             suspended: None,
         };
         Change::PutTarget { target: Box::new(target) }

@@ -12,6 +12,7 @@ use super::super::stage::{DATABASE, secret};
 use super::super::witness::Tag;
 use super::super::{PATIENCE, Player, pick};
 use super::lane::{Lane, Message, lost};
+use super::server::OWNER;
 use crate::credential::Secret;
 use crate::credential::scram;
 use crate::tls::memory::Pipe;
@@ -208,7 +209,7 @@ impl Client {
         let mut body = Vec::new();
         body.put_u32(3 << 16);
         for (name, value) in
-            [("user", &*login), ("database", DATABASE), ("application_name", &*mine), ("my.owner", &*mine)]
+            [("user", &*login), ("database", DATABASE), ("application_name", &*mine), (OWNER, &*mine)]
         {
             body.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
         }
@@ -368,7 +369,8 @@ impl Client {
             3 => format!("BEGIN /* {tag} */"),
             4 => format!("COMMIT /* {tag} */"),
             5 | 6 => format!("ROLLBACK /* {tag} */"),
-            7 => format!("SET \"my.x\" TO '{tag}'"),
+            7 if self.player.dice.once_in(3) => format!("SET my.x TO '{tag}'"),
+            7 | 17 | 18 => format!("SET {} TO '{tag}'", pick(&mut self.player.dice, &["work_mem", "search_path"])),
             8 => format!("SET ROLE \"{tag}\""),
             9 => format!("CREATE TEMP TABLE \"{tag}\" ()"),
             10 => format!("LISTEN \"{tag}\""),

@@ -21,6 +21,8 @@ use crate::tls::memory::{Dice, Pipe};
 const SALT: [u8; 16] = [9; 16];
 /// As `client_connection_check_interval` is asked for.
 const LOOK: Duration = Duration::from_millis(500);
+/// A start-up setting of every client.
+pub const OWNER: &str = "my.owner";
 /// A backend sends what it has when it has this much.
 const BUFFER: usize = 8 << 10;
 
@@ -38,6 +40,16 @@ pub struct Postgres {
 struct State {
     backends: BTreeMap<u32, Backend>,
     next: u32,
+    /// What a connection held of its client when it was reset, by client.
+    given_back: BTreeMap<u32, Held>,
+}
+
+/// What a session may rely on.
+struct Held {
+    settings: BTreeMap<String, String>,
+    statements: BTreeMap<String, String>,
+    /// What cannot be put back.
+    lasting: Option<&'static str>,
 }
 
 /// What others see of a connection.
@@ -127,6 +139,8 @@ struct Session<'a> {
     portals: BTreeMap<String, (String, Vec<String>)>,
     status: u8,
     skipping: bool,
+    /// Who had something done since it was reset last.
+    user: Option<u32>,
 }
 
 /// Why a connection ends.
@@ -189,6 +203,7 @@ pub async fn serve(server: &Postgres, pipe: Pipe, dice: Dice) {
         portals: BTreeMap::new(),
         status: b'I',
         skipping: false,
+        user: None,
     };
     if let Err(Over::Fatal(state)) = session.run().await {
         session.complain("FATAL", state, "the end");
@@ -419,6 +434,9 @@ impl Session<'_> {
         }
         self.server.witness.ran(tag, self.number);
         self.look_around(tag);
+        if self.user.replace(tag.client) != Some(tag.client) {
+            self.look_for_all(tag.client);
+        }
         self.running(Some(tag));
         let done = self.of_client(tag, text, simple).await;
         self.running(None);
@@ -445,6 +463,42 @@ impl Session<'_> {
         if let Some(maker) = Tag::first(&self.acting).map(|tag| tag.client) {
             witness.found("a role", maker, tag.client, self.number);
         }
+    }
+
+    /// What the session of a client made on another connection that was given back must be here.
+    fn look_for_all(&self, client: u32) {
+        let Some(held) = self.server.state().given_back.remove(&client) else { return };
+        let witness = &self.server.witness;
+        witness.tell(format_args!("server {}: c{client} goes on here", self.number));
+        if let Some(what) = held.lasting {
+            witness.wrong(format_args!("c{client} has lost {what}"));
+        }
+        for (kind, made, here) in
+            [("setting", &held.settings, &self.settings), ("statement", &held.statements, &self.statements)]
+        {
+            for (name, value) in made.iter().filter(|(name, value)| here.get(*name) != Some(value)) {
+                let found = here.get(name);
+                witness.wrong(format_args!("c{client} has lost the {kind} {name:?} {value:?}: {found:?}"));
+            }
+        }
+    }
+
+    /// The connection is reset: what its session had, if that goes on elsewhere.
+    fn give_back(&mut self) {
+        let Some(client) = self.user.take() else { return };
+        let custom = |name: &str| name.contains('.') && name != OWNER;
+        let lasting = if self.acting != self.role {
+            Some("a role")
+        } else if self.settings.keys().any(|name| custom(name)) {
+            Some("a setting of its own")
+        } else {
+            self.left.first().map(|left| left.what)
+        };
+        let mut settings = self.settings.clone();
+        settings.remove("application_name");
+        let statements = self.statements.clone().into_iter();
+        let statements = statements.filter(|(name, _)| owner(name).is_some()).collect();
+        self.server.state().given_back.insert(client, Held { settings, statements, lasting });
     }
 
     fn leave(&mut self, what: &'static str, tag: Tag) {
@@ -624,7 +678,10 @@ impl Session<'_> {
         } else if let Some(process) = texts::terminated(text) {
             let done = self.server.terminate(process, &self.role);
             self.rows(simple, &[identity, row("terminated", if done { "true" } else { "false" }, "")]);
+        } else if texts::is_proof(text) {
+            self.prove(identity);
         } else if text == "DISCARD ALL" {
+            self.give_back();
             self.discard_all();
             self.done(text);
         } else if text == "ROLLBACK" {
@@ -640,6 +697,33 @@ impl Session<'_> {
             return Err(Failed("42601"));
         }
         Ok(())
+    }
+
+    /// What the catalogs show of this session.
+    fn prove(&mut self, identity: Vec<String>) {
+        let row = |topic: &str, subject: &str, detail: &str| {
+            vec![topic.to_owned(), subject.to_owned(), detail.to_owned()]
+        };
+        let acting = if self.acting == self.role { "none" } else { &self.acting };
+        let mut rows = vec![identity, row("acting", acting, ""), row("code", "0:", "")];
+        let prepared = self.statements.keys().filter(|name| owner(name).is_some()).count();
+        if prepared > 0 {
+            rows.push(row("prepared", "protocol", &prepared.to_string()));
+        }
+        for left in &self.left {
+            match left.what {
+                "a prepared statement" => rows.push(row("prepared", "sql", "1")),
+                "a cursor" => rows.push(row("pin", "a cursor", "")),
+                "a channel" => rows.push(row("pin", "a channel that is listened to", "")),
+                "a lock" => rows.push(row("pin", "an advisory lock", "")),
+                "a temporary table" => rows.push(row("pin", "a temporary object", "")),
+                _ => {}
+            }
+        }
+        // No catalog shows one with a dot.
+        let plain = self.settings.iter().filter(|(name, _)| !name.contains('.') && *name != "application_name");
+        rows.extend(plain.map(|(name, value)| row("setting", name, value)));
+        self.rows(false, &rows);
     }
 
     /// It is dressed for somebody: the pool has at most so many of them.
