@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_seed_tells_the_same_story_again() {
-        for seed in [3, 4, 5] {
+        for seed in [3, 35, 117] {
             let (one, other) = (run::<postgres::Postgres>(seed), run::<postgres::Postgres>(seed));
             let differs = one.story.iter().zip(&other.story).find(|(one, other)| one != other);
             assert_eq!(differs, None);

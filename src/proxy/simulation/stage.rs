@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -117,6 +118,25 @@ fn prepare(folder: &Path) {
     }
 }
 
+/// Turns of one task at one moment: more, and it does not come to rest. The longest pipeline takes far fewer.
+const TURNS_MAX: u32 = 20_000;
+
+/// False: it was dropped, since it does not come to rest.
+async fn until_it_spins(work: impl Future<Output = ()>) -> bool {
+    let mut work = std::pin::pin!(work);
+    let (mut moment, mut turns) = (Instant::now(), 0);
+    std::future::poll_fn(|cx| {
+        let now = Instant::now();
+        turns = if now == moment { turns + 1 } else { 0 };
+        moment = now;
+        match work.as_mut().poll(cx) {
+            Poll::Pending if turns > TURNS_MAX => Poll::Ready(false),
+            turn => turn.map(|()| true),
+        }
+    })
+    .await
+}
+
 impl<C: Cast> Stage<C> {
     /// Inside a runtime whose time is paused.
     pub async fn build(witness: Arc<Witness>, plan: Plan) -> Arc<Self> {
@@ -195,7 +215,10 @@ impl<C: Cast> Stage<C> {
         let session = self.door.shared.ids.next();
         self.witness.tell(format_args!("{peer} is connected"));
         let stream = Stream::Memory(Box::new(pipe));
-        self.door.session(session, stream, peer, self.entrance.clone(), Arrival::unlimited()).await;
+        let served = self.door.session(session, stream, peer, self.entrance.clone(), Arrival::unlimited());
+        if !until_it_spins(served).await {
+            self.witness.wrong(format_args!("the session of {peer} turns without end"));
+        }
         self.witness.tell(format_args!("{peer} has been served"));
     }
 

@@ -425,7 +425,9 @@ impl Session<'_> {
     }
 
     async fn execute(&mut self, text: &str, values: &[String], simple: bool) -> Result<Result<(), Failed>, Over> {
-        let Some(tag) = Tag::first(&format!("{text} {values:?}")) else {
+        // A value that is put back still bears the mark of the statement that made it.
+        let whole = format!("{text} {values:?}");
+        let Some(tag) = Tag::first(&whole).filter(|_| text != texts::SET_CONFIG) else {
             return Ok(self.own(text, values, simple));
         };
         let failed = self.status == b'E' && !text.starts_with("ROLLBACK") && !text.starts_with("COMMIT");
