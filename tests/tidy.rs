@@ -5,6 +5,9 @@
 // Helpers of tests are tests, which clippy cannot see.
 #![allow(clippy::expect_used)]
 
+#[path = "tidy/limits.rs"]
+mod limits;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -242,7 +245,8 @@ fn names_a_type(before: &str) -> bool {
     while let Some(path) = before.strip_suffix("::") {
         before = path.trim_end_matches(is_word);
     }
-    let before = before.trim_end();
+    // Nor does a reference to it.
+    let before = before.trim_end().trim_end_matches('&').trim_end();
     ["impl", "for", "struct", "enum", "trait", "->"].iter().any(|word| before.ends_with(word))
 }
 

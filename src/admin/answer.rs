@@ -81,6 +81,9 @@ impl From<ChangeError> for Problem {
             ChangeError::Store(crate::store::StoreError::Failed { .. }) | ChangeError::Trail(_) => {
                 Self::unavailable(text)
             }
+            ChangeError::Unstored(_) => {
+                Self::unavailable(text).hint("tidegate status says so as long as it is not stored")
+            }
         }
     }
 }

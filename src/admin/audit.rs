@@ -32,6 +32,8 @@ pub(super) async fn search(
         session: session.map_err(|error| Problem::request(error.to_string()))?,
         target: params.target,
         event: params.event,
+        table: params.table,
+        verb: params.verb,
         text: params.text,
         since: params.since,
         until: params.until,

@@ -1,6 +1,6 @@
 //! What travels over the admin API, both ways. The command line uses the same types.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -135,6 +135,9 @@ pub struct TargetView {
     pub target: Target,
     /// Live ones.
     pub sessions: usize,
+    /// Levels whose login the target refuses, and in which words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub troubles: BTreeMap<AccessLevel, String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -308,7 +311,8 @@ pub struct SessionView {
     /// Live: when its grant or credential ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
-    /// Live: `running`, `idle`, `in transaction`, `parked`, `pinned`, `waiting`; history: `cut`, `close`, `drain`, `lost`.
+    /// Live: `running`, `idle`, `in transaction`, `parked`, `pinned`, `waiting`; history: `cut`, `close`,
+    /// `drain`, `lost`.
     pub state: String,
     /// Live: what keeps an idle session on its connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -336,6 +340,12 @@ pub struct SearchParams {
     pub target: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// A table that the statement reads or writes, as its label says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// A verb of its label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verb: Option<String>,
     /// A part of the statement's text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

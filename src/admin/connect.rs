@@ -15,6 +15,7 @@ use crate::admin::Admin;
 use crate::admin::answer::{Params, Problem};
 use crate::admin::body::{ConnectAnswer, ConnectParams, Door};
 use crate::admin::targets;
+use crate::config::ListenAddress;
 use crate::proxy::{ListenerStatus, ListenerTlsStatus};
 
 /// A chain file is some kilobytes.
@@ -95,15 +96,26 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 fn door(listener: &ListenerStatus, chain: Option<&Chain>) -> Door {
     let chain = chain.filter(|_| listener.tls != ListenerTlsStatus::Off);
+    let (host, port) = match &listener.address {
+        ListenAddress::Tcp(address) => (host(*address, chain), address.port()),
+        ListenAddress::Unix(path) => socket(path),
+    };
     Door {
         listener: listener.name.clone(),
-        host: host(listener.address, chain),
-        port: listener.address.port(),
+        host,
+        port,
         name_target: listener.target.is_none(),
         sslmode: if chain.is_some() { "verify-full" } else { "disable" }.to_owned(),
         sslrootcert: chain.map(|chain| chain.root_file.clone().unwrap_or_else(|| "system".to_owned())),
         issuer: chain.map(|chain| chain.issuer.clone()),
     }
+}
+
+/// The folder and the port by which clients find a socket: it is called `.s.PGSQL.PORT` there.
+fn socket(path: &Path) -> (String, u16) {
+    let folder = path.parent().unwrap_or(Path::new("/")).display().to_string();
+    let port = path.extension().and_then(|port| port.to_str()?.parse().ok()).unwrap_or_default();
+    (folder, port)
 }
 
 /// A name that a client can both reach and find in the certificate, as far as that is known here.
@@ -167,6 +179,15 @@ mod tests {
         assert_eq!(host("127.0.0.1:6432".parse().unwrap(), Some(&local)), "localhost");
         let address = chain(&["127.0.0.1"], true);
         assert_eq!(host("127.0.0.1:6432".parse().unwrap(), Some(&address)), "127.0.0.1");
+    }
+
+    #[test]
+    fn a_socket_is_found_by_its_folder_and_port() {
+        let seen = door(&listener("unix:/run/tidegate/.s.PGSQL.6432", ListenerTlsStatus::Off), None);
+        assert_eq!(
+            (seen.host.as_str(), seen.port, seen.sslmode.as_str()),
+            ("/run/tidegate", 6432, "disable")
+        );
     }
 
     #[test]

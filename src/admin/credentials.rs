@@ -9,13 +9,11 @@ use jiff::SignedDuration;
 use crate::admin::Admin;
 use crate::admin::answer::{Body, Key, Problem};
 use crate::admin::body::{self, CredentialRequest, CredentialView, Done, IssuedCredential, ReasonRequest};
-use crate::admin::grants::{check_reason, end_from_now, floor, random};
+use crate::admin::grants::{end_from_now, floor, random};
 use crate::admin::users;
 use crate::identity::ChangeError;
 use crate::model::limits::{ACCESS_SECONDS_MAX, CREDENTIALS_PER_USER_MAX};
-use crate::model::{
-    Actor, Change, Credential, CredentialId, EndCause, Ended, Name, Snapshot, Time, Verifiers, Window,
-};
+use crate::model::{Actor, Change, Credential, CredentialId, Ended, Name, Snapshot, Time, Verifiers, Window};
 
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<Vec<CredentialView>> {
     let book = admin.ledger.book();
@@ -91,8 +89,6 @@ pub(super) async fn revoke(
     Body(request): Body<ReasonRequest>,
 ) -> Result<Json<Done>, Problem> {
     let id: CredentialId = key.0.parse().map_err(|error| Problem::request(format!("{error}")))?;
-    let reason = check_reason(request.reason)?;
-    let now = admin.ledger.now();
     let user = {
         let book = admin.ledger.book();
         let known = book.snapshot().credentials.iter().find(|known| known.id == id);
@@ -101,32 +97,19 @@ pub(super) async fn revoke(
                 .hint("tidegate credential list shows them")
         })?
     };
-    let stated = reason.clone();
-    admin
-        .change(&actor, "credential.revoke", reason, move |snapshot| {
-            revocation(snapshot, id, now, stated).map_err(ChangeError::Refused)
-        })
-        .await?;
-    Ok(Json(Done { done: format!("the credential {id} of {user} is revoked; its sessions are being cut") }))
+    let plan = move |snapshot: &Snapshot, ended| revocation(snapshot, id, ended);
+    admin.revoke(&actor, "credential.revoke", &format!("the credential {id} of {user}"), request, plan).await
 }
 
-fn revocation(
-    snapshot: &Snapshot,
-    id: CredentialId,
-    now: Time,
-    reason: Option<String>,
-) -> Result<Vec<Change>, String> {
+fn revocation(snapshot: &Snapshot, id: CredentialId, ended: Ended) -> Result<Change, String> {
     let known = snapshot.credentials.iter().find(|known| known.id == id);
     let known = known.ok_or_else(|| format!("there is no credential {id}"))?;
     match &known.ended {
-        Some(ended) => Err(format!("the credential {id} ended already, at {}", ended.at)),
-        None if known.window.end <= now => {
+        Some(before) => Err(format!("the credential {id} ended already, at {}", before.at)),
+        None if known.window.end <= ended.at => {
             Err(format!("the credential {id} ended already, at {}", known.window.end))
         }
-        None => {
-            let ended = Ended { at: now, cause: EndCause::Revoked, reason };
-            Ok(vec![Change::EndCredential { id, ended }])
-        }
+        None => Ok(Change::EndCredential { id, ended }),
     }
 }
 
@@ -144,7 +127,7 @@ pub(super) fn end_after(start: Time, seconds: u64, what: &str) -> Result<Time, P
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::User;
+    use crate::model::{EndCause, User};
 
     fn now() -> Time {
         "2026-11-22T08:00:00Z".parse().unwrap()
@@ -194,13 +177,14 @@ mod tests {
     fn a_credential_is_revoked_once() {
         let mut known = snapshot(1);
         let id = known.credentials[0].id;
-        let changes = revocation(&known, id, now(), Some("lost".into())).unwrap();
-        let [Change::EndCredential { ended, .. }] = changes.as_slice() else { panic!("{changes:?}") };
+        let revoked = |at, reason| Ended { at, cause: EndCause::Revoked, reason };
+        let change = revocation(&known, id, revoked(now(), Some("lost".into()))).unwrap();
+        let Change::EndCredential { ended, .. } = &change else { panic!("{change:?}") };
         assert_eq!((ended.cause, ended.reason.as_deref()), (EndCause::Revoked, Some("lost")));
         known.credentials[0].ended = Some(ended.clone());
-        assert!(revocation(&known, id, now(), None).unwrap_err().contains("ended already"));
+        assert!(revocation(&known, id, revoked(now(), None)).unwrap_err().contains("ended already"));
         let late = end_after(now(), 61, "").unwrap();
-        assert!(revocation(&snapshot(1), id, late, None).unwrap_err().contains("ended already"));
+        assert!(revocation(&snapshot(1), id, revoked(late, None)).unwrap_err().contains("ended already"));
     }
 
     #[test]

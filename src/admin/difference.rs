@@ -12,12 +12,16 @@ pub(super) fn edits(snapshot: &Snapshot, changes: &[Change]) -> Vec<Edit> {
 }
 
 fn edit(snapshot: &Snapshot, change: &Change) -> Option<Edit> {
-    let target = |name: &Name| snapshot.targets.iter().find(|target| target.name == *name).map(json);
+    // What is remembered of levels that are gone is no resource of a file either.
+    let shown = |target: &crate::model::Target| {
+        json(&crate::model::Target { remembered: Default::default(), ..target.clone() })
+    };
+    let target = |name: &Name| snapshot.targets.iter().find(|target| target.name == *name).map(shown);
     let user = |name: &Name| snapshot.users.iter().find(|user| user.name == *name).map(json);
     let grant = |id: GrantId| snapshot.grants.iter().find(|grant| grant.id == id);
     Some(match change {
         Change::PutTarget { target: new } => {
-            compared("target", new.name.as_str(), target(&new.name), Some(json(new)))
+            compared("target", new.name.as_str(), target(&new.name), Some(shown(new)))
         }
         Change::RemoveTarget { name } => compared("target", name.as_str(), target(name), None),
         Change::PutUser { user: new } => {

@@ -13,9 +13,7 @@ use crate::admin::body::{self, AllParams, Done, ExtendRequest, GrantRequest, Gra
 use crate::admin::credentials::end_after;
 use crate::identity::ChangeError;
 use crate::model::limits::{ACCESS_SECONDS_MAX, DATABASE_CHARS_MAX, GRANT_LIST_MAX, REASON_CHARS_MAX};
-use crate::model::{
-    Actor, Change, Databases, EndCause, Ended, Grant, GrantId, Snapshot, Subject, Time, Window,
-};
+use crate::model::{Actor, Change, Databases, Ended, Grant, GrantId, Snapshot, Subject, Time, Window};
 use crate::proxy::SessionInfo;
 
 /// A start that is this little in the past is a slow request, not a mistake.
@@ -229,18 +227,12 @@ pub(super) async fn revoke(
     key: Key,
     Body(request): Body<ReasonRequest>,
 ) -> Result<Json<Done>, Problem> {
-    let reason = check_reason(request.reason)?;
-    let now = admin.ledger.now();
-    let id = find(admin.ledger.book().snapshot(), &key.0, now)?.id;
-    let stated = reason.clone();
-    admin
-        .change(&actor, "grant.revoke", reason, move |snapshot| {
-            live(snapshot, id, now).map_err(ChangeError::Refused)?;
-            let ended = Ended { at: now, cause: EndCause::Revoked, reason: stated };
-            Ok(vec![Change::EndGrant { id, ended }])
-        })
-        .await?;
-    Ok(Json(Done { done: format!("the grant {id} is revoked; its sessions are being cut") }))
+    let id = find(admin.ledger.book().snapshot(), &key.0, admin.ledger.now())?.id;
+    let plan = move |snapshot: &Snapshot, ended: Ended| {
+        live(snapshot, id, ended.at)?;
+        Ok(Change::EndGrant { id, ended })
+    };
+    admin.revoke(&actor, "grant.revoke", &format!("the grant {id}"), request, plan).await
 }
 
 pub(super) async fn extend(
@@ -324,6 +316,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::EndCause;
     use crate::model::Name;
 
     fn now() -> Time {

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use crate::credential::Keys;
 use crate::identity::{ChangeError, Ledger};
-use crate::model::{Actor, Change, Event, Snapshot};
+use crate::model::{Actor, Change, EndCause, Ended, Event, Snapshot};
 use crate::observe::{Metrics, Trail};
 use crate::proxy::{NodeControl, Registry};
 
@@ -67,6 +67,40 @@ impl Admin {
             admin.ledger.change(&actor, action, reason.as_deref(), plan).await.map_err(Problem::from)
         });
         task.await.map_err(|_| Problem::internal("the change was interrupted; look at the log"))?
+    }
+
+    /// Takes something away: in force at once, whatever store and trail do. See [`Ledger::take_away`].
+    async fn take_away(
+        self: &Arc<Self>,
+        actor: &Actor,
+        action: &'static str,
+        reason: Option<String>,
+        plan: impl FnOnce(&Snapshot) -> Result<Vec<Change>, ChangeError> + Send + 'static,
+    ) -> Result<Vec<Change>, Problem> {
+        let admin = Arc::clone(self);
+        let actor = actor.clone();
+        let task = tokio::spawn(async move {
+            admin.ledger.take_away(&actor, action, reason.as_deref(), plan).await.map_err(Problem::from)
+        });
+        task.await.map_err(|_| Problem::internal("the change was interrupted; look at the log"))?
+    }
+
+    /// Revokes one grant or credential, called `called`: `plan` makes the change of what it is at that moment.
+    async fn revoke(
+        self: &Arc<Self>,
+        actor: &Actor,
+        action: &'static str,
+        called: &str,
+        request: body::ReasonRequest,
+        plan: impl FnOnce(&Snapshot, Ended) -> Result<Change, String> + Send + 'static,
+    ) -> Result<axum::Json<body::Done>, Problem> {
+        let reason = grants::check_reason(request.reason)?;
+        let ended = Ended { at: self.ledger.now(), cause: EndCause::Revoked, reason: reason.clone() };
+        let change = move |snapshot: &Snapshot| {
+            plan(snapshot, ended).map(|change| vec![change]).map_err(ChangeError::Refused)
+        };
+        self.take_away(actor, action, reason, change).await?;
+        Ok(axum::Json(body::Done { done: format!("{called} is revoked; its sessions are being cut") }))
     }
 
     /// Writes an act that changes no resource (a killed session, a reload, a backup) to the trail.

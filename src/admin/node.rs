@@ -19,6 +19,13 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
     let is_open = |grant: &&crate::model::Grant| {
         body::State::of(&grant.window, grant.ended.as_ref(), now) == body::State::Open
     };
+    let mut problems = unhealthy(&admin);
+    match admin.ledger.unstored() {
+        0 => {}
+        count => problems.push(format!(
+            "{count} revocations (or the like) are in force but not stored: a restart would undo them; see the log"
+        )),
+    }
     Json(Status {
         version: node.version,
         started_at: node.started_at,
@@ -36,7 +43,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
         targets: snapshot.targets.len(),
         users: snapshot.users.len(),
         grants_open: snapshot.grants.iter().filter(is_open).count(),
-        problems: unhealthy(&admin),
+        problems,
     })
 }
 

@@ -11,12 +11,13 @@ use crate::admin::body::{Done, ReasonRequest, ResumeRequest, TargetView};
 use crate::admin::grants::check_reason;
 use crate::identity::ChangeError;
 use crate::model::{Actor, Change, Name, Target};
-use crate::proxy::{LevelChecks, SessionInfo};
+use crate::proxy::{LevelTrouble, SessionInfo, TargetChecks};
 
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<Vec<TargetView>> {
     let book = admin.ledger.book();
-    let sessions = admin.registry.list();
-    let mut views: Vec<_> = book.snapshot().targets.iter().map(|target| view(target, &sessions)).collect();
+    let (sessions, troubles) = (admin.registry.list(), admin.node.status().troubles);
+    let targets = book.snapshot().targets.iter();
+    let mut views: Vec<_> = targets.map(|target| view(target, &sessions, &troubles)).collect();
     views.sort_by(|a, b| a.target.name.cmp(&b.target.name));
     Json(views)
 }
@@ -25,15 +26,18 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, key: Key) -> Result<Js
     let name = key.name()?;
     let book = admin.ledger.book();
     let target = book.target(name.as_str()).ok_or_else(|| unknown(&name))?;
-    Ok(Json(view(target, &admin.registry.list())))
+    Ok(Json(view(target, &admin.registry.list(), &admin.node.status().troubles)))
 }
 
 /// A target as administrators see it: secret references by name, nothing of their content.
-fn view(target: &Target, sessions: &[SessionInfo]) -> TargetView {
+fn view(target: &Target, sessions: &[SessionInfo], troubles: &[LevelTrouble]) -> TargetView {
     let mut target = target.clone();
     target.connectors.values_mut().for_each(|connector| connector.baseline = None);
+    target.remembered.clear();
+    let troubles = troubles.iter().filter(|trouble| trouble.target == target.name);
+    let troubles = troubles.map(|trouble| (trouble.level.clone(), trouble.what.clone())).collect();
     let sessions = sessions.iter().filter(|session| session.target == target.name).count();
-    TargetView { target, sessions }
+    TargetView { target, sessions, troubles }
 }
 
 pub(super) fn unknown(name: &Name) -> Problem {
@@ -68,7 +72,7 @@ pub(super) async fn suspend(
             }
         }
     };
-    admin.change(&actor, "target.suspend", Some(reason), plan).await?;
+    admin.take_away(&actor, "target.suspend", Some(reason), plan).await?;
     Ok(Json(done))
 }
 
@@ -126,7 +130,7 @@ pub(super) async fn check(
     State(admin): State<Arc<Admin>>,
     Extension(actor): Extension<Actor>,
     key: Key,
-) -> Result<Json<Vec<LevelChecks>>, Problem> {
+) -> Result<Json<TargetChecks>, Problem> {
     let name = key.name()?;
     is_there(&admin, &name)?;
     admin.note(&actor, "target.check", name.to_string(), None)?;
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_view_shows_no_fingerprint() {
-        let text = serde_json::to_string(&view(&target(None, None), &[])).unwrap();
+        let text = serde_json::to_string(&view(&target(None, None), &[], &[])).unwrap();
         assert!(text.contains("file:a.json") && !text.contains("baseline"), "{text}");
     }
 

@@ -1,6 +1,5 @@
 //! The API as a client meets it, on a real store, trail and ledger.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::identity::Ledger;
 use crate::model::{Actor, Name, Time};
 use crate::observe::{Metrics, Trail, TrailSettings};
 use crate::proxy::{
-    BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus, Registry,
+    BoxFuture, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus, Registry, TargetChecks,
 };
 use crate::store::Store;
 
@@ -27,8 +26,8 @@ impl NodeControl for FakeNode {
     fn reload(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
         Box::pin(async { Err("the certificate cannot be read".to_owned()) })
     }
-    fn check_target(&self, _: &Name) -> BoxFuture<'_, Result<Vec<LevelChecks>, String>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn check_target(&self, _: &Name) -> BoxFuture<'_, Result<TargetChecks, String>> {
+        Box::pin(async { Ok(TargetChecks::default()) })
     }
     fn status(&self) -> NodeStatus {
         NodeStatus {
@@ -36,12 +35,13 @@ impl NodeControl for FakeNode {
             started_at: Time::UNIX_EPOCH,
             listeners: vec![ListenerStatus {
                 name: "pg".to_owned(),
-                address: SocketAddr::from(([127, 0, 0, 1], 6432)),
+                address: "127.0.0.1:6432".parse().unwrap(),
                 protocol: "postgres".to_owned(),
                 target: None,
                 tls: ListenerTlsStatus::Off,
             }],
             certificate: None,
+            troubles: Vec::new(),
             problems: vec!["a listener is gone".to_owned()],
         }
     }

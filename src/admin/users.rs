@@ -91,7 +91,7 @@ pub(super) async fn remove(
     find(admin.ledger.book().snapshot(), &name)?;
     let done = format!("the user {name} is removed, with every credential; live sessions are being cut");
     admin
-        .change(&actor, "user.remove", None, move |snapshot| {
+        .take_away(&actor, "user.remove", None, move |snapshot| {
             if !snapshot.users.iter().any(|user| user.name == name) {
                 return Err(ChangeError::Refused(format!("there is no user {name}")));
             }

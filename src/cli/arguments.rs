@@ -293,6 +293,12 @@ pub struct SearchArguments {
     /// Such as statement, result, login_refused, session_end, admin.
     #[arg(long)]
     pub event: Option<String>,
+    /// A table that the statement reads or writes, with or without its schema.
+    #[arg(long)]
+    pub table: Option<String>,
+    /// Such as SELECT, DELETE, COPY; or unparsed, or skipped.
+    #[arg(long)]
+    pub verb: Option<String>,
     /// A part of a statement.
     #[arg(long)]
     pub text: Option<String>,

@@ -37,6 +37,8 @@ async fn search(context: &Context, arguments: SearchArguments) -> Outcome {
         session: arguments.session,
         target: arguments.target,
         event: arguments.event,
+        table: arguments.table,
+        verb: arguments.verb,
         text: arguments.text,
         since: arguments.since,
         until: arguments.until,

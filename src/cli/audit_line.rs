@@ -156,6 +156,12 @@ fn labelled(label: &str, value: &str) -> String {
     if value.is_empty() { String::new() } else { format!("{label} {}", plain(value)) }
 }
 
+/// `5 TG001, 2 TG020`.
+fn codes(counts: &Value) -> String {
+    let counts = counts.as_object().into_iter().flatten();
+    counts.map(|(code, count)| format!("{count} {}", plain(code))).collect::<Vec<_>>().join(", ")
+}
+
 fn words(event: &str, value: &Value) -> String {
     let get = |key| text(value, key);
     match event {
@@ -169,12 +175,21 @@ fn words(event: &str, value: &Value) -> String {
             labelled("grant", get("grant")),
             labelled("database", get("database")),
             labelled("from", get("peer")),
+            labelled("via", get("via")),
+            labelled("certificate", value["certificate"]["serial"].as_str().unwrap_or_default()),
             if value["tls"] == true { "TLS".to_owned() } else { "no TLS".to_owned() },
+            settings(&value["settings"]),
         ]),
         "login_refused" => joined([
             format!("{} {}", plain(get("code")), plain(get("why"))),
             labelled("from", get("peer")),
+            labelled("via", get("via")),
             if value["authenticated"] == true { String::new() } else { "name not proven".to_owned() },
+        ]),
+        "logins_refused" => joined([
+            format!("{} more", number(value, "count")),
+            codes(&value["codes"]),
+            labelled("from", if get("source").is_empty() { "many sources" } else { get("source") }),
         ]),
         "session_start" => joined([
             plain(get("session")),
@@ -198,9 +213,17 @@ fn words(event: &str, value: &Value) -> String {
         "alarm" => shortened(get("what")),
         "statement" => statement(value),
         "result" => format!("#{}: {}", number(value, "number"), result(value)),
-        "prepare" => format!("{}: {}", plain(get("name")), shortened(get("text"))),
+        "prepare" => format!("{}: {}{}", plain(get("name")), shortened(get("text")), label(value)),
         _ => others(value),
     }
+}
+
+/// What the client set from the start.
+fn settings(value: &Value) -> String {
+    let all = value.as_object().into_iter().flatten();
+    let shown: Vec<_> =
+        all.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default())).collect();
+    if shown.is_empty() { String::new() } else { format!("with {}", shortened(&shown.join(" "))) }
 }
 
 fn session_end(value: &Value) -> String {
@@ -227,7 +250,23 @@ fn statement(value: &Value) -> String {
         let shown: Vec<_> = parameters.iter().map(parameter).collect();
         line += &format!("  [{}]", shortened(&shown.join(", ")));
     }
-    line
+    line + &label(value)
+}
+
+/// What the statement does to which tables, where its text does not say so by itself: `{DELETE, writes
+/// orders, reads items}`.
+fn label(value: &Value) -> String {
+    let names = |key: &str| {
+        let all = value[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+        all.map(plain).collect::<Vec<_>>().join(" ")
+    };
+    let (verbs, reads, writes) = (names("verbs"), names("reads"), names("writes"));
+    if reads.is_empty() && writes.is_empty() && !verbs.contains(' ') && value["label"].is_null() {
+        return String::new();
+    }
+    let why = labelled("label:", text(value, "label"));
+    let parts = joined([verbs, labelled("writes", &writes), labelled("reads", &reads), why]);
+    format!("  {{{}}}", shortened(&parts))
 }
 
 fn parameter(value: &Value) -> String {
@@ -273,10 +312,10 @@ mod tests {
 
     const LINES: [&str; 9] = [
         r#"{"seq":1,"time":"2026-11-22T10:29:01.5Z","event":"admin","actor":{"local":{"uid":0,"name":"root"}},"action":"grant.create","object":"g-0000000000001","reason":"ticket 7","chain":"00"}"#,
-        r#"{"seq":2,"time":"2026-11-22T10:29:02.5Z","event":"login_accepted","session":"s-0000000000001","user":"alice","target":"orders","level":"read","grant":"g-0000000000001","database":"shop","peer":"127.0.0.1:5","protocol":"postgres","tls":true,"credential":"c-0000000000001","others":0}"#,
+        r#"{"seq":2,"time":"2026-11-22T10:29:02.5Z","event":"login_accepted","session":"s-0000000000001","user":"alice","target":"orders","level":"read","grant":"g-0000000000001","database":"shop","peer":"127.0.0.1:5","protocol":"postgres","tls":true,"credential":"c-0000000000001","others":0,"settings":{"application_name":"psql","search_path":"a"}}"#,
         r#"{"seq":3,"time":"2026-11-22T10:29:03Z","event":"statement","session":"s-0000000000001","user":"alice","target":"orders","number":1,"kind":"simple","text":"SELECT *\n  FROM product"}"#,
         r#"{"seq":4,"time":"2026-11-22T10:29:03.1Z","event":"result","session":"s-0000000000001","user":"alice","target":"orders","number":1,"tag":"SELECT 42","rows":42,"bytes_up":1,"bytes_down":2,"duration_us":3100}"#,
-        r#"{"seq":5,"time":"2026-11-22T10:29:04Z","event":"statement","session":"s-0000000000001","user":"alice","target":"orders","number":2,"kind":"extended","text":"select $1, $2","parameters":[5,"x"]}"#,
+        r#"{"seq":5,"time":"2026-11-22T10:29:04Z","event":"statement","session":"s-0000000000001","user":"alice","target":"orders","number":2,"kind":"extended","text":"select $1, $2 from a","parameters":[5,"x"],"verbs":["SELECT"],"reads":["a"]}"#,
         r#"{"seq":6,"time":"2026-11-22T10:29:05Z","event":"result","session":"s-0000000000001","user":"alice","target":"orders","number":2,"tag":"","rows":0,"duration_us":900,"sqlstate":"57P01"}"#,
         r#"{"seq":7,"time":"2026-11-23T00:00:00Z","event":"session_end","session":"s-0000000000001","user":"alice","target":"orders","grant":"g-0000000000001","how":"cut","code":"TG004","why":"the grant was revoked","error_delivered":true,"statements":2,"bytes_up":1,"bytes_down":2,"seconds":1.5,"reused":false}"#,
         r#"{"seq":8,"time":"2026-11-23T00:00:01Z","event":"login_refused","session":"s-0000000000002","peer":"127.0.0.1:6","protocol":"postgres","user":"bob","target":"orders","authenticated":true,"code":"TG002","why":"no grant"}"#,
@@ -288,14 +327,21 @@ mod tests {
         insta::assert_snapshot!(render(&rows(&LINES)), @r#"
         2026-11-22
         10:29:01.500Z  admin           root           grant.create g-0000000000001, because ticket 7
-        10:29:02.500Z  login_accepted  alice  orders  read, grant g-0000000000001, database shop, from 127.0.0.1:5, TLS
+        10:29:02.500Z  login_accepted  alice  orders  read, grant g-0000000000001, database shop, from 127.0.0.1:5, TLS, with application_name=psql search_path=a
         10:29:03.000Z  statement       alice  orders  #1 SELECT * FROM product  → 42 rows, 3.1 ms
-        10:29:04.000Z  statement       alice  orders  #2 select $1, $2  [5, 'x']  → failed with 57P01, 900 µs
+        10:29:04.000Z  statement       alice  orders  #2 select $1, $2 from a  [5, 'x']  {SELECT, reads a}  → failed with 57P01, 900 µs
         2026-11-23
         00:00:00.000Z  session_end     alice  orders  cut TG004: the grant was revoked, 2 statements, 1.50 s, the client was told
         00:00:01.000Z  login_refused   bob    orders  TG002 no grant, from 127.0.0.1:6
         00:00:02.000Z  novelty                        what="a\u001b[2Jb"
         "#);
+    }
+
+    #[test]
+    fn counted_refusals_are_one_line() {
+        let line = r#"{"seq":1,"time":"2026-11-22T10:29:01Z","event":"logins_refused","source":"192.0.2.7","count":7,"codes":{"TG001":5,"TG020":2},"seconds":60}"#;
+        let text = render(&rows(&[line]));
+        assert!(text.ends_with("7 more, 5 TG001, 2 TG020, from 192.0.2.7\n"), "{text}");
     }
 
     #[test]

@@ -116,8 +116,14 @@ fn postgres(way: &Way<'_>) -> String {
         }
         None => {}
     }
-    let address = format!("{}:{}/{}", url_host(&door.host), door.port, escape(database));
     let mut text = format!("psql     psql {}\n", shell(&dsn));
+    if door.host.starts_with('/') {
+        // Neither JDBC nor DBeaver reaches one, and a URI says it in a way that few people know.
+        let _ = writeln!(text, "psycopg  psycopg.connect({})", python(&dsn));
+        text += "\nThis listener is a socket of this machine.\n";
+        return text + "The password is the secret that tidegate credential issue printed.\n";
+    }
+    let address = format!("{}:{}/{}", url_host(&door.host), door.port, escape(database));
     let _ = writeln!(text, "URI      postgresql://{}@{address}?{query}", escape(user));
     let _ = writeln!(text, "JDBC     jdbc:postgresql://{address}?{jdbc}");
     let _ = writeln!(text, "psycopg  psycopg.connect({})", python(&dsn));
@@ -188,6 +194,17 @@ mod tests {
         let text = lines(&door, "shop");
         assert!(text.contains("user=alice+read_write sslmode=disable\""), "{text}");
         assert!(text.contains("no TLS") && !text.contains("sslrootcert"), "{text}");
+    }
+
+    #[test]
+    fn a_socket_is_named_by_its_folder() {
+        let door = Door { host: "/run/tidegate".into(), name_target: false, ..door(None) };
+        let text = lines(&door, "shop");
+        assert!(
+            text.contains("psql \"host=/run/tidegate port=6432 dbname=shop user=alice+read_write"),
+            "{text}"
+        );
+        assert!(!text.contains("jdbc:") && !text.contains("DBeaver"), "{text}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::cli::node::say;
 use crate::cli::output::{Table, facts, or_dash, plain, print, print_json};
 use crate::model::{Name, TlsMode};
 use crate::protocol::session::Severity;
-use crate::proxy::LevelChecks;
+use crate::proxy::{LevelChecks, TargetChecks};
 
 pub async fn run(context: &Context, command: TargetCommand) -> Outcome {
     match command {
@@ -42,7 +42,8 @@ pub async fn run(context: &Context, command: TargetCommand) -> Outcome {
 
 fn list(targets: &[TargetView]) -> String {
     let mut table = Table::new(["NAME", "PROTOCOL", "ADDRESS", "DATABASE", "LEVELS", "SESSIONS", "STATE"]);
-    for TargetView { target, sessions } in targets {
+    for view in targets {
+        let TargetView { target, sessions, .. } = view;
         let levels: Vec<_> = target.connectors.keys().map(|level| level.as_str()).collect();
         table.row([
             target.name.to_string(),
@@ -51,7 +52,7 @@ fn list(targets: &[TargetView]) -> String {
             or_dash(target.database.as_ref()),
             levels.join(","),
             sessions.to_string(),
-            state(target),
+            state(view),
         ]);
     }
     match table.is_empty() {
@@ -60,15 +61,21 @@ fn list(targets: &[TargetView]) -> String {
     }
 }
 
-fn state(target: &crate::model::Target) -> String {
+fn state(view: &TargetView) -> String {
+    let target = &view.target;
     if let Some(why) = &target.suspended {
         return format!("suspended: {why}");
     }
     let levels = target.connectors.iter().filter(|(_, connector)| connector.suspended.is_some());
     let levels: Vec<_> = levels.map(|(level, _)| level.as_str()).collect();
-    match levels.is_empty() {
-        true => "ready".to_owned(),
-        false => format!("suspended at {}", levels.join(", ")),
+    let refused: Vec<_> = view.troubles.keys().map(|level| level.as_str()).collect();
+    match (levels.as_slice(), refused.as_slice()) {
+        ([], []) => "ready".to_owned(),
+        (levels, []) => format!("suspended at {}", levels.join(", ")),
+        ([], refused) => format!("login refused at {}", refused.join(", ")),
+        (levels, refused) => {
+            format!("suspended at {}; login refused at {}", levels.join(", "), refused.join(", "))
+        }
     }
 }
 
@@ -83,6 +90,7 @@ fn show(view: &TargetView) -> String {
         ("database", target.database.clone().unwrap_or_default()),
         ("tls", tls(target.tls).to_owned()),
         ("tls_ca", target.tls_ca.clone().unwrap_or_default()),
+        ("upkeep", target.upstream.upkeep.as_ref().map(|upkeep| upkeep.secret.clone()).unwrap_or_default()),
         ("details", target.details.clone()),
         ("owners", join(target.owners.iter().map(Name::as_str).collect())),
         ("accepted extensions", join(target.accept_extensions.iter().map(String::as_str).collect())),
@@ -99,12 +107,15 @@ fn show(view: &TargetView) -> String {
             ),
         ),
         ("sessions", view.sessions.to_string()),
-        ("state", state(target)),
+        ("state", state(view)),
     ]);
     let mut table = Table::new(["LEVEL", "SECRET", "STATE"]);
     for (level, connector) in &target.connectors {
-        let state =
-            connector.suspended.as_ref().map_or("ready".to_owned(), |why| format!("suspended: {why}"));
+        let state = match (&connector.suspended, view.troubles.get(level)) {
+            (Some(why), _) => format!("suspended: {why}"),
+            (None, Some(what)) => plain(what).to_string(),
+            (None, None) => "ready".to_owned(),
+        };
         table.row([level.to_string(), connector.secret.clone(), state]);
     }
     text.push('\n');
@@ -122,14 +133,19 @@ fn tls(mode: TlsMode) -> &'static str {
     }
 }
 
-/// Exit code 1 where something dangerous was found, so that a script can tell.
+/// Exit code 1 where something dangerous was found, or a level could not be looked at, so that a script can
+/// tell.
 async fn check(context: &Context, name: &Name, sql: bool) -> Outcome {
-    let levels: Vec<LevelChecks> =
+    let found: TargetChecks =
         context.client.post(&format!("/v1/targets/{name}/check"), &ReasonRequest::default()).await?;
+    let levels = &found.levels;
     match (context.json, sql) {
-        (true, _) => print_json(&levels)?,
-        (false, true) => print(&mending(&levels))?,
-        (false, false) => print(&findings(&levels))?,
+        (true, _) => print_json(&found)?,
+        (false, true) => print(&(mending(levels) + &found.form))?,
+        (false, false) => print(&findings(levels))?,
+    }
+    if let Some(level) = levels.iter().find(|level| level.failed.is_some()) {
+        return Err(Failure::new(format!("the level {} of {name} could not be looked at", level.level)));
     }
     let danger = |level: &LevelChecks| level.checks.iter().any(|check| check.severity == Severity::Danger);
     match levels.iter().any(danger) {
@@ -152,6 +168,10 @@ fn findings(levels: &[LevelChecks]) -> String {
     for level in levels {
         let mut checks: Vec<_> = level.checks.iter().collect();
         checks.sort_by_key(|check| std::cmp::Reverse(check.severity));
+        if let Some(why) = &level.failed {
+            text += &format!("{}: could not be looked at: {}\n", level.level, plain(why));
+            continue;
+        }
         text += &match checks.len() {
             0 => format!("{}: nothing to complain about\n", level.level),
             _ => format!("{}:\n", level.level),
@@ -163,7 +183,7 @@ fn findings(levels: &[LevelChecks]) -> String {
     text
 }
 
-/// Only the SQL, to be read and then piped into psql.
+/// Only the SQL, to be read and then piped into psql: what takes back the rights that were found.
 fn mending(levels: &[LevelChecks]) -> String {
     let mut text = String::new();
     for level in levels {
@@ -185,6 +205,7 @@ mod tests {
             "name": "orders", "protocol": "postgres", "address": "127.0.0.1:5432", "database": "shop",
             "details": "Questions: #data", "sessions": 2,
             "connectors": {"read": {"secret": "file:r.json"}, "read_write": {"secret": "file:w.json", "suspended": "settings differ"}},
+            "troubles": {"read": "the target refuses the login: 28P01"},
         }))
         .unwrap()
     }
@@ -193,7 +214,7 @@ mod tests {
     fn targets_are_listed() {
         insta::assert_snapshot!(list(&[view()]), @r"
         NAME    PROTOCOL  ADDRESS         DATABASE  LEVELS           SESSIONS  STATE
-        orders  postgres  127.0.0.1:5432  shop      read,read_write  2         suspended at read_write
+        orders  postgres  127.0.0.1:5432  shop      read,read_write  2         suspended at read_write; login refused at read
         ");
         assert!(list(&[]).contains("tidegate apply"));
     }
@@ -209,10 +230,10 @@ mod tests {
         details:             Questions: #data
         pool:                at most 20, 0 kept warm, 10 s wait, 1000 waiting, 3600 s old, 600 s idle
         sessions:            2
-        state:               suspended at read_write
+        state:               suspended at read_write; login refused at read
 
         LEVEL       SECRET       STATE
-        read        file:r.json  ready
+        read        file:r.json  the target refuses the login: 28P01
         read_write  file:w.json  suspended: settings differ
         ");
     }
@@ -225,6 +246,7 @@ mod tests {
                 {"severity": "danger", "what": "the role is a superuser", "sql": "ALTER ROLE r NOSUPERUSER;"},
             ]},
             {"level": "admin", "checks": []},
+            {"level": "reporting", "checks": [], "failed": "no answer"},
         ]))
         .unwrap();
         insta::assert_snapshot!(findings(&levels), @r"
@@ -232,6 +254,7 @@ mod tests {
           danger   the role is a superuser
           note     plpgsql is there
         admin: nothing to complain about
+        reporting: could not be looked at: no answer
         ");
         assert_eq!(mending(&levels), "-- read: the role is a superuser\nALTER ROLE r NOSUPERUSER;\n");
     }

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use crate::model::limits::{DATABASE_CHARS_MAX, DETAILS_CHARS_MAX};
-use crate::model::{AccessLevel, Loss, Parking, PoolSettings, TlsMode};
+use crate::model::{AccessLevel, Loss, Parking, PoolSettings, TlsMode, UnixAddress};
 
 pub(super) use crate::model::conditions::{conditions, database, free_text, reason};
 
@@ -85,9 +85,12 @@ pub(super) fn protocol(text: &str, known: &[&str]) -> Result<(), String> {
     Err(format!("not a protocol that is built in; there is {}", listed(known)))
 }
 
-/// `host:port`; an IPv6 address stands in brackets.
+/// `host:port`; an IPv6 address stands in brackets. Or `unix:` and a path.
 pub(super) fn address(text: &str) -> Result<(), String> {
-    const RIGHT: &str = "must be host:port, such as db.example.com:5432, 10.0.0.5:5432 or [::1]:5432";
+    const RIGHT: &str = "must be host:port, such as db.example.com:5432, 10.0.0.5:5432 or [::1]:5432; or unix:/run/postgresql";
+    if let Some(unix) = UnixAddress::parse(text) {
+        return unix.map(drop).map_err(str::to_owned);
+    }
     let (host, port) = text.rsplit_once(':').ok_or(RIGHT)?;
     let host_fits = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
@@ -183,7 +186,14 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for good in ["127.0.0.1:5432", "db.example.com:1", "[::1]:65535", "db_1:5432"] {
+        for good in [
+            "127.0.0.1:5432",
+            "db.example.com:1",
+            "[::1]:65535",
+            "db_1:5432",
+            "unix:/run/postgresql",
+            "unix:/tmp:5433",
+        ] {
             assert_eq!(address(good), Ok(()), "{good}");
         }
         for bad in [
@@ -201,6 +211,8 @@ mod tests {
             "a b:1",
             "http://a:1",
             "a/b:1",
+            "unix:run",
+            "unix:/tmp:0",
         ] {
             assert!(address(bad).is_err(), "{bad}");
         }

@@ -80,6 +80,7 @@ impl Difference<'_> {
         for resource in &self.resources.targets {
             let mut target = resource.target.clone();
             target.suspended = None;
+            target.remembered.clear();
             for connector in target.connectors.values_mut() {
                 (connector.baseline, connector.suspended) = (None, None);
             }
@@ -194,22 +195,36 @@ fn unconfirmed(before: &Target, resource: &TargetResource) -> Option<String> {
     if before.address == after.address || resource.secret_confirmed_for.as_ref() == Some(&after.address) {
         return None;
     }
-    let known: BTreeSet<&str> =
-        before.connectors.values().map(|connector| connector.secret.as_str()).collect();
-    let kept = after.connectors.iter().find(|(_, connector)| known.contains(connector.secret.as_str()))?;
+    let known: BTreeSet<String> = logins(before).map(|(_, secret)| secret).collect();
+    let (login, secret) = logins(after).find(|(_, secret)| known.contains(secret))?;
     Some(format!(
-        "target {}: its address changes from {} to {} while level {} keeps the secret {}; name another secret, or add \
+        "target {}: its address changes from {} to {} while {login} keeps the secret {secret}; name another secret, or add \
          secret_confirmed_for = \"{}\" to the target to send this login there",
-        after.name, before.address, after.address, kept.0, kept.1.secret, after.address
+        after.name, before.address, after.address, after.address
     ))
 }
 
-/// Suspensions stay until somebody resumes. A baseline stays with the login that it was taken from:
-/// another server or another secret is another role.
+/// Every login of the target: what it is called, its secret.
+fn logins(target: &Target) -> impl Iterator<Item = (String, String)> {
+    let levels = target.connectors.iter().map(|(level, of)| (format!("level {level}"), of.secret.clone()));
+    let upkeep = target.upstream.upkeep.iter().map(|upkeep| ("upkeep".to_owned(), upkeep.secret.clone()));
+    levels.chain(upkeep)
+}
+
+/// Suspensions stay until somebody resumes, also those of a level that is taken away and comes back. A
+/// baseline stays with the login that it was taken from: another server or another secret is another role.
 fn keep_runtime_state(before: &Target, after: &mut Target) {
     after.suspended.clone_from(&before.suspended);
+    let gone = before.remembered.iter().chain(&before.connectors);
+    let gone = gone.filter(|(level, _)| !after.connectors.contains_key(level));
+    let worth = gone.filter(|(_, known)| known.suspended.is_some() || known.baseline.is_some());
+    after.remembered = worth.map(|(level, known)| (level.clone(), known.clone())).collect();
+    if before.address != after.address {
+        after.remembered.values_mut().for_each(|known| known.baseline = None);
+    }
     for (level, connector) in &mut after.connectors {
-        let Some(known) = before.connectors.get(level) else { continue };
+        let known = before.connectors.get(level).or_else(|| before.remembered.get(level));
+        let Some(known) = known else { continue };
         connector.suspended.clone_from(&known.suspended);
         if before.address == after.address && known.secret == connector.secret {
             connector.baseline.clone_from(&known.baseline);

@@ -3,16 +3,19 @@
 
 mod checks;
 mod diff;
+mod listener;
 mod mistake;
 mod node;
 mod render;
 mod resource_file;
 mod resources;
 mod table;
+mod upstream;
 
 pub use diff::{Plan, diff};
+pub use listener::{ClientCertificates, ListenAddress, Listener, ListenerTls, SocketFile};
 pub use mistake::Mistake;
-pub use node::{Admin, Audit, Limits, Listener, ListenerTls, Log, NodeConfig, TlsFiles};
+pub use node::{Admin, Audit, Limits, Log, NodeConfig, TlsFiles};
 pub use render::render;
 pub use resources::{GrantResource, Known, Resources, Surroundings, TargetResource};
 

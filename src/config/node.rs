@@ -1,12 +1,11 @@
 //! The node file: what this process listens on and where it keeps things (design 1.2).
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::table::{Table, Value, listed, read_file};
-use super::{Mistake, protocols};
+use super::{Listener, Mistake, protocols};
 use crate::model::Name;
 use crate::model::limits::{AUDIT_TEXT_BYTES_MAX, INSPECT_BYTES_MAX};
 use crate::store::Store;
@@ -28,29 +27,6 @@ pub struct NodeConfig {
     /// 32 random bytes as hexadecimal digits; made at the first start.
     pub keys_file: PathBuf,
     pub log: Log,
-}
-
-/// One address that clients connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
-    /// The address where the file gives no name.
-    pub name: String,
-    pub address: SocketAddr,
-    /// A name of the protocol registry.
-    pub protocol: String,
-    /// `None`: the client names the target.
-    pub target: Option<Name>,
-    pub tls: ListenerTls,
-    pub connections_max: u32,
-}
-
-/// Whether clients must use TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenerTls {
-    /// A client that asks for TLS is told that there is none.
-    Off,
-    Optional,
-    Require,
 }
 
 /// PEM files.
@@ -145,10 +121,10 @@ impl NodeConfig {
     }
 }
 
-struct Reader<'r> {
-    base: PathBuf,
-    known: &'r [&'r str],
-    look: bool,
+pub(super) struct Reader<'r> {
+    pub base: PathBuf,
+    pub known: &'r [&'r str],
+    pub look: bool,
 }
 
 impl Reader<'_> {
@@ -177,48 +153,6 @@ impl Reader<'_> {
             keys_file,
             log: root.section("log", log),
         })
-    }
-
-    fn listeners(&self, root: &Table<'_>, tls_there: bool) -> Vec<Listener> {
-        let mut names: BTreeMap<String, String> = BTreeMap::new();
-        let mut addresses: BTreeMap<SocketAddr, String> = BTreeMap::new();
-        let listeners = root.list("listener", |table| {
-            let address = table.need("address", "\"127.0.0.1:6432\"", socket_address);
-            let protocol = table.need("protocol", "\"postgres\"", |value| {
-                let text = value.text()?;
-                super::checks::protocol(text, self.known).map(|()| text.to_owned())
-            });
-            let name = table.read("name", listener_name);
-            let tls = listener_tls(table, address, tls_there);
-            let target = table.read("target", name_of);
-            let connections_max =
-                table.read_or("max_connections", 10_000, |value| narrow(value, 1, 1_000_000));
-            let listener = Listener {
-                name: name.unwrap_or_else(|| address.map_or_else(String::new, |address| address.to_string())),
-                address: address?,
-                protocol: protocol?,
-                target,
-                tls: tls?,
-                connections_max,
-            };
-            if let Some(first) = names.insert(listener.name.clone(), table.place()) {
-                table.mistake("name", format!("a second listener of this name; the first is at {first}"));
-            }
-            // Port 0 is another port each time.
-            if listener.address.port() != 0
-                && let Some(first) = addresses.insert(listener.address, table.place())
-            {
-                table.mistake(
-                    "address",
-                    format!("a second listener on this address; the first is at {first}"),
-                );
-            }
-            Some(listener)
-        });
-        if !root.has("listener") {
-            root.mistake("", "there is no [[listener]]; at least one is needed");
-        }
-        listeners
     }
 
     fn tls(&self, table: &Table<'_>) -> Option<TlsFiles> {
@@ -304,39 +238,13 @@ impl Reader<'_> {
         table.read(key, |value| self.resolve(value)).unwrap_or_else(|| self.base.join(default))
     }
 
-    fn resolve(&self, value: &Value<'_>) -> Result<PathBuf, String> {
+    pub(super) fn resolve(&self, value: &Value<'_>) -> Result<PathBuf, String> {
         match value.text()? {
             "" => Err("empty; a path, which starts at the folder of this file if it is relative".to_owned()),
             text if text.contains('\0') => Err("a path has no zero byte".to_owned()),
             text => Ok(self.base.join(text)),
         }
     }
-}
-
-/// The default is `require` off loopback; on loopback `optional` where there is a certificate, else `off`.
-fn listener_tls(table: &Table<'_>, address: Option<SocketAddr>, tls_there: bool) -> Option<ListenerTls> {
-    let said = table.read("tls", |value| match value.text()? {
-        "require" => Ok(ListenerTls::Require),
-        "optional" => Ok(ListenerTls::Optional),
-        "off" => Ok(ListenerTls::Off),
-        _ => Err("must be \"require\", \"optional\" or \"off\"".to_owned()),
-    });
-    let loopback = address?.ip().to_canonical().is_loopback();
-    let tls = match said {
-        Some(said) => said,
-        None if !loopback => ListenerTls::Require,
-        None if tls_there => ListenerTls::Optional,
-        None => ListenerTls::Off,
-    };
-    if !loopback && tls != ListenerTls::Require {
-        table.mistake(
-            "tls",
-            "must be \"require\" where the address is not a loopback one: no credential travels in clear",
-        );
-    } else if tls != ListenerTls::Off && !tls_there {
-        table.mistake("tls", "needs a certificate: add [tls] with certificate and key, or listen on 127.0.0.1 with tls = \"off\"");
-    }
-    Some(tls)
 }
 
 fn limits(table: &Table<'_>) -> Limits {
@@ -387,10 +295,6 @@ fn log_filter(text: &str) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-fn listener_name(value: &Value<'_>) -> Result<String, String> {
-    name_of(value).map(String::from)
 }
 
 pub(super) fn name_of(value: &Value<'_>) -> Result<Name, String> {

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use super::checks::{loss_name, park_name, tls_name};
 use super::resources::{GrantResource, Resources, TargetResource};
+use super::upstream;
 use crate::model::{Databases, Parking, PoolSettings, Subject, User};
 
 /// The text of one resource file. Values that are the default are left out.
@@ -37,6 +38,7 @@ fn target(to: &mut String, resource: &TargetResource) -> fmt::Result {
     option(to, "database", target.database.as_deref())?;
     pair(to, "tls", tls_name(target.tls))?;
     option(to, "tls_ca", target.tls_ca.as_deref())?;
+    upstream::write_keys(to, &target.upstream)?;
     option(to, "details", Some(target.details.as_str()).filter(|details| !details.is_empty()))?;
     list(to, "owners", target.owners.iter().map(|name| name.as_str()))?;
     list(to, "accept_extensions", target.accept_extensions.iter().map(String::as_str))?;
@@ -48,6 +50,10 @@ fn target(to: &mut String, resource: &TargetResource) -> fmt::Result {
     for (level, connector) in &target.connectors {
         writeln!(to, "[target.connector.{}]", key(level.as_str()))?;
         pair(to, "secret", &connector.secret)?;
+    }
+    if let Some(upkeep) = &target.upstream.upkeep {
+        writeln!(to, "[target.upkeep]")?;
+        pair(to, "secret", &upkeep.secret)?;
     }
     Ok(())
 }
@@ -156,7 +162,10 @@ mod tests {
 
     use super::*;
     use crate::config::Surroundings;
-    use crate::model::{AccessLevel, Connector, Name, Target, Time, TlsMode, Window};
+    use crate::model::{
+        AccessLevel, AuthMethod, ChannelBinding, Connector, Name, Target, Time, TlsMode, TlsNegotiation,
+        UpkeepLogin, Upstream, Window,
+    };
 
     fn name() -> impl Strategy<Value = Name> {
         "[a-z0-9._-]{1,12}".prop_map(|text| Name::parse(&text).unwrap())
@@ -191,6 +200,21 @@ mod tests {
         })
     }
 
+    fn reached() -> impl Strategy<Value = Upstream> {
+        let methods = AuthMethod::ALL.map(|(_, method)| method).to_vec();
+        (
+            proptest::sample::select(vec![ChannelBinding::Disable, ChannelBinding::Prefer]),
+            option::of(btree_set(proptest::sample::select(methods), 1..4)),
+            option::of("file:[a-z]{1,8}\\.json"),
+        )
+            .prop_map(|(channel_binding, require_auth, upkeep)| Upstream {
+                channel_binding,
+                require_auth,
+                tls_negotiation: TlsNegotiation::Postgres,
+                upkeep: upkeep.map(|secret| UpkeepLogin { secret }),
+            })
+    }
+
     fn target() -> impl Strategy<Value = TargetResource> {
         let secret =
             prop_oneof!["file:[a-z]{1,8}(/[a-z]{1,8})?\\.json", "env:TIDEGATE_SECRET_[A-Z0-9_]{1,8}"];
@@ -199,7 +223,7 @@ mod tests {
         (
             (name(), option::of(line()), modes, option::of(line()), prop_oneof![Just(String::new()), text()]),
             (btree_set(name(), 0..3), btree_map(level(), connector, 1..4), btree_set(line(), 0..3)),
-            (prop_oneof![Just(PoolSettings::default()), pool()], any::<bool>()),
+            (prop_oneof![Just(PoolSettings::default()), pool()], any::<bool>(), reached()),
             (
                 proptest::sample::select(vec![Parking::Proven, Parking::Never]),
                 btree_set(
@@ -215,7 +239,7 @@ mod tests {
                 |(
                     (name, database, tls, tls_ca, details),
                     (owners, connectors, accept_extensions),
-                    (pool, confirmed),
+                    (pool, confirmed, upstream),
                     (park, park_accepts),
                 )| {
                     let needed = matches!(tls, TlsMode::VerifyCa | TlsMode::VerifyFull);
@@ -228,11 +252,13 @@ mod tests {
                             address,
                             database,
                             tls,
+                            upstream,
                             tls_ca: tls_ca.or(needed.then(|| "ca.pem".to_owned())),
                             details,
                             owners,
                             connectors,
                             pool,
+                            remembered: Default::default(),
                             accept_extensions,
                             park,
                             park_accepts,

@@ -8,7 +8,7 @@ use super::resources::{
     GrantResource, Known, NO_CONNECTOR, Resources, Surroundings, TargetResource, confirmed,
 };
 use super::table::{Table, Value, read_file};
-use super::{Mistake, checks};
+use super::{Mistake, checks, upstream};
 use crate::model::{
     AccessLevel, Connector, Databases, Name, Parking, PoolSettings, Subject, Target, TlsMode, User, Window,
 };
@@ -120,7 +120,8 @@ impl<'r> Reader<'r> {
         });
         let address = table.need("address", "\"127.0.0.1:5432\"", |value| checked(value, checks::address));
         let tls = table.read("tls", |value| checks::tls_mode(value.text()?));
-        let tls_ca = self.tls_ca(table, tls);
+        let tls_default = upstream::default_tls(address.as_deref());
+        let tls_ca = self.tls_ca(table, tls, tls_default);
         let secret_confirmed_for = table.read("secret_confirmed_for", |value| {
             let text = value.text()?;
             confirmed(Some(text), address.as_deref().unwrap_or(text)).map(|()| text.to_owned())
@@ -133,11 +134,16 @@ impl<'r> Reader<'r> {
         }
         let target = Target {
             database: table.read("database", |value| checked(value, checks::database)),
-            tls: tls.unwrap_or_default(),
+            tls: tls.unwrap_or(tls_default),
             tls_ca,
+            upstream: upstream::read(table, |table| {
+                note_clear_secrets(table);
+                self.secret(table)
+            }),
             details: table.read_or("details", String::new(), |value| checked(value, checks::details)),
             owners: table.read_or("owners", BTreeSet::new(), names_of),
             pool: table.section("pool", pool),
+            remembered: Default::default(),
             accept_extensions: table.read_or("accept_extensions", BTreeSet::new(), |value| {
                 let names = value.texts(|text| checks::extension(text).map(|()| text.to_owned()))?;
                 Ok(names.into_iter().collect())
@@ -152,10 +158,13 @@ impl<'r> Reader<'r> {
             connectors,
             suspended: None,
         };
+        for (key, what) in upstream::contradictions(&target.upstream, &target.address, target.tls) {
+            table.mistake(key, what);
+        }
         Some(TargetResource { target, secret_confirmed_for })
     }
 
-    fn tls_ca(&self, table: &Table<'_>, tls: Option<TlsMode>) -> Option<String> {
+    fn tls_ca(&self, table: &Table<'_>, tls: Option<TlsMode>, default: TlsMode) -> Option<String> {
         let file = table.read("tls_ca", |value| {
             let text = value.text()?;
             let Some(node) = self.around.node else { return Ok(text.to_owned()) };
@@ -168,7 +177,7 @@ impl<'r> Reader<'r> {
         // A mode that is not one has been noted already, and so has a CA that cannot be read.
         let mode_known = tls.is_some() || !table.has("tls");
         let ca = if table.has("tls_ca") { Some(file.as_deref().unwrap_or("noted")) } else { None };
-        if mode_known && let Err(what) = checks::tls_ca(tls.unwrap_or_default(), ca) {
+        if mode_known && let Err(what) = checks::tls_ca(tls.unwrap_or(default), ca) {
             table.mistake("tls_ca", what);
         }
         file
@@ -183,11 +192,17 @@ impl<'r> Reader<'r> {
             }
         };
         note_clear_secrets(table);
+        let secret = self.secret(table);
+        Some((level?, Connector { secret: secret?, baseline: None, suspended: None }))
+    }
+
+    /// The reference in `secret`, which must be there.
+    fn secret(&self, table: &Table<'_>) -> Option<String> {
         if !table.has("secret") {
             table.need("secret", "\"file:orders-read.json\"", |_| Ok(()));
             return None;
         }
-        let secret = table.value("secret").and_then(|value| {
+        table.value("secret").and_then(|value| {
             // What stands here may be the secret itself.
             let value = value.hidden();
             let known = value.text().and_then(|text| Reference::parse(text).map(|_| text.to_owned()));
@@ -196,8 +211,7 @@ impl<'r> Reader<'r> {
                 None => Ok(text),
             });
             read.map_err(|what| value.mistake(what)).ok()
-        });
-        Some((level?, Connector { secret: secret?, baseline: None, suspended: None }))
+        })
     }
 
     fn user(&mut self, table: &Table<'_>) -> Option<User> {

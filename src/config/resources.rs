@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::resource_file::Reader;
 use super::table::listed;
-use super::{Mistake, NodeConfig, checks, protocols};
+use super::{Mistake, NodeConfig, checks, protocols, upstream};
 use crate::model::{AccessLevel, Databases, Grant, Name, Snapshot, Subject, Target, User, Window};
 use crate::secret::Reference;
 
@@ -93,6 +93,7 @@ impl Resources {
         let plain = |target: &Target| {
             let mut target = target.clone();
             target.suspended = None;
+            target.remembered.clear();
             for connector in target.connectors.values_mut() {
                 (connector.baseline, connector.suspended) = (None, None);
             }
@@ -200,6 +201,12 @@ impl TargetResource {
         }
         if target.connectors.is_empty() {
             note("connector", Err(NO_CONNECTOR.to_owned()));
+        }
+        for (key, what) in upstream::contradictions(&target.upstream, &target.address, target.tls) {
+            note(key, Err(what));
+        }
+        if let Some(upkeep) = &target.upstream.upkeep {
+            note("upkeep", Reference::parse(&upkeep.secret).map(drop));
         }
         for (level, connector) in &target.connectors {
             note("connector", checks::level(level.as_str()).map(drop));

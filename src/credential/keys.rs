@@ -178,7 +178,7 @@ mod tests {
         let challenge = server.client_first(&client.client_first(), "ours").unwrap();
         let (identity, signature) = server.client_final(&client.server_first(&challenge).unwrap()).unwrap();
         client.server_final(&signature).unwrap();
-        assert_eq!((identity.user(), identity.credential()), (&alice(), credential.id));
+        assert_eq!((identity.user(), identity.credential()), (&alice(), Some(credential.id)));
 
         let mut broken = credential;
         broken.verifiers.scram_stored_key.pop();

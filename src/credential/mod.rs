@@ -1,5 +1,6 @@
 //! Pure proof checking, and the only maker of [`Identity`].
 
+mod certificate;
 mod digest;
 mod identity;
 mod keys;
@@ -12,6 +13,7 @@ pub mod testing;
 #[cfg(test)]
 mod theft;
 
-pub use identity::Identity;
+pub use certificate::by_certificate;
+pub use identity::{Identity, Proof};
 pub use keys::Keys;
-pub use secret::Secret;
+pub use secret::{ClientCertificate, Secret};

@@ -10,10 +10,19 @@ pub struct Secret {
 
 struct Inner {
     username: String,
+    /// Empty where there is none.
     password: Zeroizing<String>,
+    certificate: Option<ClientCertificate>,
     /// Changes when the secret does; connections made under an older one are retired.
     epoch: u64,
     salted: Mutex<Option<Salted>>,
+}
+
+/// A client certificate and its key, in PEM form.
+pub struct ClientCertificate {
+    /// The certificate itself first, then those between it and the authority.
+    pub chain: Vec<u8>,
+    pub key: Zeroizing<Vec<u8>>,
 }
 
 /// The costly part of SCRAM, kept per salt and rounds so that it is paid once and not per connection.
@@ -25,7 +34,17 @@ struct Salted {
 
 impl Secret {
     pub fn new(username: String, password: Zeroizing<String>, epoch: u64) -> Self {
-        Self { inner: Arc::new(Inner { username, password, epoch, salted: Mutex::new(None) }) }
+        Self::with_certificate(username, password, None, epoch)
+    }
+
+    /// The password may be empty: a certificate, or the server's own trust, proves the rest then.
+    pub fn with_certificate(
+        username: String,
+        password: Zeroizing<String>,
+        certificate: Option<ClientCertificate>,
+        epoch: u64,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { username, password, certificate, epoch, salted: Mutex::new(None) }) }
     }
 
     pub fn username(&self) -> &str {
@@ -34,6 +53,14 @@ impl Secret {
 
     pub fn password(&self) -> &str {
         &self.inner.password
+    }
+
+    pub fn has_password(&self) -> bool {
+        !self.inner.password.is_empty()
+    }
+
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.inner.certificate.as_ref()
     }
 
     pub fn epoch(&self) -> u64 {

@@ -1,12 +1,13 @@
 use std::net::IpAddr;
 
+use crate::credential::Proof;
 use crate::model::{AccessLevel, Claim, CredentialId, GrantId, Name, Time};
 
 /// An open grant was found for an authenticated person. Made in this layer only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
     pub(super) user: Name,
-    pub(super) credential: CredentialId,
+    pub(super) proof: Proof,
     pub(super) target: Name,
     pub(super) level: AccessLevel,
     pub(super) grant: GrantId,
@@ -15,7 +16,7 @@ pub struct Admission {
     pub(super) peer: IpAddr,
     /// What was asked for, for moving to another grant that admits the same.
     pub(super) claim: Claim,
-    /// The grant's or the credential's end, whichever is earlier.
+    /// The grant's or the proof's end, whichever is earlier.
     pub(super) until: Time,
     /// Other open grants that matched too: level and end.
     pub(super) others: Vec<(AccessLevel, Time)>,
@@ -25,8 +26,13 @@ impl Admission {
     pub fn user(&self) -> &Name {
         &self.user
     }
-    pub fn credential(&self) -> CredentialId {
-        self.credential
+    /// What the person proved with who they are.
+    pub fn proof(&self) -> &Proof {
+        &self.proof
+    }
+    /// `None`: it was no credential.
+    pub fn credential(&self) -> Option<CredentialId> {
+        self.proof.credential()
     }
     pub fn target(&self) -> &Name {
         &self.target

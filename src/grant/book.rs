@@ -7,7 +7,7 @@ use std::hash::Hash;
 
 use super::Admission;
 use super::fit::{Asked, Misfit, Want, misfit, used_up};
-use crate::credential::Identity;
+use crate::credential::{Identity, Proof};
 use crate::model::limits::CREDENTIALS_PER_USER_MAX;
 use crate::model::{
     Claim, Credential, CredentialId, EndCause, Grant, GrantId, Name, Refusal, Snapshot, Subject, Target,
@@ -149,17 +149,19 @@ impl Book {
         }
         let want = self.want(&Asked::from(claim)).map_err(not_granted)?;
         // It was live when the proof was checked; a revocation may have come in between.
-        let credential = self.live_credential(want.user, identity.credential(), now).map_err(|cause| {
-            NotAdmitted { refusal: Refusal::BadCredentials, why: cause.sentence().to_owned() }
+        let proven_until = self.proof_end(want.user, identity.proof(), now).map_err(|cause| NotAdmitted {
+            refusal: Refusal::BadCredentials,
+            why: cause.sentence().to_owned(),
         })?;
         let choice = self.choose(&want, now, sessions, |_| true);
         let choice = choice.map_err(|nearest| not_granted(describe(nearest, &want)))?;
-        Ok(admission(choice, credential, claim, want.database, claim.peer))
+        let proof = (want.user, identity.proof(), proven_until);
+        Ok(admission(choice, proof, claim, want.database, claim.peer))
     }
 
     /// Looks at a live session again, after a change or when time passed.
     ///
-    /// Its user and its credential come first: without them nothing moves. Then its grant, as at the
+    /// Its user and its proof come first: without them nothing moves. Then its grant, as at the
     /// door but without the count of sessions, for it has its place. Where the grant does not fit any
     /// more, the session moves to another that admits the same at the same level, that has a free
     /// place, and that was open already when this one ended: a gap in time is an end.
@@ -167,8 +169,8 @@ impl Book {
         let Some(user) = self.user(admission.user.as_str()) else {
             return Standing::Ended(EndCause::UserRemoved);
         };
-        let credential = match self.live_credential(user, admission.credential, now) {
-            Ok(credential) => credential,
+        let proven_until = match self.proof_end(user, &admission.proof, now) {
+            Ok(end) => end,
             Err(cause) => return Standing::Ended(cause),
         };
         let want = Want {
@@ -182,7 +184,7 @@ impl Book {
         };
         let (cause, ended_at) = match self.grant(admission.grant) {
             Some(grant) => match misfit(grant, &want, now) {
-                None => return Standing::Open { until: grant.window.end.min(credential.window.end) },
+                None => return Standing::Open { until: grant.window.end.min(proven_until) },
                 Some(misfit) => (misfit.cause(), closed_at(grant)),
             },
             // It ended so long ago that it is not in the snapshot any more, or it was deleted.
@@ -194,7 +196,8 @@ impl Book {
         match self.choose(&want, now, sessions, follows) {
             Ok(choice) => {
                 let database = admission.database.as_deref();
-                let moved = self::admission(choice, credential, &admission.claim, database, admission.peer);
+                let proof = (user, &admission.proof, proven_until);
+                let moved = self::admission(choice, proof, &admission.claim, database, admission.peer);
                 Standing::Moved(Box::new(moved))
             }
             Err(_) => Standing::Ended(cause),
@@ -300,6 +303,15 @@ impl Book {
         }
     }
 
+    /// Until when a proof holds, if it holds now; otherwise what a session of it is told.
+    fn proof_end(&self, user: &User, proof: &Proof, now: Time) -> Result<Time, EndCause> {
+        match proof {
+            Proof::Credential(id) => Ok(self.live_credential(user, *id, now)?.window.end),
+            Proof::Certificate(certificate) if certificate.window.contains(now) => Ok(certificate.window.end),
+            Proof::Certificate(_) => Err(EndCause::CredentialEnded),
+        }
+    }
+
     /// The credential, if it is this user's and live; otherwise what a session of it is told.
     fn live_credential(&self, user: &User, id: CredentialId, now: Time) -> Result<&Credential, EndCause> {
         let credential = self.credentials.get(&id).map(|place| &self.snapshot.credentials[*place]);
@@ -335,22 +347,22 @@ fn closed_at(grant: &Grant) -> Time {
 
 fn admission(
     choice: Choice<'_>,
-    credential: &Credential,
+    (user, proof, proven_until): (&User, &Proof, Time),
     claim: &Claim,
     database: Option<&str>,
     peer: std::net::IpAddr,
 ) -> Admission {
     let Choice { grant, others } = choice;
     Admission {
-        user: credential.user.clone(),
-        credential: credential.id,
+        user: user.name.clone(),
+        proof: proof.clone(),
         target: grant.target.clone(),
         level: grant.level.clone(),
         grant: grant.id,
         database: database.map(str::to_owned),
         peer,
         claim: claim.clone(),
-        until: grant.window.end.min(credential.window.end),
+        until: grant.window.end.min(proven_until),
         others: others.iter().map(|grant| (grant.level.clone(), grant.window.end)).collect(),
     }
 }

@@ -39,10 +39,12 @@ fn target(text: &str, database: Option<&str>, levels: &[&str]) -> Target {
         database: database.map(str::to_owned),
         tls: TlsMode::Disable,
         tls_ca: None,
+        upstream: Default::default(),
         details: String::new(),
         owners: Default::default(),
         connectors: levels.iter().map(|text| (level(text), connector.clone())).collect(),
         pool: PoolSettings::default(),
+        remembered: Default::default(),
         accept_extensions: Default::default(),
         park: Default::default(),
         park_accepts: Default::default(),
@@ -149,7 +151,7 @@ fn an_open_grant_lets_in_until_the_earlier_end() {
     assert_eq!(admitted.target().as_str(), "orders");
     assert_eq!(admitted.level(), &AccessLevel::Read);
     assert_eq!(admitted.grant(), GrantId::from_u64(1));
-    assert_eq!(admitted.credential(), CredentialId::from_u64(1));
+    assert_eq!(admitted.credential(), Some(CredentialId::from_u64(1)));
     assert_eq!(admitted.database(), Some("shop"));
     assert_eq!(admitted.peer(), claim().peer);
     assert_eq!(admitted.until(), at(200));

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -8,10 +8,12 @@ use tokio::time::Instant;
 
 use super::clock;
 use super::describe::describe;
-use crate::credential::{Identity, Keys, scram};
+use super::pending::{Pending, Waiting};
+use crate::credential::{Identity, Keys, by_certificate, scram};
 use crate::grant::{Admission, Book, NotAdmitted, Standing};
 use crate::model::{
-    Actor, Admin, Change, Claim, EndCause, Ended, Event, GrantId, Name, Snapshot, Time, limits,
+    Actor, Admin, Change, Claim, ClientCertificate, EndCause, Ended, Event, GrantId, Name, Snapshot, Time,
+    limits,
 };
 use crate::observe::Trail;
 use crate::store::{Store, StoreError};
@@ -25,6 +27,12 @@ pub enum ChangeError {
     Store(#[from] StoreError),
     #[error("{0}; nothing was changed")]
     Trail(String),
+    /// Of what takes away: done all the same. See [`Ledger::take_away`].
+    #[error(
+        "it is in force: sessions are being cut and nobody gets in by it any more. But {0}. That is tried again \
+         until it is done; if the node ends before it is stored, its next start does not know of it"
+    )]
+    Unstored(String),
 }
 
 /// The one place through which resources change and logins are decided.
@@ -32,19 +40,35 @@ pub enum ChangeError {
 /// A change is written to the trail, then stored, then put in force by a new [`Book`]; readers take
 /// the book without a lock. Live sessions watch [`Ledger::changed`] and look at their own grant again.
 pub struct Ledger {
-    store: Store,
-    trail: Trail,
+    pub(super) store: Store,
+    pub(super) trail: Trail,
     keys: Arc<Keys>,
     book: ArcSwap<Book>,
     /// When it last changed.
     changed: watch::Sender<Instant>,
     /// One change at a time: what a plan saw is what it is applied to.
-    changing: tokio::sync::Mutex<()>,
+    pub(super) changing: tokio::sync::Mutex<()>,
+    pub(super) pending: Pending,
     seats: Arc<Seats>,
+    /// The ends of client certificates that let somebody in, which no book knows of.
+    certificate_ends: Mutex<BTreeSet<Time>>,
     /// The latest wall time seen, in microseconds: a clock that is set back does not reopen a grant.
     latest_micros: AtomicI64,
     /// What is stored could not be read back: the book is empty until it can.
-    stale: AtomicBool,
+    pub(super) stale: AtomicBool,
+}
+
+/// What the trail says of a change before it is made.
+pub(super) fn told(
+    actor: &Actor,
+    action: &'static str,
+    reason: Option<&str>,
+    change: &Change,
+    snapshot: &Snapshot,
+) -> Event {
+    let (object, before, after) = describe(change, snapshot);
+    let reason = reason.map(str::to_owned);
+    Event::Admin(Box::new(Admin { actor: actor.clone(), action, object, before, after, reason }))
 }
 
 /// Live sessions per grant.
@@ -88,7 +112,9 @@ impl Ledger {
             book: ArcSwap::from_pointee(book),
             changed: watch::Sender::new(Instant::now()),
             changing: tokio::sync::Mutex::new(()),
+            pending: Pending::default(),
             seats: Arc::default(),
+            certificate_ends: Mutex::default(),
             latest_micros: AtomicI64::new(i64::MIN),
             stale: AtomicBool::new(false),
         }))
@@ -118,6 +144,11 @@ impl Ledger {
         self.changed.subscribe()
     }
 
+    /// Acts that took something away, are in force, and are not stored or not in the trail yet.
+    pub fn unstored(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Validates, writes to the trail (who, before, after), stores, publishes. The change is in force
     /// when it returns. `plan` sees the state it will be applied to. Not cancel safe in the sense that
     /// a caller that goes away may leave the change made; run it in a task of its own.
@@ -133,21 +164,15 @@ impl Ledger {
             // An empty book is no state to plan from.
             self.publish().await?;
         }
+        // In the order in which they were asked for: a user who is removed and added again is there.
+        self.store_pending().await.map_err(|failed| ChangeError::Refused(failed.of_others()))?;
         let book = self.book();
         let changes = plan(book.snapshot())?;
         if changes.is_empty() {
             return Ok(changes);
         }
         for change in &changes {
-            let (object, before, after) = describe(change, book.snapshot());
-            let event = Event::Admin(Box::new(Admin {
-                actor: actor.clone(),
-                action,
-                object,
-                before,
-                after,
-                reason: reason.map(str::to_owned),
-            }));
+            let event = told(actor, action, reason, change, book.snapshot());
             self.trail.event(&event).map_err(|error| ChangeError::Trail(error.to_string()))?;
         }
         if let Err(error) = self.apply(&changes).await {
@@ -173,19 +198,27 @@ impl Ledger {
 
     /// What is stored is in force even if reading it back fails: then nobody gets in by an old book, and
     /// reading is tried again with the next tick.
-    async fn publish(&self) -> Result<(), StoreError> {
+    pub(super) async fn publish(&self) -> Result<(), StoreError> {
         let read = clock::stored(self.store.snapshot()).await;
         self.stale.store(read.is_err(), Ordering::Relaxed);
         let (snapshot, result) = match read {
             Ok(snapshot) => (snapshot, Ok(())),
             Err(error) => (Snapshot::default(), Err(error)),
         };
-        self.book.store(Arc::new(Book::new(snapshot)));
-        self.wake();
+        self.put_in_force(&self.pending.lock(), snapshot);
         result
     }
 
-    fn wake(&self) {
+    /// A new book, with what is pending, which stays as it is until then.
+    pub(super) fn put_in_force(&self, pending: &Waiting, mut snapshot: Snapshot) {
+        pending.put_in_force(&mut snapshot);
+        self.book.store(Arc::new(Book::new(snapshot)));
+        self.wake();
+    }
+
+    /// Has every live session look at its grant and its limits again: one that sleeps has no other way to
+    /// learn that a limit was changed.
+    pub fn wake(&self) {
         self.changed.send_replace(Instant::now());
     }
 
@@ -213,6 +246,15 @@ impl Ledger {
         scram::Exchange::new(user, candidates, salt, limits::SCRAM_ROUNDS)
     }
 
+    /// Whether a client certificate proves its owner to be this user now; the error says why not.
+    pub fn certificate(
+        &self,
+        user: &Name,
+        certificate: &Arc<ClientCertificate>,
+    ) -> Result<Identity, &'static str> {
+        by_certificate(certificate, user, self.now())
+    }
+
     /// The decision, and a place under the grant's session limit, taken in one step.
     pub fn admit(&self, identity: &Identity, claim: &Claim) -> Result<(Admission, Seat), NotAdmitted> {
         let mut seats = self.seats.lock();
@@ -220,6 +262,10 @@ impl Ledger {
         let admission = self.book().admit(identity, claim, self.now(), &count)?;
         *seats.entry(admission.grant()).or_insert(0) += 1;
         drop(seats);
+        if let Some(certificate) = identity.proof().certificate() {
+            // One entry however often it logs in; it goes when its time has come.
+            self.ends_of_certificates().insert(certificate.window.end);
+        }
         let seat = Seat { grant: admission.grant(), seats: self.seats.clone() };
         Ok((admission, seat))
     }
@@ -243,14 +289,27 @@ impl Ledger {
     pub fn tick(&self) -> bool {
         let (grants, credentials) = self.book().due(self.now());
         let due = !grants.is_empty() || !credentials.is_empty();
-        if due {
+        let certificates = {
+            let mut ends = self.ends_of_certificates();
+            let later = ends.split_off(&self.now());
+            std::mem::replace(&mut *ends, later)
+        };
+        if due || !certificates.is_empty() {
             self.wake();
         }
-        due || self.stale.load(Ordering::Relaxed)
+        due || self.stale.load(Ordering::Relaxed) || self.pending.len() > 0
+    }
+
+    fn ends_of_certificates(&self) -> MutexGuard<'_, BTreeSet<Time>> {
+        self.certificate_ends.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Stores that what is due has ended, for good.
     pub async fn store_ends(&self) -> Result<(), ChangeError> {
+        if self.pending.len() > 0 {
+            let _one_at_a_time = self.changing.lock().await;
+            self.store_pending().await.map_err(|failed| ChangeError::Unstored(failed.why))?;
+        }
         let now = self.now();
         let (grants, credentials) = self.book().due(now);
         let ended = Ended { at: now, cause: EndCause::Expired, reason: None };
@@ -292,58 +351,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::time::Duration;
-
-    use sqlx::ConnectOptions;
-    use sqlx::sqlite::SqliteConnectOptions;
-
-    use super::*;
-    use crate::model::User;
-    use crate::observe::TrailSettings;
-
-    /// A ledger with nothing in it, in a folder of its own.
-    pub(crate) async fn scratch() -> (tempfile::TempDir, Trail, Arc<Ledger>) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open("sqlite:tidegate.db", folder.path()).await.unwrap();
-        let trail = Trail::open(TrailSettings {
-            directory: folder.path().join("audit"),
-            sync: Duration::from_millis(5),
-            lag_bytes_max: 8 << 20,
-            segment_bytes: 1 << 20,
-            shards: 1,
-            continue_on_failure: false,
-        })
-        .unwrap();
-        let ledger = Ledger::open(store, trail.clone(), Arc::new(Keys::new(&[7; 32]))).await.unwrap();
-        (folder, trail, ledger)
-    }
-
-    async fn add(ledger: &Ledger, name: &str) -> Result<Vec<Change>, ChangeError> {
-        let user = User { name: name.parse().unwrap(), groups: Default::default() };
-        ledger.change(&Actor::Proxy, "user.add", None, |_| Ok(vec![Change::PutUser { user }])).await
-    }
-
-    #[tokio::test]
-    async fn what_could_not_be_read_back_is_read_again() {
-        let (folder, _trail, ledger) = scratch().await;
-        add(&ledger, "alice").await.unwrap();
-        assert!(!ledger.tick());
-        let file = folder.path().join("tidegate.db");
-        let mut other = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
-        sqlx::query("ALTER TABLE credentials RENAME TO elsewhere").execute(&mut other).await.unwrap();
-        add(&ledger, "bob").await.unwrap_err();
-        assert!(ledger.book().user("alice").is_none(), "an old book stays in force");
-        assert!(ledger.tick(), "reading it back is not tried again");
-        ledger.store_ends().await.unwrap_err();
-        let plan = |_: &Snapshot| panic!("planned from an empty book");
-        ledger.change(&Actor::Proxy, "apply", None, plan).await.unwrap_err();
-        sqlx::query("ALTER TABLE elsewhere RENAME TO credentials").execute(&mut other).await.unwrap();
-        let mut changed = ledger.changed();
-        ledger.store_ends().await.unwrap();
-        assert!(changed.has_changed().unwrap());
-        changed.mark_unchanged();
-        assert!(["alice", "bob"].iter().all(|name| ledger.book().user(name).is_some()));
-        assert!(!ledger.tick());
-    }
-}
+pub(crate) mod tests;

@@ -3,6 +3,8 @@
 pub(crate) mod clock;
 mod describe;
 mod ledger;
+mod pending;
+mod take_away;
 #[cfg(test)]
 pub(crate) use ledger::tests as ledger_tests;
 

@@ -2,6 +2,7 @@
 //! because they are written on the hot path.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -24,11 +25,30 @@ pub enum Event {
     LoginAccepted {
         #[serde(flatten)]
         start: SessionStart,
-        credential: super::CredentialId,
+        /// `None`: it was a certificate.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        credential: Option<super::CredentialId>,
+        /// The client certificate that proved who it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        certificate: Option<std::sync::Arc<super::ClientCertificate>>,
         /// Other open grants that matched too.
         others: u32,
+        /// What the client asked to be set from the start, by name; secrets masked, long values cut.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        settings: BTreeMap<String, String>,
     },
     LoginRefused(Denied),
+    /// Refused logins of one source that got no line of their own, because there were too many.
+    LoginsRefused {
+        /// The network, as failures are counted; `None`: of many others together.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
+        count: u64,
+        /// How many by the code of their refusal.
+        codes: std::collections::BTreeMap<&'static str, u64>,
+        /// In which they came.
+        seconds: u64,
+    },
     SessionStart {
         #[serde(flatten)]
         start: SessionStart,
@@ -85,6 +105,9 @@ pub struct SessionStart {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
     pub peer: String,
+    /// The load balancer that brought the client and said where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
     pub protocol: &'static str,
     pub tls: bool,
 }
@@ -94,6 +117,9 @@ pub struct SessionStart {
 pub struct Denied {
     pub session: SessionId,
     pub peer: String,
+    /// The load balancer that brought the client and said where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
     pub protocol: &'static str,
     /// As claimed, cut to a name's length; not proven unless `authenticated`.
     #[serde(skip_serializing_if = "Option::is_none")]

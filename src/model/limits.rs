@@ -72,6 +72,9 @@ pub const PARSEC_ROUNDS: u32 = 1_024;
 pub const DATABASE_BYTES_MAX: usize = 63;
 /// A CancelRequest's key: 4 bytes in protocol 3.0, up to this in 3.2.
 pub const CANCEL_KEY_BYTES_MAX: usize = 256;
+/// The highest process id that an operating system of a server gives out (Linux: `PID_MAX_LIMIT`, 2^22,
+/// others are lower). Process ids that we invent are above it.
+pub const PROCESS_ID_MAX: u32 = 1 << 22;
 /// Messages that a server may send in one login or one script of ours: some 15 settings and a few
 /// notices at login, a row per finding in a check.
 pub const SCRIPT_MESSAGES_MAX: usize = 10_000;
@@ -188,8 +191,77 @@ pub const INTERRUPTIONS_MAX: usize = 4;
 pub const ADMIN_STRANGERS_MAX: usize = 8;
 /// How long such a user may take to ask and to be refused.
 pub const ADMIN_STRANGER_WAIT: Duration = Duration::from_secs(2);
+/// The longest text of which a statement's verbs and tables are looked for; of a longer one only the
+/// first words are named. Reading this much takes a fraction of a millisecond.
+pub const LABEL_TEXT_BYTES_MAX: usize = 16 << 10;
+/// The most tokens of a text that is read for its label. A chain such as `1+1+1+…` becomes a tree as deep
+/// as the chain is long, and the stack of the trail's writer must hold a walk down to its end.
+pub const LABEL_TOKENS_MAX: usize = 2_048;
+/// How deep parentheses, subqueries and the like may be nested in a text that is read for its label:
+/// the reading of nested things is recursive, and of some it takes twice as long per level.
+pub const LABEL_DEPTH_MAX: usize = 24;
+/// The stack of the trail's writer, for the deepest tree that [`LABEL_TOKENS_MAX`] allows, several times
+/// over. Only what is touched takes memory.
+pub const LABEL_STACK_BYTES: usize = 64 << 20;
+/// Verbs, and tables read, and tables written, and functions called, that one label names.
+pub const LABEL_NAMES_MAX: usize = 32;
+/// The longest name in a label: schema and table of PostgreSQL, with room for escapes.
+pub const LABEL_NAME_BYTES_MAX: usize = 255;
+/// Labels that are kept for the next statement of the same form, in bytes of what the lines say.
+pub const LABEL_CACHE_BYTES_MAX: usize = 4 << 20;
+/// One part in so many of the time of one core may go into labels that are not kept; past it statements
+/// are written down unlabelled, and say so.
+pub const LABEL_SHARE: u32 = 10;
+/// How much of that time may be saved up, and so how long labels can hold up the trail's writer at once.
+pub const LABEL_BURST: Duration = Duration::from_millis(100);
 /// What a server may show of one session that gives its connection back: its settings, a few reasons, and the
 /// functions that keep it. More pins.
 pub const PROOF_ROWS_MAX: usize = 1_000;
 /// The value of a setting that is put back on another connection; a `search_path` of 30 schemas fits.
 pub const RESTORED_SETTING_BYTES_MAX: usize = 2 << 10;
+/// Prepared statements that are put back on another connection; drivers keep some 256 of them. More pin.
+pub const RESTORED_STATEMENTS_MAX: usize = 1_024;
+/// How long the statement runs that `target check` tries to see and to stop, if nothing stops it.
+pub const TRIAL: Duration = Duration::from_secs(5);
+/// How often that trial looks whether the statement can be seen, every [`TRIAL_LOOK`]: a busy server takes a
+/// moment to start it.
+pub const TRIAL_LOOKS_MAX: u32 = 20;
+pub const TRIAL_LOOK: Duration = Duration::from_millis(50);
+/// A login that a target refuses is tried again this soon, then half as often each time, …
+pub const LOGIN_RETRY_MIN: Duration = Duration::from_secs(5);
+/// … down to this: failed logins fill a server's log and may lock the role out.
+pub const LOGIN_RETRY_MAX: Duration = Duration::from_secs(300);
+/// How often a connector's secret is looked at while its connections are in use: one small file.
+pub const SECRET_LOOK: Duration = Duration::from_secs(5);
+/// Connections of a level beyond its pool: those of `target check`, and those that end others.
+pub const SPARE_CONNECTIONS: u32 = 5;
+/// A start-up setting's value as the trail shows it.
+pub const SHOWN_SETTING_BYTES_MAX: usize = 256;
+/// The random part of a cancel key that a client of protocol 3.2 gets, as PostgreSQL 18 makes them. One of 3.0
+/// gets 4 bytes, which is all that its messages hold.
+pub const CANCEL_SECRET_BYTES: usize = 32;
+/// The first line of PROXY protocol version 1, its end included (its specification, section 2.1).
+pub const PROXY_LINE_BYTES_MAX: usize = 107;
+/// What follows the fixed part of a PROXY header of version 2: addresses have 36 bytes at most, the rest are
+/// additions (TLVs) that we skip. A client certificate is the largest that balancers send.
+pub const PROXY_HEADER_BYTES_MAX: usize = 16 << 10;
+/// How long a balancer may take to say whom it brings. It sends the header with its first packet.
+pub const PROXY_HEADER_WAIT: Duration = Duration::from_secs(5);
+/// Connections beyond a listener's limit that are told so at once; each costs what a login costs up to its
+/// first message. Beyond these a connection is closed without a word.
+pub const TURNED_AWAY_MAX: usize = 32;
+/// How long a connection that is one too many may take to hear that.
+pub const TURNED_AWAY_WAIT: Duration = Duration::from_secs(2);
+/// Refused logins of one source network that get a line of their own in an interval; the rest is counted.
+/// Enough to see what a misconfigured client or a person does wrong.
+pub const REFUSALS_SHOWN_PER_SOURCE: u32 = 20;
+/// The same for all sources together: some 500 kB of trail in an interval.
+pub const REFUSALS_SHOWN: u32 = 1_000;
+/// Sources that are counted apart; what comes from more of them is one count.
+pub const REFUSAL_SOURCES_MAX: usize = 1_000;
+/// Counts of refused logins are written this often.
+pub const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
+/// Names of a client certificate's issuer in the trail, in characters.
+pub const ISSUER_CHARS_MAX: usize = 256;
+/// Certificate files are looked at this often; a change is taken over without a signal.
+pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! Plain types with their limits: names, ids, targets, claims, refusals, events. No behaviour that
 //! needs the world.
 
+mod certificate;
 mod claim;
 pub mod conditions;
 mod event;
@@ -12,7 +13,9 @@ mod note;
 mod operation;
 mod refusal;
 mod resource;
+mod upstream;
 
+pub use certificate::ClientCertificate;
 pub use claim::{Claim, LoginName, LoginNameError};
 pub use event::{Actor, Admin, Denied, Ending, Event, SessionEnd, SessionStart};
 pub use id::{CredentialId, GrantId, IdError, SessionId};
@@ -24,6 +27,9 @@ pub use refusal::Refusal;
 pub use resource::{
     Change, Connector, Credential, Databases, EndCause, Ended, Grant, Loss, Parking, PoolSettings, Snapshot,
     Subject, Target, TlsMode, User, Verifiers, Window,
+};
+pub use upstream::{
+    AuthMethod, ChannelBinding, Surety, TlsNegotiation, UnixAddress, UpkeepLogin, Upstream, is_unix,
 };
 
 /// Wall time. Grants end against it; durations are measured with a monotonic clock instead.

@@ -39,6 +39,8 @@ pub enum Refusal {
     UpstreamLost,
     /// The database that was asked for does not exist or the connector may not enter it.
     NoDatabase,
+    /// The target refuses the proxy's own login at this level.
+    ConnectorRefused,
 }
 
 impl Refusal {
@@ -69,6 +71,7 @@ impl Refusal {
             Self::BadParameter(_) => "TG022",
             Self::UpstreamLost => "TG023",
             Self::NoDatabase => "TG024",
+            Self::ConnectorRefused => "TG025",
         }
     }
 
@@ -93,6 +96,7 @@ impl Refusal {
             Self::BadParameter("search_path".into()),
             Self::UpstreamLost,
             Self::NoDatabase,
+            Self::ConnectorRefused,
         ]);
         all
     }
@@ -106,7 +110,7 @@ impl fmt::Display for Refusal {
             Self::Ended(cause) => write!(f, "{}", cause.sentence()),
             Self::OperationDenied(why) => write!(f, "this is not allowed here: {why}"),
             Self::PoolExhausted => f.write_str("all connections to the target are in use, try again later"),
-            Self::RateLimited => f.write_str("too many attempts, try again later"),
+            Self::RateLimited => f.write_str("too many connections or attempts, try again later"),
             Self::TargetUnavailable => f.write_str("the target cannot be reached now"),
             Self::ProtocolViolation(what) => write!(f, "the client broke the protocol: {what}"),
             Self::ShuttingDown => f.write_str("the proxy is shutting down"),
@@ -120,6 +124,9 @@ impl fmt::Display for Refusal {
             Self::BadParameter(name) => write!(f, "the target did not accept the start-up setting {name:?}"),
             Self::UpstreamLost => f.write_str("the connection to the target was lost"),
             Self::NoDatabase => f.write_str("the database cannot be entered"),
+            Self::ConnectorRefused => f.write_str(
+                "the target refuses the proxy's own login at this level; its operators have been told",
+            ),
         }
     }
 }
@@ -135,6 +142,6 @@ mod tests {
         let count = codes.len();
         codes.dedup();
         assert_eq!(codes.len(), count);
-        assert_eq!(count, 24);
+        assert_eq!(count, 25);
     }
 }

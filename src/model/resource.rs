@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccessLevel, CredentialId, GrantId, Name, Time};
+use super::{AccessLevel, CredentialId, GrantId, Name, Time, Upstream};
 
 /// How TLS is used towards a target; the six modes of libpq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Target {
     pub name: Name,
     /// A name of the protocol registry: `postgres`, …
     pub protocol: String,
-    /// `host:port`.
+    /// `host:port`, or `unix:` and a path.
     pub address: String,
     /// What a client gets that names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,12 +36,17 @@ pub struct Target {
     /// A PEM file; relative to the node file's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_ca: Option<String>,
+    #[serde(flatten)]
+    pub upstream: Upstream,
     /// Shown to users, at most 400 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub details: String,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub owners: BTreeSet<Name>,
     pub connectors: BTreeMap<AccessLevel, Connector>,
+    /// What is known of levels that were taken away: it holds again when they come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remembered: BTreeMap<AccessLevel, Connector>,
     #[serde(default)]
     pub pool: PoolSettings,
     /// Extensions, languages and C code whose state outlives a reset, which the operator accepts to

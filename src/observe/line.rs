@@ -4,26 +4,36 @@
 
 use jiff::Timestamp;
 
+use super::labels::{Labels, put_members};
 use super::record::{Kind, Record};
 use crate::model::{Note, NoteReader, Parameters, StatementKind};
-use crate::protocol::DescribeParameters;
+use crate::protocol::label::Label;
+use crate::protocol::{DescribeParameters, LabelStatement};
 
-/// How a protocol reads bound values, by the protocol's name.
-pub type Describers = fn(&str) -> Option<DescribeParameters>;
+/// How a protocol reads statements and bound values.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    pub describe: DescribeParameters,
+    pub label: LabelStatement,
+}
+
+/// By the protocol's name.
+pub type Readers = fn(&str) -> Option<Reading>;
 
 const CHAIN_MEMBER: &[u8; 10] = b",\"chain\":\"";
 
 /// Writes the inside of lines: everything but the chain and the closing brace.
 pub struct LineWriter {
-    describers: Describers,
+    readers: Readers,
+    pub labels: Labels,
     /// The last second written, as text: most lines share it with their neighbours.
     second: i64,
     second_text: String,
 }
 
 impl LineWriter {
-    pub fn new(describers: Describers) -> Self {
-        Self { describers, second: i64::MIN, second_text: String::new() }
+    pub fn new(readers: Readers) -> Self {
+        Self { readers, labels: Labels::new(), second: i64::MIN, second_text: String::new() }
     }
 
     /// Calls `each` with a sequence number and a function that writes that line, for every line of the
@@ -101,6 +111,7 @@ impl LineWriter {
         match *note {
             Note::Statement { number, kind, text, length, prepared, parameters } => {
                 members.number("number", number);
+                let kind_of = kind;
                 let kind = match kind {
                     StatementKind::Simple => b"simple".as_slice(),
                     StatementKind::Extended => b"extended",
@@ -111,8 +122,12 @@ impl LineWriter {
                 if !prepared.is_empty() {
                     members.text("prepared", prepared);
                 }
-                let describers = self.describers;
-                members.parameters(&parameters, || protocol_of(context).and_then(describers));
+                let reading = protocol_of(context).and_then(self.readers);
+                members.parameters(&parameters, reading.map(|reading| reading.describe));
+                match kind_of {
+                    StatementKind::FunctionCall => put_members(members.out, &Label::call()),
+                    _ => members.label(&mut self.labels, reading, text, length),
+                }
             }
             Note::Result { number, tag, rows, bytes_up, bytes_down, micros, sqlstate } => {
                 members.number("number", number);
@@ -128,6 +143,8 @@ impl LineWriter {
             Note::Prepare { name, text, length } => {
                 members.text("name", name);
                 members.cut_text(text, length);
+                let reading = protocol_of(context).and_then(self.readers);
+                members.label(&mut self.labels, reading, text, length);
             }
         }
         if members.lossy {
@@ -180,14 +197,23 @@ impl Members<'_> {
         }
     }
 
-    fn parameters(
-        &mut self,
-        parameters: &Parameters<'_>,
-        describe: impl FnOnce() -> Option<DescribeParameters>,
-    ) {
-        // Most statements have none, and then nobody need know whose they would be.
-        let describe = (!parameters.values.is_empty()).then(describe);
-        match describe {
+    /// What the text says that it does. A protocol that is not built in has no labels.
+    fn label(&mut self, labels: &mut Labels, reading: Option<Reading>, text: &[u8], length: u64) {
+        if let Some(reading) = reading {
+            labels.put(self.out, text, length <= text.len() as u64, reading.label);
+        }
+    }
+
+    fn parameters(&mut self, parameters: &Parameters<'_>, describe: Option<DescribeParameters>) {
+        if parameters.values.is_empty() && parameters.length > 0 {
+            // Of a statement with a password in it; or a limit has dropped them.
+            self.key("parameters");
+            self.out.extend_from_slice(b"[\"***\"]");
+            self.number("parameters_bytes", parameters.length);
+            return;
+        }
+        // Most statements have none, and then it is all the same whose they would be.
+        match (!parameters.values.is_empty()).then_some(describe) {
             Some(Some(describe)) => {
                 self.key("parameters");
                 let values = serde_json::Value::Array(describe(parameters));
@@ -309,8 +335,18 @@ mod tests {
         vec![json!(parameters.values.len()), Value::Null]
     }
 
-    fn describers(name: &str) -> Option<DescribeParameters> {
-        (name == "postgres").then_some(describe)
+    fn label(text: &[u8], is_whole: bool) -> Label {
+        let names = vec![String::from_utf8_lossy(text).into_owned()];
+        Label {
+            verbs: vec!["SELECT".into()],
+            reads: names,
+            why: (!is_whole).then_some("cut"),
+            ..Label::default()
+        }
+    }
+
+    fn readers(name: &str) -> Option<Reading> {
+        (name == "postgres").then_some(Reading { describe, label })
     }
 
     fn context(database: &str, protocol: &'static str) -> SessionContext {
@@ -338,7 +374,7 @@ mod tests {
             payload: &payload,
         };
         let mut all = Vec::new();
-        let mut writer = LineWriter::new(describers);
+        let mut writer = LineWriter::new(readers);
         let done: Result<(), ()> = writer.record(&record, after, |sequence, write| {
             let mut line = Vec::new();
             write(&mut line);
@@ -391,14 +427,20 @@ mod tests {
             common(
                 7,
                 "statement",
-                json!({"number": 3, "kind": "simple", "text": "select \"x\"\n", "parameters": []}),
+                json!({"number": 3, "kind": "simple", "text": "select \"x\"\n", "parameters": [],
+                    "verbs": ["SELECT"], "reads": ["select \"x\"\n"]}),
             ),
             common(
                 8,
                 "result",
                 json!({"number": 3, "tag": "SELECT 5", "rows": 5, "bytes_up": 30, "bytes_down": 400, "duration_us": 1500}),
             ),
-            common(9, "prepare", json!({"name": "s1", "text": "select $1", "text_bytes": 90})),
+            common(
+                9,
+                "prepare",
+                json!({"name": "s1", "text": "select $1", "text_bytes": 90,
+                "verbs": ["SELECT"], "reads": ["select $1"], "label": "cut"}),
+            ),
         ];
         assert_eq!(all.into_iter().map(without_chain).collect::<Vec<_>>(), expected);
     }
@@ -425,6 +467,19 @@ mod tests {
         assert_eq!(line["parameters_bytes"], 900);
         assert_eq!(line["prepared"], "s1");
         assert_eq!(line["kind"], "extended");
+        // Left out for a password, or for a limit.
+        let Note::Statement { parameters, .. } = note else { panic!() };
+        let parameters = Parameters { types: b"", values: b"", ..parameters };
+        let hidden = Note::Statement {
+            number: 1,
+            kind: StatementKind::Extended,
+            text: b"select $1",
+            length: 9,
+            prepared: b"s1",
+            parameters,
+        };
+        let line = &lines(&context("shop", "postgres"), &[hidden], 0)[0];
+        assert_eq!((&line["parameters"], &line["parameters_bytes"]), (&json!(["***"]), &json!(900)));
         // A database's name cannot choose the decoder.
         let line = &lines(&context("\",\"protocol\":\"postgres", "mysql"), &[note], 0)[0];
         assert_eq!(line["parameters_raw"], "01ff");
@@ -451,7 +506,7 @@ mod tests {
 
     #[test]
     fn times_of_every_sign_are_written() {
-        let mut writer = LineWriter::new(describers);
+        let mut writer = LineWriter::new(readers);
         for (micros, text) in [
             (0, "1970-01-01T00:00:00.000000Z"),
             (-1, "1969-12-31T23:59:59.999999Z"),

@@ -21,6 +21,7 @@ pub struct Metrics {
     statements: IntCounterVec,
     bytes: IntCounterVec,
     logins: IntCounterVec,
+    proxy_headers: IntCounterVec,
     login_seconds: Histogram,
     cancels: IntCounterVec,
     cuts: IntCounterVec,
@@ -127,6 +128,12 @@ impl Metrics {
                 "Logins; the code is that of the refusal, or ok.",
                 &["code"],
             )?,
+            proxy_headers: counters(
+                own,
+                "tidegate_proxy_headers_refused_total",
+                "Connections closed because their PROXY header was missing, wrong or late.",
+                &["listener"],
+            )?,
             login_seconds: histogram(
                 own,
                 "tidegate_login_seconds",
@@ -210,6 +217,11 @@ impl Metrics {
 
     pub fn login_refused(&self, refusal: &Refusal) {
         self.logins.with_label_values(&[refusal.code()]).inc();
+    }
+
+    /// A connection that had to bring a PROXY header and did not bring a right one.
+    pub fn proxy_header_refused(&self, listener: &str) {
+        self.proxy_headers.with_label_values(&[listener]).inc();
     }
 
     pub fn cancel(&self, sent: bool) {
@@ -397,6 +409,7 @@ mod tests {
         metrics.login_refused(&Refusal::BadCredentials);
         metrics.cut(&Refusal::Ended(EndCause::Revoked));
         metrics.cancel(true);
+        metrics.proxy_header_refused("pg");
         metrics.revoked(Duration::from_millis(12));
         metrics.leased(Duration::from_millis(1));
         metrics.connected(&target);
@@ -408,6 +421,7 @@ mod tests {
             "tidegate_login_seconds_bucket{le=\"0.005\"}",
             "tidegate_cuts_total{code=\"TG004\"}",
             "tidegate_cancels_total{sent=\"yes\"}",
+            "tidegate_proxy_headers_refused_total{listener=\"pg\"}",
             "tidegate_revocation_seconds_bucket{le=\"0.02\"}",
             "tidegate_lease_wait_seconds_count",
             "tidegate_upstream_connects_total{result=\"ok\",target=\"orders\"}",

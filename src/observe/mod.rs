@@ -6,6 +6,7 @@ mod audit_file;
 mod follow;
 mod health;
 mod journal;
+mod labels;
 mod line;
 mod metrics;
 mod record;

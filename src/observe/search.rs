@@ -13,6 +13,7 @@ use super::line::{link, put_string};
 use super::scan::{Backward, Check, FileName, Forward, Piece, files, start_of};
 use crate::model::limits::AUDIT_SEARCH_LINES_MAX;
 use crate::model::{SessionId, Time};
+use crate::protocol::label::{SKIPPED, UNPARSED};
 
 /// What to look for; a line must fit all that is set.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +22,10 @@ pub struct Query {
     pub session: Option<SessionId>,
     pub target: Option<String>,
     pub event: Option<String>,
+    /// A table that the statement names, as read or as written, with or without its schema.
+    pub table: Option<String>,
+    /// A verb of the statement, in any case: `DELETE`; `unparsed` and `skipped` are such too.
+    pub verb: Option<String>,
     /// Part of the line as it would be read: quotes and line ends as they are.
     pub text: Option<String>,
     /// From this time on.
@@ -134,6 +139,8 @@ struct Fits {
     /// Bytes that every line that fits has in it.
     needles: Vec<Vec<u8>>,
     members: Vec<(Member, String)>,
+    table: Option<String>,
+    verb: Option<String>,
     since: Option<String>,
     until: Option<String>,
 }
@@ -152,6 +159,12 @@ struct Fields {
     session: Option<String>,
     target: Option<String>,
     event: Option<String>,
+    #[serde(default)]
+    verbs: Vec<String>,
+    #[serde(default)]
+    reads: Vec<String>,
+    #[serde(default)]
+    writes: Vec<String>,
 }
 
 impl Fits {
@@ -159,6 +172,8 @@ impl Fits {
         let mut fits = Self {
             needles: Vec::new(),
             members: Vec::new(),
+            table: query.table.clone(),
+            verb: query.verb.as_deref().map(verb),
             since: query.since.map(|time| format!("{time:.6}")),
             until: query.until.map(|time| format!("{time:.6}")),
         };
@@ -175,6 +190,11 @@ impl Fits {
                 fits.needles.push(needle);
                 fits.members.push((member, value.clone()));
             }
+        }
+        if let Some(verb) = &fits.verb {
+            let mut needle = Vec::new();
+            put_string(&mut needle, verb);
+            fits.needles.push(needle);
         }
         if let Some(text) = &query.text {
             let mut needle = Vec::new();
@@ -198,7 +218,7 @@ impl Fits {
             return None;
         }
         // What was found may have been within something else.
-        if !self.members.is_empty() {
+        if !self.members.is_empty() || self.table.is_some() || self.verb.is_some() {
             let fields: Fields = serde_json::from_slice(line).ok()?;
             let same = self.members.iter().all(|(member, value)| {
                 let field = match member {
@@ -209,12 +229,31 @@ impl Fits {
                 };
                 field.as_ref() == Some(value)
             });
-            if !same {
+            let verb = self.verb.as_ref().is_none_or(|verb| fields.verbs.contains(verb));
+            let mut tables = fields.reads.iter().chain(&fields.writes);
+            let table = self.table.as_ref().is_none_or(|asked| tables.any(|table| is_table(asked, table)));
+            if !same || !verb || !table {
                 return None;
             }
         }
         std::str::from_utf8(line).ok()
     }
+}
+
+/// A verb as lines have it.
+fn verb(asked: &str) -> String {
+    match asked.to_ascii_lowercase() {
+        own if own == UNPARSED || own == SKIPPED => own,
+        other => other.to_ascii_uppercase(),
+    }
+}
+
+/// Whether `orders` or `public.orders` is asked for where a line says `public.orders`. As in a statement,
+/// a name in capitals may mean the one in lower case.
+fn is_table(asked: &str, table: &str) -> bool {
+    let same =
+        |asked: &str| table.strip_suffix(asked).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    same(asked) || same(&asked.to_ascii_lowercase())
 }
 
 /// The time with which a line begins, behind its number.

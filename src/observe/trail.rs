@@ -22,14 +22,14 @@ use tokio::sync::watch;
 use super::audit_file::{AuditFile, Found};
 use super::health::Health;
 use super::journal::{Journal, NoRoom};
-use super::line::LineWriter;
+use super::line::{LineWriter, Reading};
 use super::metrics::TrailMeters;
 use super::record::{Draft, Kind};
 use super::recovery;
 use super::writer::Writer;
 use crate::model::limits::{
     AUDIT_FILE_BYTES_MAX, AUDIT_NOTES_BYTES_MAX, AUDIT_RETRY_MAX, AUDIT_RETRY_MIN, AUDIT_SEGMENT_BYTES_MIN,
-    AUDIT_SHARDS_MAX,
+    AUDIT_SHARDS_MAX, LABEL_STACK_BYTES,
 };
 use crate::model::{Event, NoteReader, Notes, SessionContext, SessionId};
 use crate::protocol;
@@ -110,10 +110,18 @@ impl Trail {
                 settings.segment_bytes
             )));
         }
-        let (shared, mut writer, lock) = prepare(&settings, AUDIT_FILE_BYTES_MAX)?;
+        // What a dead process has left becomes lines here, on a stack as deep as the writer's.
+        let (shared, mut writer, lock) = std::thread::scope(|scope| {
+            let preparing = std::thread::Builder::new()
+                .stack_size(LABEL_STACK_BYTES)
+                .spawn_scoped(scope, || prepare(&settings, AUDIT_FILE_BYTES_MAX))
+                .map_err(|error| TrailError(format!("its thread cannot be started: {error}")))?;
+            preparing.join().map_err(|_| TrailError("its journal could not be finished".into()))?
+        })?;
         let (sync, of_thread) = (settings.sync.max(Duration::from_millis(1)), shared.clone());
         let join = std::thread::Builder::new()
             .name("audit".into())
+            .stack_size(LABEL_STACK_BYTES)
             .spawn(move || {
                 run(&of_thread, &mut writer, sync);
                 // The folder is another process's to use only after the last write.
@@ -368,6 +376,11 @@ impl Shared {
         self.journal.backlog() <= self.lag_bytes_max / 2
     }
 
+    /// A quarter of what may wait does.
+    pub fn is_behind(&self) -> bool {
+        self.journal.backlog() > self.lag_bytes_max / 4
+    }
+
     pub fn safe_to(&self) -> u64 {
         *self.safe.borrow()
     }
@@ -421,7 +434,10 @@ fn prepare(
     make_folder(directory).and_then(|()| make_folder(&journal)).map_err(fail(&journal))?;
     let lock = lock(&journal.join("lock"))?;
 
-    let mut lines = LineWriter::new(|name| protocol::by_name(name).map(|entry| entry.describe_parameters));
+    let mut lines = LineWriter::new(|name| {
+        let entry = protocol::by_name(name)?;
+        Some(Reading { describe: entry.describe_parameters, label: entry.label_statement })
+    });
     let Found { mut file, highest } =
         AuditFile::open(directory, &mut lines, now_micros()).map_err(fail(directory))?;
     let mut left = recovery::read(&journal, highest).map_err(fail(&journal))?;
@@ -510,6 +526,7 @@ fn session_of(event: &Event) -> Option<SessionId> {
         Event::NodeStart { .. }
         | Event::NodeStop { .. }
         | Event::JournalRecovered { .. }
+        | Event::LoginsRefused { .. }
         | Event::Admin(_)
         | Event::Alarm { .. } => None,
     }

@@ -122,6 +122,8 @@ impl Writer {
         if dropped == 0 && !full && self.shared.safe_to() + 1 == self.shared.journal.sequence() {
             return None;
         }
+        // Labels are the first thing that a writer who is behind leaves out.
+        self.lines.labels.hurried = self.shared.is_behind();
         let own = u64::from(dropped > 0) + u64::from(full);
         let end = self.shared.journal.cut(own, &mut self.queues);
         Some(Batch {

@@ -1,4 +1,4 @@
-//! Connecting to a target: TCP, TLS as the mode says, login or interruption.
+//! Connecting to a target: TCP or a unix socket, TLS as the mode says, login or interruption.
 
 use std::io;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::credential::Secret;
-use crate::model::limits;
+use crate::model::{UnixAddress, Upstream, limits};
 use crate::protocol::session::{
-    Dial, DialInput, DialPurpose, DialStep, DialTls, Interruption, ServerError, ServerErrorKind, Upkeep,
-    Wire, WireError,
+    Dial, DialInput, DialPurpose, DialStep, DialTls, DialTlsFacts, DialWay, Interruption, ServerError,
+    ServerErrorKind, Upkeep, Wire, WireError,
 };
-use crate::tls::{Attempt, Stream, UpstreamTls};
+use crate::tls::{self, Attempt, Stream, UpstreamTls};
 
 /// Why a connection could not be made. For logs and metrics; a client only learns that the target
 /// cannot be reached.
@@ -37,8 +37,10 @@ pub enum DialFault {
 /// Everything it takes to connect to one target, but the secret.
 #[derive(Clone)]
 pub struct Dialer {
+    /// `host:port`, or `unix:` and a path.
     pub address: String,
     pub tls: UpstreamTls,
+    pub rules: Upstream,
     pub timeout: Duration,
 }
 
@@ -59,6 +61,10 @@ impl Dialer {
         let login = |plain| self.run(wire, move || DialPurpose::Login { upkeep, database, plain }, secret);
         let end = match login(false).await {
             Err(DialFault::Refused { source, .. }) if source.kind == ServerErrorKind::UnknownOption => {
+                login(true).await?
+            }
+            // Some services in front of servers hang up on a version of the protocol that they do not know.
+            Err(DialFault::Connect { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {
                 login(true).await?
             }
             other => other?,
@@ -96,16 +102,25 @@ impl Dialer {
         purpose: impl Fn() -> DialPurpose<'a>,
         secret: &Secret,
     ) -> Result<End<W::Facts>, DialFault> {
-        let attempts = self.tls.attempts();
+        let socket = match UnixAddress::parse(&self.address) {
+            None => None,
+            Some(Ok(address)) => Some(wire.unix_socket(address.path, address.port)),
+            Some(Err(what)) => return Err(DialFault::Setup(format!("{}: {what}", self.address))),
+        };
+        // Nothing of a unix socket's bytes leaves the machine: there is no TLS, as with libpq.
+        let attempts = if socket.is_some() { &[Attempt::Without] } else { self.tls.attempts() };
         let mut last = None;
         for attempt in attempts {
             let tls = match attempt {
                 Attempt::Without => DialTls::Without,
                 Attempt::Try => DialTls::Try,
                 Attempt::Demand => DialTls::Demand,
+                Attempt::Direct => DialTls::Direct,
             };
-            let machine = wire.dial(purpose(), tls, secret);
-            match tokio::time::timeout(self.timeout, self.attempt::<W>(machine)).await {
+            let way = DialWay { tls, local: socket.is_some(), rules: self.rules.clone() };
+            let machine = wire.dial(purpose(), way, secret);
+            let attempt = self.attempt::<W>(machine, socket.as_deref(), secret);
+            match tokio::time::timeout(self.timeout, attempt).await {
                 Ok(Ok(end)) => return Ok(end),
                 // Wrong passwords and missing databases are the same with and without TLS; what a
                 // server says of "no encryption" is not among them.
@@ -122,8 +137,28 @@ impl Dialer {
         Err(last.unwrap_or_else(|| DialFault::Setup("no way to connect is configured".into())))
     }
 
-    async fn attempt<W: Wire>(&self, mut machine: W::Dial) -> Result<End<W::Facts>, DialFault> {
-        let mut stream = open(&self.address).await.map_err(|source| self.connect(source))?;
+    async fn open(&self, socket: Option<&str>) -> io::Result<Stream> {
+        #[cfg(test)]
+        if let Some(pipe) = crate::tls::memory::connect(&self.address) {
+            return pipe.await;
+        }
+        match socket {
+            Some(path) => UnixStream::connect(path).await.map(|unix| Stream::Plain(unix.into())),
+            None => {
+                let tcp = TcpStream::connect(&self.address).await?;
+                prepare_socket(&tcp);
+                Ok(Stream::Plain(tcp.into()))
+            }
+        }
+    }
+
+    async fn attempt<W: Wire>(
+        &self,
+        mut machine: W::Dial,
+        socket: Option<&str>,
+        secret: &Secret,
+    ) -> Result<End<W::Facts>, DialFault> {
+        let mut stream = self.open(socket).await.map_err(|source| self.connect(source))?;
         let mut input = BytesMut::new();
         let mut out = BytesMut::new();
         let mut step = machine.step(DialInput::Start, &mut out).map_err(|source| self.wire(source))?;
@@ -149,8 +184,9 @@ impl Dialer {
                     if !input.is_empty() {
                         return Err(self.wire(WireError::new("TLS", "bytes ahead of the handshake")));
                     }
-                    stream = self.secure(stream).await?;
-                    machine.step(DialInput::TlsReady, &mut out)
+                    let facts;
+                    (stream, facts) = self.secure(stream, secret).await?;
+                    machine.step(DialInput::TlsReady(&facts), &mut out)
                 }
                 DialStep::Refused(source) => {
                     return Err(DialFault::Refused { address: self.address.clone(), source });
@@ -165,16 +201,29 @@ impl Dialer {
         }
     }
 
-    async fn secure(&self, stream: Stream) -> Result<Stream, DialFault> {
+    async fn secure(&self, stream: Stream, secret: &Secret) -> Result<(Stream, DialTlsFacts), DialFault> {
         let fault = |source| DialFault::Tls { address: self.address.clone(), source };
-        let (Stream::Plain(tcp), Some(connector)) = (stream, self.tls.connector()) else {
+        let connector = self.tls.connector(secret).map_err(|error| fault(io::Error::other(error)))?;
+        let (Stream::Plain(tcp), Some(connector)) = (stream, connector) else {
             return Err(DialFault::Setup("TLS is asked for twice or not configured".into()));
         };
         let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host).map_err(|error| fault(io::Error::other(error)))?;
         let tls = connector.connect(name, tcp).await.map_err(fault)?;
-        Ok(Stream::Upstream(Box::new(tls)))
+        let (_, connection) = tls.get_ref();
+        if let Some(wanted) = self.tls.alpn()
+            && !connection.alpn_protocol().is_some_and(|agreed| wanted.contains(&agreed))
+        {
+            let what = "the server did not agree to the protocol (ALPN), so it does not know TLS from the first byte";
+            return Err(fault(io::Error::other(what)));
+        }
+        let shown = connection.peer_certificates().and_then(|chain| chain.first());
+        let facts = DialTlsFacts {
+            verified: self.tls.verifies(),
+            end_point: shown.and_then(|certificate| tls::end_point(certificate)),
+        };
+        Ok((Stream::Upstream(Box::new(tls)), facts))
     }
 
     fn connect(&self, source: io::Error) -> DialFault {
@@ -188,16 +237,6 @@ impl Dialer {
     fn too_slow(&self) -> DialFault {
         DialFault::Timeout { address: self.address.clone(), seconds: self.timeout.as_secs() }
     }
-}
-
-async fn open(address: &str) -> io::Result<Stream> {
-    #[cfg(test)]
-    if let Some(pipe) = crate::tls::memory::connect(address) {
-        return pipe.await;
-    }
-    let tcp = TcpStream::connect(address).await?;
-    prepare_socket(&tcp);
-    Ok(Stream::Plain(tcp))
 }
 
 /// No delay for small messages, and keepalive so that a peer whose machine died is noticed.

@@ -183,6 +183,7 @@ impl<W: Wire> Lease<W> {
     pub async fn abandon(mut self, since: Instant, running: bool) -> Option<Duration> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let interruption = self.facts.interruption();
+        let termination = self.facts.termination();
         let pool = self.pool.clone();
         let stream = &mut self.held.connection.stream;
         let silent = async {
@@ -206,8 +207,17 @@ impl<W: Wire> Lease<W> {
         let end = async {
             loop {
                 tokio::time::sleep(limits::INTERRUPT_AGAIN).await;
-                if running && let Err(error) = pool.terminate(&interruption).await {
+                if !running {
+                    continue;
+                }
+                let ended = match &termination {
+                    Some(of) => pool.terminate(of).await,
+                    None => Err("which one it is there is not known".to_owned()),
+                };
+                if let Err(error) = ended {
                     tracing::warn!(?pool, error, "a connection could not be ended at the server");
+                    // Each request stops one statement more.
+                    let _ = pool.interrupt(&interruption).await;
                 }
             }
         };

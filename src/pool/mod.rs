@@ -7,12 +7,14 @@
 //!
 //! What the pool sends for itself carries an `Upkeep` permit; nothing turns that into a lease.
 
+mod checks;
 mod connection;
 mod dial;
 mod lease;
 #[expect(clippy::module_inception, reason = "the noun of this folder is the pool")]
 mod pool;
 mod pools;
+mod trouble;
 
 pub use connection::{Exchange, run_script};
 pub(crate) use dial::prepare_socket;
@@ -20,3 +22,4 @@ pub use dial::{DialFault, Dialer};
 pub use lease::{Finished, Lease, Leased};
 pub use pool::{Code, Pool, PoolStatus};
 pub use pools::{Keeper, Pools};
+pub use trouble::Refused;

@@ -10,11 +10,15 @@ use tokio::time::Instant;
 use super::connection::{Connection, Exchange, run_script};
 use super::dial::{DialFault, Dialer};
 use super::pools::Keeper;
+use super::trouble::{Place, Troubles, Try};
 use crate::credential::Secret;
 use crate::model::{AccessLevel, Name, PoolSettings, Refusal, limits};
 use crate::observe::Metrics;
-use crate::protocol::session::{Check, Facts, Interruption, Purpose, Report, ServerErrorKind, Upkeep, Wire};
+use crate::protocol::session::{
+    Facts, Interruption, Purpose, Report, ServerErrorKind, Termination, Upkeep, Wire,
+};
 use crate::secret::Secrets;
+use crate::tls::Stream;
 
 /// `ALTER ROLE CURRENT_USER SET …` is allowed to ordinary roles and outlives the session.
 pub(super) const ROLE_CHANGED: &str = "the role's own settings differ from what was known";
@@ -37,10 +41,12 @@ pub(super) struct Plan {
     pub dialer: Dialer,
     /// The reference of the connector's secret.
     pub secret: String,
+    /// The reference of the secret of the login that ends connections, where that is not the connector.
+    pub upkeep: Option<String>,
     pub settings: PoolSettings,
     pub accepted: std::collections::BTreeSet<String>,
-    /// Keeps `warm_min` connections: the default database only.
-    pub warm: bool,
+    /// Of the target's default database, the only one that `warm_min` is for.
+    pub is_default: bool,
 }
 
 /// The connections of one target, level and database.
@@ -55,6 +61,9 @@ pub struct Pool<W: Wire> {
     pub(super) metrics: Arc<Metrics>,
     /// What was found of the code in the database.
     code: ArcSwapOption<Code>,
+    troubles: Arc<Troubles>,
+    /// Target and level.
+    place: Place,
     state: Mutex<State<W>>,
     warming: AtomicBool,
 }
@@ -118,7 +127,9 @@ impl<W: Wire> Pool<W> {
         secrets: Arc<Secrets>,
         keeper: Arc<dyn Keeper>,
         metrics: Arc<Metrics>,
+        troubles: Arc<Troubles>,
     ) -> Arc<Self> {
+        let place = (target.clone(), level.clone());
         let state = State { idle: Vec::new(), total: 0, line: VecDeque::new(), retired: false, epoch: 0 };
         Arc::new(Self {
             wire,
@@ -130,6 +141,8 @@ impl<W: Wire> Pool<W> {
             keeper,
             metrics,
             code: ArcSwapOption::empty(),
+            troubles,
+            place,
             state: Mutex::new(state),
             warming: AtomicBool::new(false),
         })
@@ -147,6 +160,7 @@ impl<W: Wire> Pool<W> {
     /// A connection for this person: an idle one, a new one, or the next that comes free, first come
     /// first served. Cancel safe: who goes away leaves the line, and what was handed over is given on.
     pub(super) async fn obtain(self: &Arc<Self>, user: &Name) -> Result<Held<W>, Refusal> {
+        self.overcome().await?;
         let settings = self.plan.load().settings;
         let deadline = Instant::now() + Duration::from_secs(settings.wait_seconds_max.into());
         match self.take(user, &settings)? {
@@ -161,6 +175,32 @@ impl<W: Wire> Pool<W> {
                 }
             }
         }
+    }
+
+    /// Where the target refuses the login, nothing is lent until it takes it again: it is tried here, if it is
+    /// time to.
+    async fn overcome(self: &Arc<Self>) -> Result<(), Refusal> {
+        if !self.troubles.holds(&self.place) {
+            return Ok(());
+        }
+        self.warm().await?;
+        match self.troubles.holds(&self.place) {
+            true => Err(Refusal::ConnectorRefused),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.troubles.holds(&self.place)
+    }
+
+    /// Whether the target refuses the login and it is time to try it again: with a new secret at once.
+    pub(super) fn is_to_try(&self) -> bool {
+        let news = || {
+            let secret = self.secrets.read(&self.plan.load().secret);
+            secret.is_ok_and(|secret| self.troubles.is_news(&self.place, secret.epoch()))
+        };
+        self.is_in_trouble() && (self.troubles.is_due(&self.place, Instant::now()) || news())
     }
 
     fn take(self: &Arc<Self>, user: &Name, settings: &PoolSettings) -> Result<Taken<W>, Refusal> {
@@ -220,11 +260,18 @@ impl<W: Wire> Pool<W> {
                 Ok(Held { connection, slot })
             }
             Err(fault) => {
+                if matches!(fault, MakeFault::Waiting) {
+                    return Err(Refusal::ConnectorRefused);
+                }
                 self.metrics.connect_failed(&self.target);
                 tracing::warn!(target_name = %self.target, level = %self.level, %fault, "no connection");
                 Err(match fault {
+                    MakeFault::Login(_) => Refusal::ConnectorRefused,
                     MakeFault::Dial(DialFault::Refused { source, .. })
-                        if source.kind == ServerErrorKind::NoDatabase =>
+                        if matches!(
+                            source.kind,
+                            ServerErrorKind::NoDatabase | ServerErrorKind::NotAdmitted
+                        ) =>
                     {
                         Refusal::NoDatabase
                     }
@@ -239,20 +286,52 @@ impl<W: Wire> Pool<W> {
         }
     }
 
-    /// Connects, logs in and looks around. A refused secret is read again once: it may have been
-    /// changed at the server and in its file.
+    /// Connects and logs in. A refused secret is read again: it may have been changed at the server and in its
+    /// file.
+    async fn log_in(&self, plan: &Plan, upkeep: &Upkeep) -> Result<((Stream, W::Facts), Secret), MakeFault> {
+        let mut secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
+        if !self.troubles.may_try(&self.place, secret.epoch(), Instant::now()) {
+            return Err(MakeFault::Waiting);
+        }
+        let _turn = Try { troubles: &self.troubles, place: &self.place };
+        loop {
+            let login = plan.dialer.login(&*self.wire, upkeep, &self.database, &secret).await;
+            let error = match login {
+                Ok(connection) => {
+                    if self.troubles.mended(&self.place) {
+                        tracing::info!(target_name = %self.target, level = %self.level, "the login is accepted again");
+                    }
+                    return Ok((connection, secret));
+                }
+                Err(DialFault::Refused { source, .. })
+                    if matches!(source.kind, ServerErrorKind::BadSecret | ServerErrorKind::NotAdmitted) =>
+                {
+                    source
+                }
+                Err(fault) => return Err(fault.into()),
+            };
+            let again = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
+            if again.epoch() != secret.epoch() {
+                secret = again;
+                continue;
+            }
+            // A person who may name any database must not close the level for the others.
+            if error.kind == ServerErrorKind::NotAdmitted && !plan.is_default {
+                return Err(DialFault::Refused { address: plan.dialer.address.clone(), source: error }.into());
+            }
+            let what = format!("the target refuses the login: {error}");
+            if self.troubles.failed(&self.place, secret.epoch(), what.clone(), Instant::now()) {
+                self.keeper.report(&self.target, &self.level, &what);
+            }
+            return Err(MakeFault::Login(what));
+        }
+    }
+
+    /// Connects, logs in and looks around.
     async fn dial(&self) -> Result<Connection<W>, MakeFault> {
         let plan = self.plan.load_full();
         let upkeep = Upkeep::new();
-        let mut secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
-        let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await;
-        let (mut stream, mut facts) = match login {
-            Err(DialFault::Refused { source, .. }) if source.kind == ServerErrorKind::BadSecret => {
-                secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
-                plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await?
-            }
-            other => other?,
-        };
+        let ((mut stream, mut facts), secret) = self.log_in(&plan, &upkeep).await?;
         let mut probe = self.wire.script(Purpose::Probe(&upkeep), &facts);
         let report = tokio::time::timeout(plan.dialer.timeout, run_script(&mut stream, &mut probe))
             .await
@@ -281,6 +360,16 @@ impl<W: Wire> Pool<W> {
             last_user: None,
             used: false,
         })
+    }
+
+    /// Looks whether the secret has changed while nobody needed a new connection. What cannot be read changes
+    /// nothing: the last good one is kept.
+    pub(super) fn look_at_secret(&self) {
+        if self.state().total > 0
+            && let Ok(secret) = self.secrets.read(&self.plan.load().secret)
+        {
+            self.see_epoch(secret.epoch());
+        }
     }
 
     /// A newer secret retires the connections of the older one.
@@ -368,7 +457,7 @@ impl<W: Wire> Pool<W> {
         let settings = plan.settings;
         let idle_max = Duration::from_secs(settings.idle_seconds_max.into());
         let age_max = Duration::from_secs(settings.age_seconds_max.into());
-        let warm_min = if plan.warm { settings.warm_min.min(settings.size_max) } else { 0 };
+        let warm_min = if plan.is_default { settings.warm_min.min(settings.size_max) } else { 0 };
         let mut gone = Vec::new();
         let mut state = self.state();
         let mut kept = 0;
@@ -430,7 +519,7 @@ impl<W: Wire> Pool<W> {
     /// Whether connections are kept ready in it.
     pub(super) fn is_warm(&self) -> bool {
         let plan = self.plan.load();
-        plan.warm && plan.settings.warm_min > 0
+        plan.is_default && plan.settings.warm_min > 0
     }
 
     pub(super) fn is_retired(&self) -> bool {
@@ -466,35 +555,18 @@ impl<W: Wire> Pool<W> {
     }
 
     /// Ends a connection of this pool at the server, over another one: procedural code may catch a request
-    /// to stop and go on, and a pipeline's next statement runs after one; neither outlives this.
-    pub(super) async fn terminate(&self, interruption: &Interruption) -> Result<(), String> {
+    /// to stop and go on, and a pipeline's next statement runs after one; neither outlives this. By the login
+    /// of upkeep where the target has one: the connectors' need not be allowed to then.
+    pub(super) async fn terminate(&self, termination: &Termination) -> Result<(), String> {
         let plan = self.plan.load_full();
         let upkeep = Upkeep::new();
-        let secret = self.secrets.read(&plan.secret).map_err(|error| error.to_string())?;
+        let reference = plan.upkeep.as_ref().unwrap_or(&plan.secret);
+        let secret = self.secrets.read(reference).map_err(|error| error.to_string())?;
         let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await;
         let (mut stream, facts) = login.map_err(|fault| fault.to_string())?;
-        let mut script = self.wire.script(Purpose::Terminate { upkeep: &upkeep, interruption }, &facts);
+        let mut script = self.wire.script(Purpose::Terminate { upkeep: &upkeep, termination }, &facts);
         match tokio::time::timeout(plan.dialer.timeout, run_script(&mut stream, &mut script)).await {
             Ok(Ok(Report::Done(_))) => Ok(()),
-            Ok(Ok(Report::Refused(error))) => Err(error.to_string()),
-            Ok(Ok(Report::Unclean(what))) => Err(what),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(Exchange::Timeout.to_string()),
-        }
-    }
-
-    /// `target check`: what the connector may do there.
-    pub async fn check(&self) -> Result<Vec<Check>, String> {
-        let plan = self.plan.load_full();
-        let upkeep = Upkeep::new();
-        let secret = self.secrets.read(&plan.secret).map_err(|error| error.to_string())?;
-        let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await;
-        let (mut stream, facts) = login.map_err(|fault| fault.to_string())?;
-        let purpose = Purpose::Check { upkeep: &upkeep, level: self.level.as_str() };
-        let mut script = self.wire.script(purpose, &facts);
-        let limit = plan.dialer.timeout.max(Duration::from_secs(10));
-        match tokio::time::timeout(limit, run_script(&mut stream, &mut script)).await {
-            Ok(Ok(Report::Done(findings))) => Ok(findings.checks),
             Ok(Ok(Report::Refused(error))) => Err(error.to_string()),
             Ok(Ok(Report::Unclean(what))) => Err(what),
             Ok(Err(error)) => Err(error.to_string()),
@@ -537,6 +609,12 @@ impl<W: Wire> Drop for Turn<W> {
 enum MakeFault {
     #[error(transparent)]
     Dial(#[from] DialFault),
+    /// The target did not take the login, and it is too soon to try it again.
+    #[error("the login was refused before, and it is tried again in a while")]
+    Waiting,
+    /// The target does not take the login.
+    #[error("{0}")]
+    Login(String),
     #[error("{0}")]
     Secret(String),
     #[error("looking around after the login: {0}")]

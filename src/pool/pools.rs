@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::time::Instant;
 
 use super::dial::Dialer;
 use super::pool::{Plan, Pool, PoolStatus};
+use super::trouble::{Refused, Troubles};
 use crate::grant::Book;
-use crate::model::{AccessLevel, Name, Refusal, Target, TlsMode};
+use crate::model::{AccessLevel, Name, Refusal, Target, TlsMode, Upstream, limits};
 use crate::observe::Metrics;
 use crate::protocol::session::Wire;
 use crate::secret::Secrets;
@@ -25,6 +27,9 @@ pub trait Keeper: Send + Sync {
         level: &'a AccessLevel,
         fingerprint: &'a str,
     ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
+    /// Raises an alarm that suspends nothing in the store: it ends by itself.
+    fn report(&self, target: &Name, level: &AccessLevel, what: &str);
 
     /// Suspends the level.
     fn alarm<'a>(
@@ -51,6 +56,7 @@ struct Place {
     address: String,
     tls: TlsMode,
     tls_ca: Option<String>,
+    upstream: Upstream,
     secret: String,
 }
 
@@ -66,6 +72,7 @@ pub struct Pools<W: Wire> {
     secrets: Arc<Secrets>,
     keeper: Arc<dyn Keeper>,
     metrics: Arc<Metrics>,
+    troubles: Arc<Troubles>,
     /// Relative CA files start here.
     base: PathBuf,
 }
@@ -78,7 +85,7 @@ impl<W: Wire> Pools<W> {
         metrics: Arc<Metrics>,
         base: PathBuf,
     ) -> Self {
-        Self { wire, pools: DashMap::new(), secrets, keeper, metrics, base }
+        Self { wire, pools: DashMap::new(), secrets, keeper, metrics, troubles: Arc::default(), base }
     }
 
     /// The pool for this target and level, made where there is none or where the target has moved.
@@ -112,10 +119,13 @@ impl<W: Wire> Pools<W> {
             self.secrets.clone(),
             self.keeper.clone(),
             self.metrics.clone(),
+            self.troubles.clone(),
         );
         let mut entry =
             self.pools.entry(key).or_insert_with(|| Entry { pool: made.clone(), place: place.clone() });
         if entry.place != place {
+            // Another server, or another login there.
+            self.troubles.mended(&(target.name.clone(), level.clone()));
             std::mem::replace(&mut *entry, Entry { pool: made, place }).pool.retire();
         }
         Ok(entry.pool.clone())
@@ -124,17 +134,20 @@ impl<W: Wire> Pools<W> {
     fn plan(&self, target: &Target, level: &AccessLevel, database: &str) -> Result<Plan, String> {
         let connector = target.connectors.get(level).ok_or("it has no connector of this level")?;
         let ca = target.tls_ca.as_ref().map(|file| self.base.join(file));
-        let tls = UpstreamTls::new(target.tls, ca.as_deref()).map_err(|error| error.to_string())?;
+        let tls = UpstreamTls::new(target.tls, target.upstream.tls_negotiation, W::ALPN, ca.as_deref())
+            .map_err(|error| error.to_string())?;
         Ok(Plan {
             dialer: Dialer {
                 address: target.address.clone(),
                 tls,
+                rules: target.upstream.clone(),
                 timeout: Duration::from_secs(target.pool.connect_seconds_max.max(1).into()),
             },
             secret: connector.secret.clone(),
+            upkeep: target.upstream.upkeep.as_ref().map(|upkeep| upkeep.secret.clone()),
             settings: target.pool,
             accepted: target.accept_extensions.clone(),
-            warm: target.database.as_deref() == Some(database),
+            is_default: target.database.as_deref() == Some(database),
         })
     }
 
@@ -162,7 +175,10 @@ impl<W: Wire> Pools<W> {
                 .and_then(|target| self.plan(target, &key.level, &key.database).ok());
             match plan {
                 Some(plan) => pool.plan.store(Arc::new(plan)),
-                None => pool.retire(),
+                None => {
+                    self.troubles.mended(&(key.target.clone(), key.level.clone()));
+                    pool.retire();
+                }
             }
         }
         self.pools.retain(|_, entry| !entry.pool.is_retired());
@@ -184,17 +200,25 @@ impl<W: Wire> Pools<W> {
     pub async fn maintain(self: Arc<Self>) {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
         loop {
             tick.tick().await;
+            let look = looked.elapsed() >= limits::SECRET_LOOK;
+            if look {
+                looked = Instant::now();
+            }
             let pools = self.in_order();
             // The pools of one target and level, one per database, are shown together.
             let mut shown = HashMap::<_, (u32, usize, usize)>::new();
             for (_, pool, _) in pools {
+                if look {
+                    pool.look_at_secret();
+                }
                 let missing = pool.sweep();
                 let status = pool.status();
                 let sum = shown.entry((pool.target.clone(), pool.level.clone())).or_default();
                 *sum = (sum.0 + status.total, sum.1 + status.idle, sum.2 + status.waiting);
-                if missing > 0 {
+                if missing > 0 && !pool.is_in_trouble() || pool.is_to_try() {
                     // One at a time and in the background: a target that is down must not hold up the rest.
                     pool.warm_in_background();
                 }
@@ -202,7 +226,10 @@ impl<W: Wire> Pools<W> {
             // A grant for all databases lets a person name any: pools that nobody uses do not stay. The
             // map's own handle is the only one, so nobody has it and nobody can get it meanwhile.
             self.pools.retain(|_, entry| {
-                Arc::strong_count(&entry.pool) > 1 || entry.pool.status().total > 0 || entry.pool.is_warm()
+                Arc::strong_count(&entry.pool) > 1
+                    || entry.pool.status().total > 0
+                    || entry.pool.is_warm()
+                    || entry.pool.is_in_trouble()
             });
             for ((target, level), (total, idle, waiting)) in shown {
                 self.metrics.pool(&target, &level).show(total, idle, waiting);
@@ -214,6 +241,17 @@ impl<W: Wire> Pools<W> {
         let of =
             |pool: &Pool<W>| (pool.target.clone(), pool.level.clone(), pool.database.clone(), pool.status());
         self.pools.iter().map(|entry| of(&entry.pool)).collect()
+    }
+
+    /// Levels whose login the target refuses.
+    pub fn refused(&self) -> Vec<Refused> {
+        self.troubles.list()
+    }
+
+    /// The login that a secret holds.
+    pub fn login_of(&self, secret: &str) -> Result<String, String> {
+        let read = self.secrets.read(secret).map_err(|error| error.to_string());
+        read.map(|secret| secret.username().to_owned())
     }
 
     /// Closes everything that is idle, for the end of the process.
@@ -228,6 +266,7 @@ fn place(target: &Target, level: &AccessLevel) -> Option<Place> {
         address: target.address.clone(),
         tls: target.tls,
         tls_ca: target.tls_ca.clone(),
+        upstream: target.upstream.clone(),
         secret: target.connectors.get(level)?.secret.clone(),
     })
 }

@@ -9,8 +9,8 @@ pub mod postgres;
 use bytes::BytesMut;
 
 use super::session::{
-    Accept, AcceptInput, AcceptStep, Answer, Dial, DialInput, DialStep, Question, Report, Script, ScriptStep,
-    TlsFacts, WireError,
+    Accept, AcceptInput, AcceptStep, Answer, Dial, DialInput, DialStep, DialTlsFacts, Question, Report,
+    Script, ScriptStep, TlsFacts, TlsStart, WireError,
 };
 
 /// Steps of one machine on one turn: more, and it does not come to an end.
@@ -97,6 +97,18 @@ pub fn accept<A: Accept>(
     cut: Cut<'_>,
     answer: &mut dyn FnMut(Question) -> Answer,
 ) -> Outcome {
+    accept_with(machine, &TlsFacts::default(), peer, cut, answer)
+}
+
+/// The same where TLS, once it stands, has this to say. Of a client that begins with TLS the turn that it begins
+/// in stands for the handshake.
+pub fn accept_with<A: Accept>(
+    machine: &mut A,
+    tls: &TlsFacts,
+    peer: Peer<'_>,
+    cut: Cut<'_>,
+    answer: &mut dyn FnMut(Question) -> Answer,
+) -> Outcome {
     let mut talk = Talk::new(peer, cut);
     let mut step = machine.step(AcceptInput::Start, &mut talk.out);
     for _ in 0..STEPS_MAX {
@@ -106,9 +118,13 @@ pub fn accept<A: Accept>(
                 true => machine.step(AcceptInput::Bytes(&mut talk.input), &mut talk.out),
                 false => return talk.end("gone"),
             },
-            Ok(AcceptStep::StartTls) if !talk.is_quiet() => return talk.end("bytes ahead of TLS"),
-            Ok(AcceptStep::StartTls) => {
-                machine.step(AcceptInput::TlsReady(&TlsFacts::default()), &mut talk.out)
+            Ok(AcceptStep::StartTls(TlsStart::Asked)) if !talk.is_quiet() => {
+                return talk.end("bytes ahead of TLS");
+            }
+            Ok(AcceptStep::StartTls(_)) => {
+                talk.input.clear();
+                talk.turn.clear();
+                machine.step(AcceptInput::TlsReady(tls), &mut talk.out)
             }
             Ok(AcceptStep::Ask(question)) => {
                 match machine.step(AcceptInput::Answer(answer(question)), &mut talk.out) {
@@ -137,6 +153,16 @@ pub fn accept<A: Accept>(
 
 /// Drives an attempt at a server to its end; gives what it learnt.
 pub fn dial<D: Dial>(machine: &mut D, peer: Peer<'_>, cut: Cut<'_>) -> (Outcome, Option<D::Facts>) {
+    dial_inside(machine, peer, cut, &DialTlsFacts::default())
+}
+
+/// The same, with what TLS shows of the server where it begins.
+pub fn dial_inside<D: Dial>(
+    machine: &mut D,
+    peer: Peer<'_>,
+    cut: Cut<'_>,
+    tls: &DialTlsFacts,
+) -> (Outcome, Option<D::Facts>) {
     let mut talk = Talk::new(peer, cut);
     let mut step = machine.step(DialInput::Start, &mut talk.out);
     for _ in 0..STEPS_MAX {
@@ -147,7 +173,7 @@ pub fn dial<D: Dial>(machine: &mut D, peer: Peer<'_>, cut: Cut<'_>) -> (Outcome,
                 false => return (talk.end("gone"), None),
             },
             Ok(DialStep::StartTls) if !talk.is_quiet() => return (talk.end("bytes ahead of TLS"), None),
-            Ok(DialStep::StartTls) => machine.step(DialInput::TlsReady, &mut talk.out),
+            Ok(DialStep::StartTls) => machine.step(DialInput::TlsReady(tls), &mut talk.out),
             Ok(DialStep::Refused(error)) => {
                 return (talk.end(format!("refused {:?} {error}", error.kind)), None);
             }

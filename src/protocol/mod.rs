@@ -3,11 +3,16 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub mod kit;
+pub mod label;
 pub mod postgres;
+pub mod proxy_header;
 pub mod session;
 
 /// Turns the bound values of a [`crate::model::Note`] into JSON for the trail.
 pub type DescribeParameters = fn(&crate::model::Parameters<'_>) -> Vec<serde_json::Value>;
+
+/// Says what a statement's text does, for the trail. The flag: the text is whole, no limit has cut it.
+pub type LabelStatement = fn(&[u8], bool) -> label::Label;
 
 /// What is known of a protocol without driving it.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +20,7 @@ pub struct Entry {
     pub name: &'static str,
     pub port: u16,
     pub describe_parameters: DescribeParameters,
+    pub label_statement: LabelStatement,
 }
 
 macro_rules! protocols {
@@ -24,6 +30,7 @@ macro_rules! protocols {
             name: <$module::$wire as session::Wire>::NAME,
             port: <$module::$wire as session::Wire>::PORT,
             describe_parameters: $module::describe_parameters,
+            label_statement: $module::label_statement,
         }),*];
     };
 }

@@ -14,12 +14,13 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
 use crate::credential::{Identity, Secret, scram};
 use crate::grant::Admission;
-use crate::model::{Claim, Name, Notes, Operation, Refusal, Verdict};
+use crate::model::{Claim, ClientCertificate, Name, Notes, Operation, Refusal, Upstream, Verdict};
 
 /// The peer broke the protocol. Says what and where, never payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +52,9 @@ pub struct ServerError {
 pub enum ServerErrorKind {
     /// Our user name or password; the secret is read again.
     BadSecret,
+    /// Not our login from here, or not to this database, or not without showing more; where the database is a
+    /// client's choice this says nothing of the secret.
+    NotAdmitted,
     NoDatabase,
     /// The server has no connection left.
     Full,
@@ -62,6 +66,13 @@ pub enum ServerErrorKind {
     /// with `plain`, at once.
     UnknownOption,
     Other,
+}
+
+impl ServerErrorKind {
+    /// Whether the server closes the connection that it said this on.
+    pub fn ends_connection(self) -> bool {
+        self == Self::Unready
+    }
 }
 
 /// Permission for traffic of the pool's own: connecting, probing, resetting. Made by `pool` only
@@ -81,6 +92,9 @@ impl Upkeep {
 pub trait Wire: Send + Sync + 'static {
     const NAME: &'static str;
     const PORT: u16;
+    /// What TLS clients call the protocol (RFC 7301); empty where it has no name there. Who offers other names
+    /// only is turned away in the handshake.
+    const ALPN: &'static [&'static [u8]] = &[];
     type Accept: Accept;
     /// What the client said that must be put on every connection it is lent (start-up settings).
     type Settings: Clone + Send + Sync;
@@ -93,9 +107,13 @@ pub trait Wire: Send + Sync + 'static {
     fn accept(&self, context: &AcceptContext) -> Self::Accept;
     /// The start-up settings of a client that has logged in.
     fn settings(&self, accept: &Self::Accept) -> Self::Settings;
+    /// The same for the trail: names and values, secrets masked, of bounded length.
+    fn settings_shown(&self, settings: &Self::Settings) -> Vec<(String, String)>;
     /// The settings with which a connection must be prepared for a session that has these to put back.
     fn dressed(&self, settings: &Self::Settings, restore: &Restore) -> Self::Settings;
-    fn dial(&self, purpose: DialPurpose<'_>, tls: DialTls, secret: &Secret) -> Self::Dial;
+    fn dial(&self, purpose: DialPurpose<'_>, way: DialWay, secret: &Secret) -> Self::Dial;
+    /// The file of a server's unix socket, for the folder that an address names and its port.
+    fn unix_socket(&self, path: &str, port: Option<u16>) -> String;
     fn script(&self, purpose: Purpose<'_, Self::Settings>, facts: &Self::Facts) -> Self::Script;
     /// What must be the same for two connections to be interchangeable beyond target, level and database,
     /// because it cannot be changed after the login. Empty where everything can.
@@ -131,6 +149,18 @@ pub struct AcceptContext {
     pub target: Option<Name>,
     pub peer: IpAddr,
     pub tls: TlsOffer,
+    /// What follows the target in a TLS server name, in lower case: `.db.example.com`. `None`: the name says
+    /// nothing.
+    pub server_name_suffix: Option<Arc<str>>,
+    /// Nobody logs in without a certificate of their own.
+    pub certificate_required: bool,
+}
+
+impl AcceptContext {
+    /// Of a listener that leaves everything else out.
+    pub fn new(target: Option<Name>, peer: IpAddr, tls: TlsOffer) -> Self {
+        Self { target, peer, tls, server_name_suffix: None, certificate_required: false }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +176,23 @@ pub enum TlsOffer {
 #[derive(Debug, Clone, Default)]
 pub struct TlsFacts {
     pub server_name: Option<String>,
+    /// Client and we agreed on the protocol's name ([`Wire::ALPN`]).
+    pub alpn: bool,
+    /// `tls-server-end-point` of RFC 5929: the hash of the certificate that this very connection was shown.
+    /// `None` where the certificate's signature has no hash of its own.
+    pub end_point: Option<Arc<[u8]>>,
+    /// The client's own certificate, verified.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// How TLS begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsStart {
+    /// The client asked and waits for our word: bytes that came already are not protected by TLS and an error
+    /// (CVE-2021-23214).
+    Asked,
+    /// The client began with it: what came already is its first record, not consumed by the machine.
+    Direct,
 }
 
 /// A client logs in. `step` is called with `Start` first, then with what the last step asked for.
@@ -158,6 +205,10 @@ pub trait Accept: Send {
     fn notice(&mut self, text: &str, out: &mut BytesMut) -> bool;
     /// What the client claims so far, for the audit of a login that fails: user, target, database.
     fn claimed(&self) -> Claimed<'_>;
+    /// How long the secret of the client's cancel key is, in bytes.
+    fn cancel_key_bytes(&self) -> usize {
+        4
+    }
 }
 
 /// Unproven words of a client, as sent.
@@ -165,6 +216,8 @@ pub trait Accept: Send {
 pub struct Claimed<'a> {
     pub user: Option<&'a str>,
     pub database: Option<&'a str>,
+    /// Who they are has been proven; whether they may go in is another question.
+    pub proven: bool,
 }
 
 pub enum AcceptInput<'a> {
@@ -172,7 +225,7 @@ pub enum AcceptInput<'a> {
     Start,
     /// Everything read and not yet consumed. May be empty: a step may finish what is buffered.
     Bytes(&'a mut BytesMut),
-    /// After `StartTls`. Bytes that came before the TLS handshake are the engine's to refuse.
+    /// After `StartTls`. Bytes that came before the handshake are the engine's to refuse, see [`TlsStart`].
     TlsReady(&'a TlsFacts),
     /// After `Ask`.
     Answer(Answer),
@@ -181,7 +234,7 @@ pub enum AcceptInput<'a> {
 pub enum AcceptStep {
     NeedBytes,
     /// Write `out`, then shake hands, then step with `TlsReady`.
-    StartTls,
+    StartTls(TlsStart),
     Ask(Question),
     /// The connection only carries a cancel request: never answered.
     Cancel(CancelKey),
@@ -196,10 +249,14 @@ pub enum Question {
     /// The verifiers of this user for SCRAM-SHA-256. `None`: the name cannot be one of ours, a mock
     /// exchange under the name as sent keeps the client from learning that.
     Scram { user: Option<Name>, sent: String },
+    /// Whether the client's certificate is good for this user now.
+    Certificate { user: Name, certificate: Arc<ClientCertificate> },
 }
 
 pub enum Answer {
     Scram(Box<scram::Exchange>),
+    /// The error says why not, for the trail.
+    Certificate(Result<Identity, &'static str>),
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -215,6 +272,32 @@ pub enum DialTls {
     Try,
     /// Ask; a server that says no is a fault.
     Demand,
+    /// Do not ask: it begins with the first byte.
+    Direct,
+}
+
+/// How an attempt is made, and under which rules of its target.
+#[derive(Debug, Clone)]
+pub struct DialWay {
+    pub tls: DialTls,
+    /// Over a unix socket: the system keeps strangers away.
+    pub local: bool,
+    pub rules: Upstream,
+}
+
+impl From<DialTls> for DialWay {
+    fn from(tls: DialTls) -> Self {
+        Self { tls, local: false, rules: Upstream::default() }
+    }
+}
+
+/// What TLS showed of a server.
+#[derive(Debug, Clone, Default)]
+pub struct DialTlsFacts {
+    /// Its certificate was checked against an authority.
+    pub verified: bool,
+    /// `tls-server-end-point` (RFC 5929): the hash of its certificate; `None` where that has none.
+    pub end_point: Option<Vec<u8>>,
 }
 
 pub enum DialPurpose<'a> {
@@ -236,6 +319,12 @@ impl std::fmt::Debug for Interruption {
     }
 }
 
+/// What it takes to end one connection at the server for good, in the protocol's own form, and not by
+/// accident another one: a number that a server (or what stands in front of it) gave out may belong to
+/// somebody else there (for PostgreSQL the backend's own process id and the moment it began).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Termination(pub String);
+
 pub trait Dial: Send {
     type Facts;
     fn step(&mut self, input: DialInput<'_>, out: &mut BytesMut) -> Result<DialStep<Self::Facts>, WireError>;
@@ -244,8 +333,8 @@ pub trait Dial: Send {
 pub enum DialInput<'a> {
     Start,
     Bytes(&'a mut BytesMut),
-    /// TLS stands. `secure` is what lets a clear-text password be sent.
-    TlsReady,
+    /// TLS stands.
+    TlsReady(&'a DialTlsFacts),
 }
 
 pub enum DialStep<F> {
@@ -262,9 +351,19 @@ pub enum DialStep<F> {
 pub trait Facts: Clone + Send + Sync + 'static {
     /// The server's own name for this connection (a backend process id), for the trail.
     fn upstream_name(&self) -> String;
+    /// The number by which the server would have this connection's own client know it, where the
+    /// protocol has one: what drivers show as the connection's process id, and what people and tools
+    /// hand to functions like `pg_cancel_backend`.
+    fn process(&self) -> Option<u32> {
+        None
+    }
     fn server_version(&self) -> &str;
     /// How to stop what runs on this connection.
     fn interruption(&self) -> Interruption;
+    /// How to end this connection from another one; `None` where it cannot be told apart for sure.
+    fn termination(&self) -> Option<Termination>;
+    /// The login that the server knows us by.
+    fn login(&self) -> &str;
     /// Takes over what a script learnt: call it with the findings of every script that was done.
     fn apply(&mut self, findings: &Findings);
 }
@@ -382,12 +481,21 @@ pub struct Proof {
     pub pinned: Option<Pinned>,
 }
 
+/// A prepared statement that is put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    pub name: Vec<u8>,
+    pub text: Vec<u8>,
+    pub types: Vec<u32>,
+    /// Stands for what the server said of its parameters and columns.
+    pub described: u64,
+}
+
 /// What a detached session must have put back on its next connection, in the protocol's own form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restore {
-    /// Prepared statements: name, text, parameter types; bounded by
-    /// [`crate::model::limits::PREPARED_TEXT_BYTES_MAX`].
-    pub prepared: Vec<(Vec<u8>, Vec<u8>, Vec<u32>)>,
+    /// Bounded by [`crate::model::limits::PREPARED_TEXT_BYTES_MAX`].
+    pub prepared: Vec<Prepared>,
     /// Settings of the session: name and value.
     pub settings: Vec<(String, String)>,
 }
@@ -492,8 +600,38 @@ pub enum Purpose<'a, S> {
     Ping(&'a Upkeep),
     /// `target check`: what the connector's rights allow, judged for the level it serves.
     Check { upkeep: &'a Upkeep, level: &'a str },
-    /// Ends another connection of the same login at the server, whatever runs on it.
-    Terminate { upkeep: &'a Upkeep, interruption: &'a Interruption },
+    /// `target check`: what one person can do to another who has the same login, tried.
+    Try { upkeep: &'a Upkeep, act: Act<'a> },
+    /// `target check --sql`: what makes logins that may do what their levels say and no more.
+    Form { upkeep: &'a Upkeep, logins: &'a Logins },
+    /// Ends another connection at the server, whatever runs on it.
+    Terminate { upkeep: &'a Upkeep, termination: &'a Termination },
+}
+
+/// One act of a trial with two connections of one login.
+#[derive(Debug, Clone, Copy)]
+pub enum Act<'a> {
+    /// Runs a statement for some seconds, to be seen and stopped.
+    Run,
+    /// Looks for that statement's text. Done with [`Findings::seen`].
+    See(&'a Termination),
+    /// The same by what is behind the server's views.
+    SeeBehind(&'a Termination),
+    /// Asks the server to stop it.
+    Stop(&'a Termination),
+    /// Asks the server to end that connection.
+    End(&'a Termination),
+}
+
+/// The logins of one target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Logins {
+    /// Level and login.
+    pub levels: Vec<(String, String)>,
+    /// Who ends connections where the levels' logins may not.
+    pub upkeep: Option<String>,
+    /// How many connections each level may need.
+    pub connections: u32,
 }
 
 pub trait Script: Send {
@@ -525,6 +663,12 @@ pub struct Findings {
     /// Extensions, languages and C code whose state a reset does not clear.
     pub stateful: Vec<String>,
     pub checks: Vec<Check>,
+    /// Whether a trial saw what it looked for.
+    pub seen: bool,
+    /// What makes well-formed logins, as text to be read and then run by an administrator of the server.
+    pub form: String,
+    /// For [`Facts::termination`]; `None` where the script did not look.
+    pub termination: Option<Termination>,
     /// What the server reported of itself meanwhile (PostgreSQL: `ParameterStatus`), in order; for
     /// [`Facts::apply`].
     pub parameters: Vec<(String, String)>,
@@ -550,7 +694,8 @@ pub enum Severity {
 
 // ---------------------------------------------------------------------------------------------
 
-/// The key with which a client asks to cancel: ours. Node and slot in the process id, the rest random.
+/// The key with which a client asks to cancel: ours. The process id may be the server's own, the secret
+/// never is.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CancelKey {
     pub process: u32,

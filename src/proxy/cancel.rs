@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
+use super::peer::Peer;
 use super::registry::{Command, Registry};
-use super::throttle::{Throttle, network};
-use crate::model::SessionId;
+use super::throttle::Throttle;
+use crate::model::{SessionId, limits};
 use crate::protocol::session::CancelKey;
 
 pub(super) struct Cancels {
-    /// By process id, which is ours and unique while it is in use; the secret is compared apart.
+    /// By process id, which is unique while it is in use; the secret is compared apart.
     keys: DashMap<u32, (CancelKey, SessionId)>,
     next: AtomicU32,
     registry: Arc<Registry>,
@@ -43,15 +44,24 @@ impl Cancels {
         }))
     }
 
-    /// A key for one session: the process id is unique among the living, the rest random.
-    pub fn issue(self: &Arc<Self>, session: SessionId) -> Result<IssuedKey, getrandom::Error> {
-        let secret = getrandom::u32()?.to_be_bytes().to_vec();
+    /// A key for one session: the process id is unique among the living, the secret, so many bytes, random.
+    ///
+    /// `server` is the process id of the connection that the session has, for as long as it lives: tools
+    /// hand it to `pg_cancel_backend` (pgAdmin's stop button does) and look for it in
+    /// `pg_stat_activity`. It is no secret, as every client can ask for it. Where another server's
+    /// process has the same one, or the session may move to another connection (which would make the
+    /// number somebody else's), it is an invented one that is no process of any server.
+    pub fn issue(
+        self: &Arc<Self>,
+        session: SessionId,
+        secret_bytes: usize,
+        server: Option<u32>,
+    ) -> Result<IssuedKey, getrandom::Error> {
+        let mut secret = vec![0; secret_bytes];
+        getrandom::fill(&mut secret)?;
+        let mut wanted = server;
         loop {
-            // Zero and negative numbers would look odd to clients that print it.
-            let process = self.next.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
-            if process == 0 {
-                continue;
-            }
+            let process = wanted.take().unwrap_or_else(|| self.invent());
             if let dashmap::Entry::Vacant(place) = self.keys.entry(process) {
                 let key = CancelKey { process, secret };
                 place.insert((key.clone(), session));
@@ -60,11 +70,17 @@ impl Cancels {
         }
     }
 
+    /// A number above all process ids and below the negative ones, which look odd where they are printed.
+    fn invent(&self) -> u32 {
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        limits::PROCESS_ID_MAX + 1 + count % (i32::MAX as u32 - limits::PROCESS_ID_MAX)
+    }
+
     /// Never answered, so that nothing can be learnt by trying. Who guesses is slowed: gives how long the
     /// connection is to stay open, and to count, whether the key was right or not. A right one works at
     /// once, for it may come from the same address as the guesses.
-    pub fn request(&self, key: &CancelKey, peer: std::net::SocketAddr) -> Duration {
-        let source = network(peer.ip());
+    pub fn request(&self, key: &CancelKey, peer: Peer) -> Duration {
+        let source = peer.source();
         let penalty = self.throttle.penalty(&source);
         let known = self.keys.get(&key.process).map(|entry| entry.value().clone());
         let session = known.and_then(|(known, session)| {

@@ -1,20 +1,21 @@
 //! Where a listener meets a protocol. The engine is generic over the protocol and erased once, here.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
+use bytes::BytesMut;
 use tokio::sync::{mpsc, watch};
 
 use super::cancel::Cancels;
 use super::listener::Arrival;
+use super::peer::Peer;
 use super::registry::Registry;
+use super::tally::Tally;
 use super::throttle::Throttle;
 use crate::identity::Ledger;
-use crate::model::{Name, SessionId};
+use crate::model::{Name, Refusal, SessionId};
 use crate::observe::{Metrics, Trail};
 use crate::pool::Pools;
 use crate::protocol::session::{TlsOffer, Wire};
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub cancels: Arc<Cancels>,
     /// Failed logins, per user as claimed and source (see `throttle::network`) together.
     pub throttle: Throttle<(String, std::net::IpAddr)>,
+    pub refusals: Tally,
     pub limits: ArcSwap<SessionLimits>,
     pub drain: watch::Receiver<Drain>,
     /// Rows of the session history. The trail is the truth, so a full queue loses nothing that was promised.
@@ -77,6 +79,20 @@ pub(super) struct Entrance {
     pub target: Option<Name>,
     pub tls: TlsOffer,
     pub certificate: Option<Arc<ServerTls>>,
+    /// What follows the target in a TLS server name.
+    pub server_name_suffix: Option<Arc<str>>,
+    /// Nobody logs in without a client certificate.
+    pub certificate_required: bool,
+    /// Who connects from here brings a PROXY header.
+    pub proxy_from: Vec<ipnet::IpNet>,
+}
+
+/// A connection that has been accepted.
+pub(super) struct Caller {
+    pub stream: Stream,
+    pub peer: Peer,
+    /// What has been read of it already.
+    pub input: BytesMut,
 }
 
 /// A protocol at a listener.
@@ -84,10 +100,17 @@ pub(super) trait Door: Send + Sync {
     /// Serves one client connection to its end. Its `arrival` ends with the login.
     fn serve(
         self: Arc<Self>,
-        tcp: TcpStream,
-        peer: SocketAddr,
+        caller: Caller,
         entrance: Arc<Entrance>,
         arrival: Arrival,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// Tells a connection that is one too many so, in its protocol. A cancel request is served all the same.
+    fn turn_away(
+        self: Arc<Self>,
+        caller: Caller,
+        entrance: Arc<Entrance>,
+        refusal: Refusal,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
@@ -101,14 +124,25 @@ pub(super) struct SessionDoor<W: Wire> {
 impl<W: Wire> Door for SessionDoor<W> {
     fn serve(
         self: Arc<Self>,
-        tcp: TcpStream,
-        peer: SocketAddr,
+        caller: Caller,
         entrance: Arc<Entrance>,
         arrival: Arrival,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let session = self.shared.ids.next();
-            self.session(session, Stream::Plain(tcp), peer, entrance, arrival).await;
+            self.session(session, caller, entrance, arrival).await;
+        })
+    }
+
+    fn turn_away(
+        self: Arc<Self>,
+        caller: Caller,
+        entrance: Arc<Entrance>,
+        refusal: Refusal,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let session = self.shared.ids.next();
+            self.send_away(session, caller, &entrance, &refusal).await;
         })
     }
 }
@@ -117,13 +151,12 @@ impl<W: Wire> SessionDoor<W> {
     pub(super) async fn session(
         &self,
         session: SessionId,
-        stream: Stream,
-        peer: SocketAddr,
+        caller: Caller,
         entrance: Arc<Entrance>,
         arrival: Arrival,
     ) {
         // The login's state is given back before the conversation begins: it may last for days.
-        let Some(entered) = Box::pin(self.login(session, stream, peer, &entrance)).await else { return };
+        let Some(entered) = Box::pin(self.login(session, caller, &entrance)).await else { return };
         drop(arrival);
         self.converse(entered).await;
     }

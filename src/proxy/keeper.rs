@@ -32,7 +32,7 @@ impl LedgerKeeper {
         });
         let suspended = self
             .ledger
-            .change(&Actor::Proxy, "level.suspend", Some(what), |_| {
+            .take_away(&Actor::Proxy, "level.suspend", Some(what), |_| {
                 Ok(vec![Change::SuspendLevel {
                     target: target.clone(),
                     level: level.clone(),
@@ -98,6 +98,12 @@ impl Keeper for LedgerKeeper {
         })
     }
 
+    fn report(&self, target: &Name, level: &AccessLevel, what: &str) {
+        tracing::error!(target_name = %target, %level, what, "alarm");
+        let (target, level) = (target.clone(), level.clone());
+        let _ = self.trail.event(&Event::Alarm { target, level, what: what.to_owned() });
+    }
+
     fn alarm<'a>(
         &'a self,
         target: &'a Name,
@@ -133,10 +139,12 @@ mod tests {
             database: None,
             tls: TlsMode::Require,
             tls_ca: None,
+            upstream: Default::default(),
             details: String::new(),
             owners: Default::default(),
             connectors: [(AccessLevel::Read, connector)].into(),
             pool: PoolSettings::default(),
+            remembered: Default::default(),
             accept_extensions: Default::default(),
             park: Default::default(),
             park_accepts: Default::default(),

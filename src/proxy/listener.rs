@@ -1,63 +1,182 @@
-//! Accepting connections.
+//! Accepting connections: how many there may be, who brings whom, and who is one too many.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::door::{Door, Drain, Entrance, Shared};
-use super::throttle::network;
+use super::door::{Caller, Door, Drain, Entrance, Shared};
+use super::endpoint::Endpoint;
+use super::peer::Peer;
 use super::workers::Workers;
+use crate::model::{Refusal, limits};
+use crate::protocol::proxy_header::{self, Brought};
+use crate::tls::{Socket, Stream};
 
 /// A listener that turns connections away says so this often at most: who causes it is not logged in.
 const COMPLAINTS: Duration = Duration::from_secs(1);
 
-/// Accepts until the node drains. Errors of one connection never end the loop; running out of file
-/// descriptors makes it wait instead of spin.
-pub(super) async fn accept(
-    listener: TcpListener,
+/// One listener and what is behind it.
+pub(super) struct Gate {
     door: Arc<dyn Door>,
     entrance: Arc<Entrance>,
-    connections_max: u32,
     shared: Arc<Shared>,
-    workers: Arc<Workers>,
-) {
-    let places = Arc::new(Semaphore::new(connections_max as usize));
-    // Half of the places: whoever only connects must not keep everybody else out.
-    let arrivals = Arrivals::new((connections_max / 2).max(1));
-    let mut complaint = Seldom::default();
-    let mut drain = shared.drain.clone();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = drain.wait_for(|drain| *drain != Drain::No) => return,
-        };
-        let (tcp, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(listener = entrance.name, %error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let admitted = arrivals.arrive(network(peer.ip())).zip(places.clone().try_acquire_owned().ok());
-        let Some((arrival, place)) = admitted else {
-            shared.metrics.login_refused(&crate::model::Refusal::RateLimited);
-            if let Some(unsaid) = complaint.due(Instant::now()) {
-                tracing::warn!(listener = entrance.name, %peer, connections_max, unsaid, "too many connections");
-            }
-            continue;
-        };
-        crate::pool::prepare_socket(&tcp);
-        let (door, entrance) = (door.clone(), entrance.clone());
-        workers.spawn(tcp, move |tcp| async move {
-            door.serve(tcp, peer, entrance, arrival).await;
-            drop(place);
-        });
+    connections_max: u32,
+    places: Arc<Semaphore>,
+    arrivals: Arrivals,
+    /// Connections that are being told that they are one too many.
+    turned_away: Arc<Semaphore>,
+    crowded: Mutex<Seldom>,
+    bad_headers: Mutex<Seldom>,
+}
+
+impl Gate {
+    pub fn new(
+        door: Arc<dyn Door>,
+        entrance: Arc<Entrance>,
+        connections_max: u32,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            door,
+            entrance,
+            shared,
+            connections_max,
+            places: Arc::new(Semaphore::new(connections_max as usize)),
+            // Half of the places: whoever only connects must not keep everybody else out.
+            arrivals: Arrivals::new((connections_max / 2).max(1)),
+            turned_away: Arc::new(Semaphore::new(limits::TURNED_AWAY_MAX)),
+            crowded: Mutex::default(),
+            bad_headers: Mutex::default(),
+        }
     }
+
+    /// Accepts until the node drains. Errors of one connection never end the loop; running out of file
+    /// descriptors makes it wait instead of spin.
+    pub async fn accept(self: Arc<Self>, endpoint: Endpoint, workers: Arc<Workers>) {
+        let mut drain = self.shared.drain.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = endpoint.accept() => accepted,
+                _ = drain.wait_for(|drain| *drain != Drain::No) => return,
+            };
+            match accepted {
+                Ok((socket, peer)) => self.receive(socket, peer, &workers),
+                Err(error) => {
+                    tracing::warn!(listener = self.entrance.name, %error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    /// Finds a place for a connection, or somebody to tell it that there is none.
+    fn receive(self: &Arc<Self>, socket: Socket, peer: Peer, workers: &Workers) {
+        // Whom a balancer brings is counted once that is known.
+        let brings = self.entrance.proxy_from.iter().any(|network| network.contains(&peer.ip()));
+        let place = self.places.clone().try_acquire_owned().ok();
+        let arrival = if brings { None } else { self.arrivals.arrive(peer.source()) };
+        let welcome = place.is_some() && (brings || arrival.is_some());
+        let told = if welcome { None } else { self.too_many(peer) };
+        if welcome || told.is_some() {
+            let gate = self.clone();
+            workers.spawn(socket, move |socket| async move {
+                let caller = Caller { stream: Stream::Plain(socket), peer, input: BytesMut::new() };
+                gate.greet(caller, brings, place.filter(|_| welcome), arrival, told).await;
+            });
+        }
+    }
+
+    /// A connection that is one too many: counted, complained about, and where there is room told so.
+    fn too_many(&self, peer: Peer) -> Option<OwnedSemaphorePermit> {
+        self.shared.metrics.login_refused(&Refusal::RateLimited);
+        if let Some(unsaid) = due(&self.crowded) {
+            let (listener, connections_max) = (&self.entrance.name, self.connections_max);
+            tracing::warn!(listener, %peer, connections_max, unsaid, "too many connections");
+        }
+        self.turned_away.clone().try_acquire_owned().ok()
+    }
+
+    /// Reads the PROXY header where one is due, then serves the connection or tells it that it is one too many.
+    async fn greet(
+        &self,
+        mut caller: Caller,
+        brings: bool,
+        place: Option<OwnedSemaphorePermit>,
+        mut arrival: Option<Arrival>,
+        mut told: Option<OwnedSemaphorePermit>,
+    ) {
+        if brings {
+            if !self.meet(&mut caller).await {
+                return;
+            }
+            if place.is_some() {
+                arrival = self.arrivals.arrive(caller.peer.source());
+                if arrival.is_none() {
+                    told = self.too_many(caller.peer);
+                }
+            }
+        }
+        let entrance = self.entrance.clone();
+        match (place, arrival) {
+            (Some(place), Some(arrival)) => {
+                self.door.clone().serve(caller, entrance, arrival).await;
+                drop(place);
+            }
+            _ if told.is_some() => {
+                self.door.clone().turn_away(caller, entrance, Refusal::RateLimited).await;
+                drop(told);
+            }
+            _ => {}
+        }
+    }
+
+    /// Learns whom a balancer brings. False: it did not say so as it must, and there is nobody to tell.
+    async fn meet(&self, caller: &mut Caller) -> bool {
+        let header = tokio::time::timeout(limits::PROXY_HEADER_WAIT, read_header(caller));
+        let why = match header.await {
+            Ok(Ok(Brought::Client(client))) => {
+                caller.peer = caller.peer.brings(client);
+                return true;
+            }
+            Ok(Ok(Brought::Balancer)) => return true,
+            Ok(Err(None)) => return false,
+            Ok(Err(Some(why))) => why,
+            Err(_) => "it took too long",
+        };
+        self.shared.metrics.proxy_header_refused(&self.entrance.name);
+        if let Some(unsaid) = due(&self.bad_headers) {
+            let (listener, balancer) = (&self.entrance.name, &caller.peer);
+            tracing::warn!(listener, %balancer, why, unsaid, "a connection without a right PROXY header is closed");
+        }
+        false
+    }
+}
+
+/// The error says what is wrong with the header; `None`: the balancer has closed without a byte, as a health check
+/// does. What is behind the header stays in `input`. Cancel safe: dropping it drops the connection.
+async fn read_header(caller: &mut Caller) -> Result<Brought, Option<&'static str>> {
+    loop {
+        match caller.stream.read_buf(&mut caller.input).await {
+            Ok(count) if count > 0 => {}
+            _ if caller.input.is_empty() => return Err(None),
+            _ => return Err(Some("it ends in the middle")),
+        }
+        if let Some((brought, length)) =
+            proxy_header::parse(&caller.input).map_err(|error| Some(error.what))?
+        {
+            bytes::Buf::advance(&mut caller.input, length);
+            return Ok(brought);
+        }
+    }
+}
+
+fn due(complaint: &Mutex<Seldom>) -> Option<u64> {
+    complaint.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now())
 }
 
 /// How many connections of each source have not logged in yet.

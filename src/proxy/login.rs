@@ -1,32 +1,32 @@
 //! From an accepted connection to a session: the login, the decision, the lease. Each step is a value
 //! that only the one before it can make: Claim, Identity, Admission, Lease.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::cancel::IssuedKey;
-use super::door::{Drain, Entrance, History, SessionDoor};
+use super::door::{Caller, Drain, Entrance, History, SessionDoor};
 use super::parking::Berth;
+use super::peer::Peer;
 use super::pump::Pump;
-use super::registry::{Command, Entry, Listed, Stats};
-use super::throttle::network;
+use super::registry::{Entry, Listed, Mailbox, Stats};
 use super::waiting::{WaitEnd, Waiter};
 use crate::credential::Identity;
 use crate::grant::{Admission, Standing};
 use crate::identity::{Ledger, Seat};
 use crate::model::{
-    Claim, Denied, Event, LoginName, Refusal, SessionContext, SessionId, SessionStart, limits,
+    Claim, Denied, Ending, Event, GrantId, LoginName, Refusal, SessionContext, SessionEnd, SessionId,
+    SessionStart, limits,
 };
 use crate::pool::Lease;
 use crate::protocol::session::{
-    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Question,
-    TlsFacts, TlsOffer, Wire, WireError,
+    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Facts, Question,
+    TlsFacts, TlsOffer, TlsStart, Wire, WireError,
 };
 use crate::store::SessionRow;
 use crate::tls::Stream;
@@ -35,16 +35,17 @@ use crate::tls::Stream;
 pub(super) struct Entered<W: Wire> {
     pub session: SessionId,
     pub pump: Pump<W>,
-    pub admission: Admission,
+    /// The same that the registry shows.
+    pub admission: Arc<Admission>,
     pub seat: Seat,
     pub entry: Entry,
-    pub commands: mpsc::Receiver<Command>,
     pub stamp: String,
     pub settings: W::Settings,
     pub berth: Berth,
     /// The end that the client has been told of ahead of time.
     pub noticed: Option<crate::model::Time>,
-    pub row: SessionRow,
+    /// The grant by which it came in.
+    pub first_grant: GrantId,
     pub began: Instant,
     pub _key: IssuedKey,
 }
@@ -102,16 +103,18 @@ impl<W: Wire> Waiter<W> for Entering<'_, W> {
             }
         };
         let late = WaitEnd::Refused(Refusal::LoginTimeout, "it took too long");
-        tokio::time::timeout_at(self.deadline.into(), talk).await.unwrap_or(late)
+        tokio::time::timeout_at(self.deadline, talk).await.unwrap_or(late)
     }
 }
 
 /// A client that is logging in.
 struct Guest<W: Wire> {
     session: SessionId,
-    peer: SocketAddr,
+    peer: Peer,
     stream: Stream,
     accept: W::Accept,
+    /// There is something in `input` that the machine has not seen.
+    fresh: bool,
     input: BytesMut,
     out: BytesMut,
 }
@@ -121,24 +124,11 @@ impl<W: Wire> SessionDoor<W> {
     pub(super) async fn login(
         &self,
         session: SessionId,
-        stream: Stream,
-        peer: SocketAddr,
+        caller: Caller,
         entrance: &Entrance,
-    ) -> Option<Entered<W>> {
+    ) -> Option<Box<Entered<W>>> {
         let began = Instant::now();
-        let context = AcceptContext {
-            target: entrance.target.clone(),
-            peer: peer.ip().to_canonical(),
-            tls: entrance.tls,
-        };
-        let mut guest = Guest::<W> {
-            session,
-            peer,
-            stream,
-            accept: self.wire.accept(&context),
-            input: BytesMut::new(),
-            out: BytesMut::new(),
-        };
+        let mut guest = self.guest(session, caller, entrance);
         let deadline = began + self.shared.limits.load().login;
         let proof = tokio::time::timeout_at(deadline, self.prove(&mut guest, entrance)).await;
         let stop = match proof {
@@ -159,10 +149,57 @@ impl<W: Wire> SessionDoor<W> {
         None
     }
 
-    /// Drives the accept machine until the client has proven who it is. Cancel safe: dropping it drops
-    /// the login.
-    async fn prove(&self, guest: &mut Guest<W>, entrance: &Entrance) -> Result<(Identity, Claim), Stop> {
-        let mut step = guest.accept.step(AcceptInput::Start, &mut guest.out);
+    fn guest(&self, session: SessionId, caller: Caller, entrance: &Entrance) -> Guest<W> {
+        let Caller { stream, peer, input } = caller;
+        let context = AcceptContext {
+            target: entrance.target.clone(),
+            peer: peer.ip(),
+            tls: entrance.tls,
+            server_name_suffix: entrance.server_name_suffix.clone(),
+            certificate_required: entrance.certificate_required,
+        };
+        Guest {
+            session,
+            peer,
+            stream,
+            accept: self.wire.accept(&context),
+            fresh: !input.is_empty(),
+            input,
+            out: BytesMut::new(),
+        }
+    }
+
+    /// Tells a connection that there is no place for it, as soon as it has said what it wants. It costs neither a
+    /// look-up nor a line of the trail; a cancel request gets its way, for it may free a place.
+    pub(super) async fn send_away(
+        &self,
+        session: SessionId,
+        caller: Caller,
+        entrance: &Entrance,
+        refusal: &Refusal,
+    ) {
+        let mut guest = self.guest(session, caller, entrance);
+        let told = async {
+            let first = guest.accept.step(AcceptInput::Start, &mut guest.out);
+            match self.drive(&mut guest, entrance, first).await {
+                Ok(AcceptStep::Cancel(key)) => {
+                    tokio::time::sleep(self.shared.cancels.request(&key, guest.peer)).await;
+                    guest.close().await;
+                }
+                Ok(_) => guest.farewell(refusal).await,
+                Err(_) => {}
+            }
+        };
+        let _ = tokio::time::timeout(limits::TURNED_AWAY_WAIT, told).await;
+    }
+
+    /// Moves bytes until the machine wants something else. Cancel safe: dropping it drops the login.
+    async fn drive(
+        &self,
+        guest: &mut Guest<W>,
+        entrance: &Entrance,
+        mut step: Result<AcceptStep, WireError>,
+    ) -> Result<AcceptStep, Stop> {
         loop {
             let next = step.map_err(|error| {
                 tracing::debug!(session = %guest.session, peer = %guest.peer, %error, "a login broke the protocol");
@@ -171,52 +208,48 @@ impl<W: Wire> SessionDoor<W> {
             guest.flush().await.map_err(|_| Stop::Silent)?;
             step = match next {
                 AcceptStep::NeedBytes => {
-                    // The machine refuses what is too long when it sees the length; this bounds the rest.
-                    if guest.input.len() > limits::STARTUP_BYTES_MAX + limits::SASL_BYTES_MAX {
-                        return Err(Stop::refuse(
-                            Refusal::ProtocolViolation("too many bytes for a login"),
-                            "too many bytes",
-                        ));
-                    }
-                    match guest.stream.read_buf(&mut guest.input).await {
-                        Ok(count) if count > 0 => {}
-                        _ => return Err(Stop::Silent),
-                    }
+                    guest.hear().await?;
                     guest.accept.step(AcceptInput::Bytes(&mut guest.input), &mut guest.out)
                 }
-                AcceptStep::StartTls => {
-                    let facts = guest.secure(entrance).await?;
+                AcceptStep::StartTls(start) => {
+                    let facts = guest.secure(entrance, start).await?;
                     guest.accept.step(AcceptInput::TlsReady(&facts), &mut guest.out)
                 }
+                other => return Ok(other),
+            };
+        }
+    }
+
+    /// Drives the accept machine until the client has proven who it is. Cancel safe: dropping it drops
+    /// the login.
+    async fn prove(&self, guest: &mut Guest<W>, entrance: &Entrance) -> Result<(Identity, Claim), Stop> {
+        let mut step = guest.accept.step(AcceptInput::Start, &mut guest.out);
+        loop {
+            step = match self.drive(guest, entrance, step).await? {
                 AcceptStep::Ask(Question::Scram { user, sent }) => {
                     let penalty = self.shared.throttle.penalty(&source(&sent, guest.peer));
                     tokio::time::sleep(penalty.min(self.longest_penalty())).await;
                     let exchange = self.shared.ledger.scram(user, &sent);
                     guest.accept.step(AcceptInput::Answer(Answer::Scram(Box::new(exchange))), &mut guest.out)
                 }
+                AcceptStep::Ask(Question::Certificate { user, certificate }) => {
+                    let answer = self.shared.ledger.certificate(&user, &certificate);
+                    let answer = AcceptInput::Answer(Answer::Certificate(answer));
+                    guest.accept.step(answer, &mut guest.out)
+                }
                 AcceptStep::Cancel(key) => {
                     let penalty = self.shared.cancels.request(&key, guest.peer);
                     tokio::time::sleep(penalty.min(self.longest_penalty())).await;
+                    guest.close().await;
                     return Err(Stop::Silent);
                 }
                 AcceptStep::Login(proven) => return Ok(*proven),
                 AcceptStep::Refuse(refusal, why) => {
-                    // What these are about is looked at after the proof only, except for what comes ahead
-                    // of any name.
-                    let named = guest.accept.claimed().user.is_some();
-                    return Err(Stop::Refuse {
-                        authenticated: named
-                            && matches!(
-                                refusal,
-                                Refusal::NotGranted
-                                    | Refusal::NotSupported(_)
-                                    | Refusal::BadParameter(_)
-                                    | Refusal::NoDatabase
-                            ),
-                        refusal,
-                        why: why.into(),
-                    });
+                    let authenticated = guest.accept.claimed().proven;
+                    return Err(Stop::Refuse { refusal, why: why.into(), authenticated });
                 }
+                // `drive` deals with these.
+                AcceptStep::NeedBytes | AcceptStep::StartTls(_) => return Err(Stop::Silent),
             };
         }
     }
@@ -248,7 +281,9 @@ impl<W: Wire> SessionDoor<W> {
         let event = Event::LoginAccepted {
             start: start::<W>(guest, &admission),
             credential: admission.credential(),
+            certificate: admission.proof().certificate().cloned(),
             others: admission.others().len() as u32,
+            settings: self.wire.settings_shown(&self.wire.settings(&guest.accept)).into_iter().collect(),
         };
         self.shared
             .trail
@@ -264,7 +299,7 @@ impl<W: Wire> SessionDoor<W> {
         admission: Admission,
         mut seat: Seat,
         began: Instant,
-    ) -> Result<Entered<W>, (Box<Guest<W>>, Stop)> {
+    ) -> Result<Box<Entered<W>>, (Box<Guest<W>>, Stop)> {
         let settings = self.wire.settings(&guest.accept);
         let stamp = format!("{}/{}", admission.user(), guest.session);
         let waited = Instant::now();
@@ -274,7 +309,10 @@ impl<W: Wire> SessionDoor<W> {
         let admission = waiter.admission;
         let lease = match leased {
             Ok(lease) => lease,
-            Err(WaitEnd::Gone) => return Err((Box::new(guest), Stop::Silent)),
+            Err(WaitEnd::Gone) => {
+                self.left(&guest, &admission, waited.elapsed());
+                return Err((Box::new(guest), Stop::Silent));
+            }
             Err(WaitEnd::Refused(refusal, why)) => {
                 let stop = Stop::Refuse { refusal, why: why.into(), authenticated: true };
                 return Err((Box::new(guest), stop));
@@ -282,7 +320,10 @@ impl<W: Wire> SessionDoor<W> {
         };
         let wait = waited.elapsed();
         self.shared.metrics.leased(wait);
-        let issued = match self.shared.cancels.issue(guest.session) {
+        let lasting = !self.may_park(admission.target().as_str());
+        let process = lease.facts().process().filter(|_| lasting);
+        let secret_bytes = guest.accept.cancel_key_bytes();
+        let issued = match self.shared.cancels.issue(guest.session, secret_bytes, process) {
             Ok(issued) => issued,
             Err(_) => {
                 let stop = Stop::refuse(Refusal::TargetUnavailable, "no random numbers can be had");
@@ -299,6 +340,28 @@ impl<W: Wire> SessionDoor<W> {
             return Err((Box::new(guest), stop));
         }
         Ok(self.begin(guest, admission, seat, lease, settings, stamp, issued, began).await)
+    }
+
+    /// Closes what an accepted login has opened in the trail, for a client that went away before there
+    /// was a session.
+    fn left(&self, guest: &Guest<W>, admission: &Admission, waited: Duration) {
+        let event = Event::SessionEnd(SessionEnd {
+            session: guest.session,
+            user: admission.user().clone(),
+            target: admission.target().clone(),
+            grant: admission.grant(),
+            how: Ending::Close,
+            code: None,
+            why: Some("the client left before there was a connection for it".into()),
+            error_delivered: None,
+            statements: 0,
+            bytes_up: 0,
+            bytes_down: 0,
+            seconds: waited.as_secs_f64(),
+            reused: false,
+        });
+        // Nothing ran, so a trail that cannot be written changes nothing here.
+        let _ = self.shared.trail.end(&event);
     }
 
     /// A connection from the pool that this admission leads to.
@@ -331,43 +394,29 @@ impl<W: Wire> SessionDoor<W> {
         stamp: String,
         issued: IssuedKey,
         began: Instant,
-    ) -> Entered<W> {
-        let Guest { session, peer, stream, accept, input, mut out } = guest;
+    ) -> Box<Entered<W>> {
+        let Guest { session, peer, stream, accept, input, mut out, fresh: _ } = guest;
+        let admission = Arc::new(admission);
         let now = self.shared.ledger.now();
         let stats = Arc::new(Stats::default());
-        let (sender, commands) = mpsc::channel(8);
         let upstream = lease.upstream_name();
         let entry = self.shared.registry.enter(Listed {
             session,
             peer: peer.to_string(),
             protocol: W::NAME,
             started_at: now,
-            admission: arc_swap::ArcSwap::from_pointee(admission.clone()),
+            admission: arc_swap::ArcSwap::new(admission.clone()),
             upstream: arc_swap::ArcSwapOption::from_pointee(upstream),
             stats: stats.clone(),
-            commands: sender,
+            commands: Mailbox::default(),
         });
-        let row = SessionRow {
-            session,
-            user: admission.user().clone(),
-            target: admission.target().clone(),
-            level: admission.level().clone(),
-            grant: admission.grant(),
-            database: admission.database().map(str::to_owned),
-            peer: peer.to_string(),
-            protocol: W::NAME.into(),
-            started_at: now,
-            ended_at: None,
-            how: None,
-            code: None,
-            statements: 0,
-            bytes_up: 0,
-            bytes_down: 0,
-        };
-        let _ = self.shared.history.try_send(History::Started(row.clone()));
+        let first_grant = admission.grant();
+        let row = row(&entry.listed, &admission, first_grant);
+        let _ = self.shared.history.try_send(History::Started(row));
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
         let key: CancelKey = issued.key.clone();
+        let process_known = lease.facts().process() == Some(key.process);
         let relay = self.wire.relay(
             accept,
             RelayEntry { admission: &admission, key, stamp: &stamp, greeting: greeting.as_deref() },
@@ -377,21 +426,20 @@ impl<W: Wire> SessionDoor<W> {
         let context = context::<W>(session, &admission);
         let mut pump = Pump::new(relay, context, stream, lease, self.shared.trail.clone(), stats);
         pump.welcome(&out, input);
-        Entered {
+        Box::new(Entered {
             session,
             pump,
             admission,
             seat,
             entry,
-            commands,
             stamp,
             settings,
-            berth: Berth::default(),
+            berth: Berth::new(process_known),
             noticed: None,
-            row,
+            first_grant,
             began: Instant::now(),
             _key: issued,
-        }
+        })
     }
 
     /// Says no, in the protocol and in the trail, and slows down who fails.
@@ -399,9 +447,11 @@ impl<W: Wire> SessionDoor<W> {
         let Stop::Refuse { refusal, why, authenticated } = stop else { return };
         let claimed = guest.accept.claimed();
         let user = claimed.user.map(cut);
+        let shown = authenticated || self.shared.refusals.shows(guest.peer.source(), refusal.code());
         let event = Event::LoginRefused(Denied {
             session: guest.session,
             peer: guest.peer.to_string(),
+            via: guest.peer.via(),
             protocol: W::NAME,
             user,
             target: None,
@@ -410,18 +460,15 @@ impl<W: Wire> SessionDoor<W> {
             code: refusal.code(),
             why,
         });
-        // Nothing ran, so a trail that cannot be written changes nothing here.
-        let _ = self.shared.trail.event(&event);
+        if shown {
+            // Nothing ran, so a trail that cannot be written changes nothing here.
+            let _ = self.shared.trail.event(&event);
+        }
         self.shared.metrics.login_refused(&refusal);
         if refusal == Refusal::BadCredentials {
             self.shared.throttle.failed(source(claimed.user.unwrap_or_default(), guest.peer));
         }
-        guest.accept.refuse(&refusal, &mut guest.out);
-        let farewell = async {
-            guest.flush().await?;
-            super::session::linger(&mut guest.stream).await
-        };
-        let _ = tokio::time::timeout(2 * limits::CUT_FLUSH, farewell).await;
+        guest.farewell(&refusal).await;
     }
 }
 
@@ -435,25 +482,57 @@ impl<W: Wire> Guest<W> {
         Ok(())
     }
 
-    async fn secure(&mut self, entrance: &Entrance) -> Result<TlsFacts, Stop> {
+    /// Says no in the protocol, and closes in good order.
+    async fn farewell(&mut self, refusal: &Refusal) {
+        self.accept.refuse(refusal, &mut self.out);
+        let farewell = async {
+            self.flush().await?;
+            super::session::linger(&mut self.stream).await
+        };
+        let _ = tokio::time::timeout(2 * limits::CUT_FLUSH, farewell).await;
+    }
+
+    /// The end that a cancel request is answered with. Over TLS, an end without its goodbye looks like an attack:
+    /// libpq 17 would say that the cancel failed.
+    async fn close(&mut self) {
+        let _ = tokio::time::timeout(limits::CUT_FLUSH, self.stream.shutdown()).await;
+    }
+
+    /// Waits for more of the client, unless there is something that the machine has not seen.
+    async fn hear(&mut self) -> Result<(), Stop> {
+        if std::mem::take(&mut self.fresh) {
+            return Ok(());
+        }
+        // The machine refuses what is too long when it sees the length; this bounds the rest.
+        if self.input.len() > limits::STARTUP_BYTES_MAX + limits::SASL_BYTES_MAX {
+            let refusal = Refusal::ProtocolViolation("too many bytes for a login");
+            return Err(Stop::refuse(refusal, "too many bytes"));
+        }
+        match self.stream.read_buf(&mut self.input).await {
+            Ok(count) if count > 0 => Ok(()),
+            _ => Err(Stop::Silent),
+        }
+    }
+
+    async fn secure(&mut self, entrance: &Entrance, start: TlsStart) -> Result<TlsFacts, Stop> {
+        let early = std::mem::take(&mut self.input);
         // Bytes from before the handshake are not protected by it (CVE-2021-23214).
-        if !self.input.is_empty() {
+        if start == TlsStart::Asked && !early.is_empty() {
             let error = WireError::new("TLS", "bytes ahead of the handshake");
             return Err(Stop::refuse(Refusal::ProtocolViolation(error.what), "bytes ahead of TLS"));
         }
         let certificate = entrance.certificate.as_ref().filter(|_| entrance.tls != TlsOffer::Unavailable);
         let Some(certificate) = certificate else { return Err(Stop::Silent) };
         // Taken out for the handshake; where that fails there is nobody left to talk to.
-        let Stream::Plain(tcp) = std::mem::replace(&mut self.stream, Stream::Closed) else {
+        let Stream::Plain(socket) = std::mem::replace(&mut self.stream, Stream::Closed) else {
             return Err(Stop::Silent);
         };
-        let tls = certificate.acceptor().accept(tcp).await.map_err(|error| {
+        let (tls, facts) = certificate.accept(socket, &early).await.map_err(|error| {
             tracing::debug!(session = %self.session, peer = %self.peer, %error, "a TLS handshake failed");
             Stop::Silent
         })?;
-        let server_name = tls.get_ref().1.server_name().map(str::to_owned);
         self.stream = Stream::Downstream(Box::new(tls));
-        Ok(TlsFacts { server_name })
+        Ok(facts)
     }
 }
 
@@ -467,8 +546,30 @@ fn start<W: Wire>(guest: &Guest<W>, admission: &Admission) -> SessionStart {
         grant: admission.grant(),
         database: admission.database().map(str::to_owned),
         peer: guest.peer.to_string(),
+        via: guest.peer.via(),
         protocol: W::NAME,
         tls: guest.stream.is_tls(),
+    }
+}
+
+/// The row of the history of a session that has not ended.
+pub(super) fn row(listed: &Listed, admission: &Admission, grant: GrantId) -> SessionRow {
+    SessionRow {
+        session: listed.session,
+        user: admission.user().clone(),
+        target: admission.target().clone(),
+        level: admission.level().clone(),
+        grant,
+        database: admission.database().map(str::to_owned),
+        peer: listed.peer.clone(),
+        protocol: listed.protocol.into(),
+        started_at: listed.started_at,
+        ended_at: None,
+        how: None,
+        code: None,
+        statements: 0,
+        bytes_up: 0,
+        bytes_down: 0,
     }
 }
 
@@ -486,12 +587,12 @@ pub(super) fn context<W: Wire>(session: SessionId, admission: &Admission) -> Ses
 
 /// Who is slowed down for a failed login: the user and where it came from. Level and target in the login
 /// name do not make another user of it.
-fn source(sent: &str, peer: SocketAddr) -> (String, IpAddr) {
+fn source(sent: &str, peer: Peer) -> (String, IpAddr) {
     let user = match LoginName::parse(sent) {
         Ok(login) => login.user.into(),
         Err(_) => cut(sent),
     };
-    (user, network(peer.ip()))
+    (user, peer.source())
 }
 
 /// Unproven words of a client, cut to what a name may have.
@@ -505,14 +606,17 @@ mod tests {
 
     #[test]
     fn a_user_is_slowed_whatever_else_the_login_name_says() {
-        let peer: SocketAddr = "192.0.2.7:1000".parse().unwrap();
-        let alice = source("alice", peer);
+        let peer = |text: &str| Peer::tcp(text.parse().unwrap());
+        let alice = source("alice", peer("192.0.2.7:1000"));
         for name in ["alice@orders", "alice+read", "alice+other@nowhere"] {
-            assert_eq!(source(name, "192.0.2.7:2000".parse().unwrap()), alice, "{name}");
+            assert_eq!(source(name, peer("192.0.2.7:2000")), alice, "{name}");
         }
-        assert_ne!(source("bob", peer), alice);
-        assert_ne!(source("alice", "192.0.2.8:1000".parse().unwrap()), alice);
+        assert_ne!(source("bob", peer("192.0.2.7:1000")), alice);
+        assert_ne!(source("alice", peer("192.0.2.8:1000")), alice);
         // What cannot be a name of ours is no shorter way to a large table.
-        assert_eq!(source(&"ä".repeat(5_000), peer).0.chars().count(), limits::NAME_BYTES_MAX);
+        assert_eq!(
+            source(&"ä".repeat(5_000), peer("192.0.2.7:1000")).0.chars().count(),
+            limits::NAME_BYTES_MAX
+        );
     }
 }

@@ -9,21 +9,27 @@ mod cancel;
 mod clock;
 mod control;
 mod door;
+mod endpoint;
 mod ids;
 mod keeper;
 mod listener;
 mod login;
 mod node;
 mod parking;
+mod peer;
 mod pump;
 mod registry;
 mod session;
 #[cfg(test)]
 mod simulation;
+mod tally;
 mod throttle;
 mod waiting;
 mod workers;
 
-pub use control::{BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus};
+pub use control::{
+    BoxFuture, LevelChecks, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus,
+    TargetChecks,
+};
 pub use node::{Node, SetLog};
 pub use registry::{Registry, SessionInfo};

@@ -5,28 +5,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::cancel::Cancels;
-use super::control::{BoxFuture, LevelChecks, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus};
+use super::control::{
+    BoxFuture, LevelChecks, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus,
+    TargetChecks,
+};
 use super::door::{Door, Drain, Entrance, History, SessionDoor, SessionLimits, Shared};
+use super::endpoint::Endpoint;
+use super::ids;
 use super::keeper::LedgerKeeper;
+use super::listener::Gate;
 use super::registry::Registry;
+use super::tally::Tally;
 use super::throttle::Throttle;
 use super::workers::Workers;
-use super::{ids, listener};
-use crate::config::{ListenerTls, NodeConfig};
+use crate::config::{Listener, ListenerTls, NodeConfig, TlsFiles};
 use crate::credential::Keys;
 use crate::identity::Ledger;
-use crate::model::{Event, Name, Time, limits};
+use crate::model::{Event, Name, Target, Time, limits};
 use crate::observe::{Metrics, Trail, TrailSettings};
-use crate::pool::Pools;
+use crate::pool::{Pools, Refused};
 use crate::protocol::postgres::Postgres;
-use crate::protocol::session::{TlsOffer, Wire};
+use crate::protocol::session::{Logins, TlsOffer, Wire};
 use crate::secret::Secrets;
 use crate::store::Store;
-use crate::tls::ServerTls;
+use crate::tls::{ServerTls, ServerTlsSettings, TlsError};
 
 /// Takes a new log filter over; the error says what is wrong with it.
 pub type SetLog = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -43,7 +48,8 @@ pub struct Node {
     pools: Arc<Pools<Postgres>>,
     shared: Arc<Shared>,
     drain: watch::Sender<Drain>,
-    tls: Option<Arc<ServerTls>>,
+    /// Of each listener that has any.
+    tls: Vec<Arc<ServerTls>>,
     listeners: Vec<ListenerStatus>,
     set_log: SetLog,
     /// The listeners let go of them when the node drains; the sessions still need them.
@@ -54,13 +60,8 @@ impl Node {
     /// Opens the store and the trail, binds every listener, and serves. The error is one sentence.
     pub async fn start(file: &Path, config: NodeConfig, set_log: SetLog) -> Result<Arc<Self>, String> {
         let say = |error: &dyn std::fmt::Display| error.to_string();
-        let tls = match &config.tls {
-            Some(files) => {
-                let loaded = ServerTls::load(&files.certificate, &files.key).map_err(|error| say(&error))?;
-                Some(Arc::new(loaded))
-            }
-            None => None,
-        };
+        let tls = config.listeners.iter().map(|listener| server_tls(listener, config.tls.as_ref()));
+        let tls = tls.collect::<Result<Vec<_>, _>>()?;
         // The ports first: a second process must not touch the first one's store and journal.
         let sockets = bind(&config).await?;
         let key = crate::secret::installation_key(&config.keys_file).map_err(|error| say(&error))?;
@@ -81,6 +82,7 @@ impl Node {
             registry: registry.clone(),
             cancels: Cancels::new(registry.clone()).map_err(|error| say(&error))?,
             throttle: Throttle::default(),
+            refusals: Tally::default(),
             limits: ArcSwap::from_pointee(session_limits(&config)),
             drain: draining,
             history,
@@ -95,11 +97,11 @@ impl Node {
 
         let workers = Arc::new(Workers::start(config.limits.workers)?);
         let mut listeners = Vec::new();
-        for (socket, configured) in sockets.into_iter().zip(&config.listeners) {
-            let address = socket.local_addr().map_err(|error| say(&error))?;
+        for ((endpoint, configured), tls) in sockets.into_iter().zip(&config.listeners).zip(&tls) {
+            let address = endpoint.address().map_err(|error| say(&error))?;
             listeners.push(ListenerStatus {
                 name: configured.name.clone(),
-                address,
+                address: address.clone(),
                 protocol: configured.protocol.clone(),
                 target: configured.target.clone(),
                 tls: match configured.tls {
@@ -117,22 +119,24 @@ impl Node {
                     ListenerTls::Require => TlsOffer::Required,
                 },
                 certificate: tls.clone(),
+                server_name_suffix: configured.server_name_suffix.clone(),
+                certificate_required: configured
+                    .client_certificates
+                    .as_ref()
+                    .is_some_and(|asked| asked.required),
+                proxy_from: configured.proxy_from.clone(),
             });
             tracing::info!(listener = configured.name, %address, protocol = configured.protocol, "listening");
-            let accepting = listener::accept(
-                socket,
-                door.clone(),
-                entrance,
-                configured.connections_max,
-                shared.clone(),
-                workers.clone(),
-            );
-            tokio::spawn(accepting);
+            let gate = Gate::new(door.clone(), entrance, configured.connections_max, shared.clone());
+            tokio::spawn(Arc::new(gate).accept(endpoint, workers.clone()));
         }
         tokio::spawn(end_grants(ledger.clone()));
         tokio::spawn(follow_targets(ledger.clone(), pools.clone()));
         tokio::spawn(pools.clone().maintain());
         tokio::spawn(keep_history(ledger.store().clone(), rows));
+        tokio::spawn(count_refusals(shared.clone()));
+        let tls: Vec<_> = tls.into_iter().flatten().collect();
+        tokio::spawn(watch_certificates(tls.clone()));
         Ok(Arc::new(Self {
             file: file.to_owned(),
             config: ArcSwap::from_pointee(config),
@@ -174,6 +178,11 @@ impl Node {
             tracing::warn!(sessions = self.registry.len(), "sessions did not end in time");
         }
         self.pools.close();
+        write_refusals(&self.shared);
+        if self.ledger.unstored() > 0 {
+            // The last chance to keep what was revoked.
+            let _ = tokio::time::timeout(2 * limits::STORE_BUSY, self.ledger.store_ends()).await;
+        }
         let _ = self.trail.event(&Event::NodeStop { sessions_cut: left as u64 });
         if let Err(error) = self.trail.flush().await {
             tracing::error!(%error, "the trail could not be finished; the next start does it");
@@ -194,8 +203,8 @@ impl Node {
             format!("nothing was changed: {}", lines.join("; "))
         })?;
         let mut changed = Vec::new();
-        if let Some(tls) = &self.tls {
-            tls.reload().map_err(|error| format!("nothing was changed: {error}"))?;
+        if !self.tls.is_empty() {
+            reload_certificates(&self.tls).map_err(|error| format!("nothing was changed: {error}"))?;
             changed.push("certificate read again".to_owned());
         }
         if new.log.level != old.log.level {
@@ -204,6 +213,7 @@ impl Node {
         }
         if session_limits(&new) != session_limits(&old) || new.limits.drain != old.limits.drain {
             self.shared.limits.store(Arc::new(session_limits(&new)));
+            self.ledger.wake();
             changed.push("limits".to_owned());
         }
         let mut kept = (*old).clone();
@@ -217,22 +227,50 @@ impl Node {
         Ok(changed)
     }
 
-    async fn check_levels(&self, name: &Name) -> Result<Vec<LevelChecks>, String> {
+    async fn check_levels(&self, name: &Name) -> Result<TargetChecks, String> {
         let book = self.ledger.book();
         let target = book.target(name.as_str()).ok_or_else(|| format!("there is no target {name}"))?;
         let database = target.database.as_deref().ok_or_else(|| {
             format!("target {name} has no default database to look at; give it one with database = \"…\"")
         })?;
-        let mut found = Vec::new();
+        let mut pools = Vec::new();
         for level in target.connectors.keys() {
-            let pool = self
-                .pools
-                .pool(target, level, database, "")
-                .map_err(|_| format!("target {name} level {level} cannot be used; the log says why"))?;
-            let checks = pool.check().await.map_err(|error| format!("level {level}: {error}"))?;
-            found.push(LevelChecks { level: level.clone(), checks });
+            let pool = self.pools.pool(target, level, database, "");
+            pools.push(
+                pool.map_err(|_| format!("target {name} level {level} cannot be used; the log says why"))?,
+            );
         }
-        Ok(found)
+        // Side by side: a trial waits some seconds for what nobody may stop.
+        let checked = futures_util::future::join_all(pools.iter().map(|pool| pool.check())).await;
+        let levels: Vec<LevelChecks> = pools
+            .iter()
+            .zip(checked)
+            .map(|(pool, checked)| {
+                let (checks, failed) = match checked {
+                    Ok(checks) => (checks, None),
+                    Err(error) => (Vec::new(), Some(error)),
+                };
+                LevelChecks { level: pool.level.clone(), checks, failed }
+            })
+            .collect();
+        let logins = self.logins(target);
+        let usable = pools.iter().zip(&levels).find(|(_, level)| level.failed.is_none());
+        let form = match usable {
+            Some((pool, _)) => pool.form(&logins).await?,
+            None => String::new(),
+        };
+        Ok(TargetChecks { levels, form })
+    }
+
+    /// The target's logins by name. One whose secret cannot be read is left out: its check says so.
+    fn logins(&self, target: &Target) -> Logins {
+        let login = |secret: &str| self.pools.login_of(secret).ok();
+        let levels = target.connectors.iter();
+        Logins {
+            levels: levels.filter_map(|(level, of)| Some((level.to_string(), login(&of.secret)?))).collect(),
+            upkeep: target.upstream.upkeep.as_ref().and_then(|upkeep| login(&upkeep.secret)),
+            connections: target.pool.size_max.saturating_add(limits::SPARE_CONNECTIONS),
+        }
     }
 }
 
@@ -248,7 +286,7 @@ impl NodeControl for Node {
         })
     }
 
-    fn check_target(&self, name: &Name) -> BoxFuture<'_, Result<Vec<LevelChecks>, String>> {
+    fn check_target(&self, name: &Name) -> BoxFuture<'_, Result<TargetChecks, String>> {
         let name = name.clone();
         Box::pin(async move { self.check_levels(&name).await })
     }
@@ -258,7 +296,8 @@ impl NodeControl for Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
             listeners: self.listeners.clone(),
-            certificate: self.tls.as_ref().map(|tls| tls.certificate().to_owned()),
+            certificate: self.tls.first().map(|tls| tls.certificate().to_owned()),
+            troubles: self.pools.refused().into_iter().map(trouble).collect(),
             problems: Vec::new(),
         }
     }
@@ -268,19 +307,82 @@ impl NodeControl for Node {
     }
 }
 
-async fn bind(config: &NodeConfig) -> Result<Vec<TcpListener>, String> {
-    let mut sockets = Vec::new();
+fn trouble(refused: Refused) -> LevelTrouble {
+    let Refused { target, level, what } = refused;
+    LevelTrouble { target, level, what }
+}
+
+async fn bind(config: &NodeConfig) -> Result<Vec<Endpoint>, String> {
+    let mut endpoints = Vec::new();
     for listener in &config.listeners {
-        let socket = TcpListener::bind(listener.address).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::AddrInUse => format!(
-                "listener {}: the address {} is in use; stop what listens there or choose another",
-                listener.name, listener.address
-            ),
-            _ => format!("listener {}: cannot listen on {}: {error}", listener.name, listener.address),
-        })?;
-        sockets.push(socket);
+        endpoints.push(Endpoint::bind(listener).await?);
     }
-    Ok(sockets)
+    Ok(endpoints)
+}
+
+/// `None`: the listener has none. The error is one sentence.
+fn server_tls(listener: &Listener, files: Option<&TlsFiles>) -> Result<Option<Arc<ServerTls>>, String> {
+    let Some(files) = files.filter(|_| listener.tls != ListenerTls::Off) else { return Ok(None) };
+    let settings = ServerTlsSettings {
+        certificate: files.certificate.clone(),
+        key: files.key.clone(),
+        clients: listener.client_certificates.as_ref().map(|asked| asked.check.clone()),
+    };
+    let loaded = ServerTls::load(settings, Postgres::ALPN).map_err(|error| error.to_string())?;
+    Ok(Some(Arc::new(loaded)))
+}
+
+/// All listeners take over what their files hold now, or none does.
+fn reload_certificates(listeners: &[Arc<ServerTls>]) -> Result<(), TlsError> {
+    let loaded = listeners.iter().map(|tls| tls.read_again()).collect::<Result<Vec<_>, _>>()?;
+    for (tls, loaded) in listeners.iter().zip(loaded) {
+        tls.take_over(loaded);
+    }
+    Ok(())
+}
+
+/// Takes changed certificate files over without a signal. A file that is being written, or is no good, changes
+/// nothing: the last good state stays, and the next change is looked at again.
+async fn watch_certificates(listeners: Vec<Arc<ServerTls>>) {
+    use std::os::unix::fs::MetadataExt;
+    let stamp = || -> Vec<_> {
+        let files = listeners.iter().flat_map(|tls| tls.files());
+        files
+            .map(|file| {
+                std::fs::metadata(file).ok().map(|at| (at.ino(), at.mtime(), at.mtime_nsec(), at.len()))
+            })
+            .collect()
+    };
+    let mut known = stamp();
+    loop {
+        tokio::time::sleep(limits::CERTIFICATE_LOOK).await;
+        let now = stamp();
+        if now == known {
+            continue;
+        }
+        known = now;
+        match reload_certificates(&listeners) {
+            Ok(()) => tracing::info!("changed certificates are used for new connections"),
+            Err(error) => {
+                tracing::error!(%error, "changed certificates cannot be used; the last good ones stay")
+            }
+        }
+    }
+}
+
+/// Writes the refused logins that got no line of their own.
+fn write_refusals(shared: &Shared) {
+    for line in shared.refusals.take() {
+        // Nothing ran, so a trail that cannot be written changes nothing here.
+        let _ = shared.trail.event(&line);
+    }
+}
+
+async fn count_refusals(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(limits::REFUSALS_INTERVAL).await;
+        write_refusals(&shared);
+    }
 }
 
 fn trail_settings(config: &NodeConfig) -> TrailSettings {

@@ -26,6 +26,14 @@ pub(super) struct Berth {
     /// The code that the question under way was asked with.
     asked: Option<Arc<Code>>,
     pinned: Option<(Pinned, Raised)>,
+    /// The client was told the server's process id of its connection, which must stay true.
+    process_known: bool,
+}
+
+impl Berth {
+    pub fn new(process_known: bool) -> Self {
+        Self { process_known, ..Self::default() }
+    }
 }
 
 struct Parked {
@@ -35,8 +43,17 @@ struct Parked {
 
 /// Code in the database that may do what no catalog shows.
 const HIDDEN: Pinned = Pinned("a function whose effects no catalog shows");
+/// The target may be parked only since this session began.
+const PROCESS_KNOWN: Pinned = Pinned("the server's process id, which the client was told at login");
 
 impl<W: Wire> SessionDoor<W> {
+    /// May a session with this target give its connection back before it ends?
+    pub(super) fn may_park(&self, target: &str) -> bool {
+        let book = self.shared.ledger.book();
+        self.shared.limits.load().park.is_some()
+            && book.target(target).is_some_and(|target| target.park == Parking::Proven)
+    }
+
     /// When to look next whether the session can be parked.
     /// `settled` as below.
     pub(super) fn park_due(&self, entered: &Entered<W>, settled: bool) -> Option<Instant> {
@@ -76,6 +93,9 @@ impl<W: Wire> SessionDoor<W> {
         };
         entered.berth.looked_at = entered.pump.last_activity;
         let Some(sequences) = accepts else { return };
+        if entered.berth.process_known {
+            return self.pin(entered, PROCESS_KNOWN);
+        }
         let ask = Ask { code: code.as_ref().map_or("", |code| &code.number), sequences };
         match entered.pump.prove(&ask) {
             Ok(()) => entered.berth.asked = code,
@@ -158,8 +178,7 @@ impl<W: Wire> SessionDoor<W> {
         let settings = self.wire.dressed(&entered.settings, &restore);
         let stamp = entered.stamp.clone();
         entered.entry.listed.stats.see(entered.pump.relay.statements(), State::Waiting);
-        let deadline = self.shared.limits.load().session.map(|limit| entered.began + limit);
-        let mut waiter = Resuming { entered: &mut *entered, deadline };
+        let mut waiter = Resuming { entered: &mut *entered };
         let lease = self.wait_for_lease(&mut waiter, &stamp, &settings).await?;
         let wait = began.elapsed();
         self.shared.metrics.leased(wait);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::grant::{Admission, Book, Standing};
 use crate::model::{AccessLevel, GrantId, Name, SessionId, Time};
@@ -114,6 +114,52 @@ pub(super) enum Command {
     Park,
 }
 
+/// Commands for one session, of which few ever get any.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    queue: Mutex<Vec<Command>>,
+    filled: Notify,
+}
+
+impl Mailbox {
+    /// A client can fill it with cancels, and more of them are dropped then: it has been asked already. A kill always
+    /// fits.
+    pub fn put(&self, command: Command) {
+        let mut queue = self.queue();
+        if queue.len() < COMMANDS_MAX || matches!(command, Command::Kill) {
+            queue.push(command);
+        }
+        drop(queue);
+        self.filled.notify_one();
+    }
+
+    /// The next command. Cancel safe.
+    pub async fn next(&self) -> Command {
+        loop {
+            let filled = self.filled.notified();
+            let command = {
+                let mut queue = self.queue();
+                let command = (!queue.is_empty()).then(|| queue.remove(0));
+                if queue.is_empty() {
+                    *queue = Vec::new();
+                }
+                command
+            };
+            match command {
+                Some(command) => return command,
+                None => filled.await,
+            }
+        }
+    }
+
+    fn queue(&self) -> std::sync::MutexGuard<'_, Vec<Command>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Commands that wait for a session to take them.
+const COMMANDS_MAX: usize = 8;
+
 /// What the registry knows of one session.
 pub(super) struct Listed {
     pub session: SessionId,
@@ -123,7 +169,7 @@ pub(super) struct Listed {
     pub admission: ArcSwap<Admission>,
     pub upstream: ArcSwapOption<String>,
     pub stats: Arc<Stats>,
-    pub commands: mpsc::Sender<Command>,
+    pub commands: Mailbox,
 }
 
 /// Lists and addresses the live sessions; ends none by itself.
@@ -179,7 +225,10 @@ impl Registry {
     pub(super) fn send(&self, session: SessionId, command: Command) -> bool {
         // Out of the map first: nothing is held while sending.
         let listed = self.sessions.get(&session).map(|entry| entry.value().clone());
-        listed.is_some_and(|listed| deliver(&listed.commands, command))
+        listed.is_some_and(|listed| {
+            listed.commands.put(command);
+            true
+        })
     }
 
     /// The live sessions that this book would end.
@@ -192,25 +241,6 @@ impl Registry {
             .collect();
         cut.sort_unstable();
         cut
-    }
-}
-
-/// False: there is nobody any more.
-fn deliver(commands: &mpsc::Sender<Command>, command: Command) -> bool {
-    match commands.try_send(command) {
-        Ok(()) => true,
-        Err(mpsc::error::TrySendError::Closed(_)) => false,
-        // A client can fill its queue with cancels; that must not save it.
-        Err(mpsc::error::TrySendError::Full(kill @ Command::Kill)) => {
-            let commands = commands.clone();
-            tokio::spawn(async move {
-                // Closed by then: it has ended.
-                let _ = commands.send(kill).await;
-            });
-            true
-        }
-        // It has been asked already.
-        Err(mpsc::error::TrySendError::Full(_)) => true,
     }
 }
 
@@ -245,21 +275,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_kill_is_not_lost_behind_cancels() {
-        let (sender, mut commands) = mpsc::channel(2);
-        for _ in 0..5 {
-            assert!(deliver(&sender, Command::Cancel { peer: String::new() }));
+        let mailbox = Mailbox::default();
+        for _ in 0..20 {
+            mailbox.put(Command::Cancel { peer: String::new() });
         }
-        assert!(deliver(&sender, Command::Kill));
-        drop(sender);
-        let mut came = Vec::new();
-        while let Some(command) = commands.recv().await {
-            came.push(command);
+        mailbox.put(Command::Kill);
+        for _ in 0..COMMANDS_MAX {
+            assert!(matches!(mailbox.next().await, Command::Cancel { .. }));
         }
-        assert!(
-            matches!(came[..], [Command::Cancel { .. }, Command::Cancel { .. }, Command::Kill]),
-            "{came:?}"
-        );
-        let (gone, _) = mpsc::channel(1);
-        assert!(!deliver(&gone, Command::Kill));
+        assert!(matches!(mailbox.next().await, Command::Kill));
+        // Who waits is woken.
+        let (command, ()) = tokio::join!(mailbox.next(), async { mailbox.put(Command::Park) });
+        assert!(matches!(command, Command::Park));
     }
 }

@@ -1,8 +1,6 @@
 //! Waiting for a connection of the pool, in one way for who logs in and for who is in already: whatever ends
 //! a session ends its waiting too, and with the same words.
 
-use tokio::time::Instant;
-
 use super::door::{Drain, SessionDoor};
 use super::login::Entered;
 use super::pump::VANISH_LOOK;
@@ -64,18 +62,16 @@ impl<W: Wire> SessionDoor<W> {
                 end = waiter.interrupted(self) => return Err(end),
             }
         };
-        let lease = lease.map_err(|refusal| WaitEnd::Refused(refusal, "no connection to the target"))?;
-        // What happened while the connection was made counts as well.
+        // What happened while the connection was made counts as well, and more than that there is none: a
+        // target that is suspended lends nothing.
         waiter.look(self).map_err(|refusal| WaitEnd::Refused(refusal, ENDED))?;
-        Ok(lease)
+        lease.map_err(|refusal| WaitEnd::Refused(refusal, "no connection to the target"))
     }
 }
 
 /// A session that wants a connection again.
 pub(super) struct Resuming<'a, W: Wire> {
     pub entered: &'a mut Entered<W>,
-    /// When the session reaches its longest duration.
-    pub deadline: Option<Instant>,
 }
 
 impl<W: Wire> Waiter<W> for Resuming<'_, W> {
@@ -88,17 +84,19 @@ impl<W: Wire> Waiter<W> for Resuming<'_, W> {
     }
 
     async fn interrupted(&mut self, door: &SessionDoor<W>) -> WaitEnd {
+        // Asked for anew after each look, for a reload may have changed it.
+        let deadline = door.shared.limits.load().session.map(|limit| self.entered.began + limit);
         loop {
             // Nothing is read from the client meanwhile: what it sends stays with it, in order.
             tokio::select! {
                 biased;
-                Some(command) = self.entered.commands.recv() => match command {
+                command = self.entered.entry.listed.commands.next() => match command {
                     Command::Kill => return WaitEnd::Refused(Refusal::Killed, "killed while waiting"),
                     Command::Park => {}
                     // Nothing of it runs yet.
                     Command::Cancel { peer } => drop(door.cancel(self.entered, peer, false)),
                 },
-                () = sleep_until(self.deadline) => {
+                () = sleep_until(deadline) => {
                     return WaitEnd::Refused(Refusal::SessionTimeout, "too long a session");
                 }
                 () = tokio::time::sleep(VANISH_LOOK) => {

@@ -3,9 +3,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
+
+use crate::tls::Socket;
 
 /// Ends its threads when it is dropped; what still runs on them then is dropped with them.
 pub(super) struct Workers {
@@ -40,14 +41,14 @@ impl Workers {
     /// registered there.
     pub fn spawn<F: Future<Output = ()> + Send + 'static>(
         &self,
-        tcp: TcpStream,
-        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+        socket: Socket,
+        serve: impl FnOnce(Socket) -> F + Send + 'static,
     ) {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.handles.len();
-        let Ok(tcp) = tcp.into_std() else { return };
+        let Ok(socket) = socket.into_std() else { return };
         self.handles[turn].spawn(async move {
-            if let Ok(tcp) = TcpStream::from_std(tcp) {
-                serve(tcp).await;
+            if let Ok(socket) = Socket::from_std(socket) {
+                serve(socket).await;
             }
         });
     }

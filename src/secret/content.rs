@@ -1,5 +1,6 @@
-//! The content of a secret: `{"username": "…", "password": "…"}`. Parsed so that no copy of the
-//! password is left behind in freed memory: serde gives slices of the (zeroed) input, and the escapes
+//! The content of a secret: `{"username": "…", "password": "…"}`, and in place of the password or with it
+//! `"certificate"` and `"key"`, each in PEM form or the `file:NAME` of a file beside it. Parsed so that no
+//! copy of the password is left behind in freed memory: serde gives slices of the (zeroed) input, and the escapes
 //! are undone here into one buffer that is large enough from the start.
 
 use serde::Deserialize;
@@ -9,7 +10,18 @@ use zeroize::Zeroizing;
 #[derive(Debug)]
 pub(super) struct Login {
     pub username: String,
+    /// Empty where there is none: the server has other means to know us (a certificate, `peer`).
     pub password: Zeroizing<String>,
+    /// A client certificate and its key.
+    pub certificate: Option<(Pem, Pem)>,
+}
+
+/// Text in PEM form, or where it is.
+#[derive(Debug)]
+pub(super) enum Pem {
+    Here(Zeroizing<Vec<u8>>),
+    /// As [`super::Reference`] has it.
+    File(String),
 }
 
 #[derive(Deserialize)]
@@ -30,15 +42,37 @@ pub(super) fn parse(content: &[u8]) -> Result<Login, String> {
     let raw: Raw<'_> = serde_json::from_slice(content).map_err(|error| {
         format!("not of the form {FORM} (line {}, column {})", error.line(), error.column())
     })?;
-    if raw.certificate.is_some() || raw.key.is_some() {
-        return Err(format!("a client certificate and key are not supported yet; only {FORM}"));
-    }
     let username = field("username", raw.username)?;
-    let password = field("password", raw.password)?;
-    Ok(Login { username: String::clone(&username), password })
+    let password = match raw.password {
+        Some(_) => field("password", raw.password)?,
+        None => Zeroizing::default(),
+    };
+    let certificate = match (raw.certificate, raw.key) {
+        (None, None) => None,
+        (Some(_), Some(_)) => Some((pem("certificate", raw.certificate)?, pem("key", raw.key)?)),
+        _ => {
+            return Err(
+                "it has a client certificate without its key, or a key without its certificate".into()
+            );
+        }
+    };
+    Ok(Login { username: String::clone(&username), password, certificate })
 }
 
 const FORM: &str = r#"{"username": "…", "password": "…"}"#;
+
+fn pem(name: &str, raw: Option<&RawValue>) -> Result<Pem, String> {
+    let text = field(name, raw)?;
+    if text.starts_with("file:") {
+        return Ok(Pem::File(String::clone(&text)));
+    }
+    if !text.trim_start().starts_with("-----BEGIN ") {
+        return Err(format!(
+            "its {name} is neither in PEM form (-----BEGIN …) nor the file:NAME of such a file"
+        ));
+    }
+    Ok(Pem::Here(Zeroizing::new(text.as_bytes().to_vec())))
+}
 
 fn field(name: &str, raw: Option<&RawValue>) -> Result<Zeroizing<String>, String> {
     let text = raw
@@ -108,19 +142,29 @@ mod tests {
         for (content, said) in [
             ("", "not of the form"),
             ("{}", "its username is not a text"),
-            (r#"{"username": "u"}"#, "its password is not a text"),
             (r#"{"username": "u", "password": 7}"#, "its password is not a text"),
             (r#"{"username": "u", "password": ""}"#, "its password is empty"),
             (r#"{"username": "u", "password": "a\u0000b"}"#, "its password has a zero byte"),
             (r#"{"username": "u", "password": "a\ud800"}"#, "its password is not a text"),
             (r#"{"username": "u", "password": "p", "more": 1}"#, "not of the form"),
             (r#"{"username": "u", "password": "p"} x"#, "not of the form"),
-            (r#"{"certificate": "c", "key": "k"}"#, "a client certificate and key are not supported yet"),
+            (r#"{"certificate": "c", "key": "k"}"#, "its username is not a text"),
+            (
+                r#"{"username": "u", "certificate": "file:c.pem"}"#,
+                "it has a client certificate without its key",
+            ),
+            (r#"{"username": "u", "password": "p", "key": "file:k"}"#, "it has a client certificate without"),
+            (
+                r#"{"username": "u", "certificate": "c.pem", "key": "file:k"}"#,
+                "its certificate is neither in PEM",
+            ),
         ] {
             let error = parse(content.as_bytes()).unwrap_err();
             assert!(error.starts_with(said), "{content}: {error}");
         }
         assert!(parse(b"{\"username\": \"u\", \"password\": \"\xff\"}").is_err());
+        let alone = parse(br#"{"username": "u"}"#).unwrap();
+        assert!(alone.password.is_empty() && alone.certificate.is_none());
     }
 
     proptest! {

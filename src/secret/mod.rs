@@ -13,7 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::credential::Secret;
+use self::content::Pem;
+use crate::credential::{ClientCertificate, Secret};
 use crate::model::limits::SECRET_BYTES_MAX;
 
 pub use key::installation_key;
@@ -60,18 +61,42 @@ impl Secrets {
             Reference::File(path) => file::read(&self.directory, path).map_err(failed)?,
             Reference::Environment(name) => environment(name).map_err(failed)?,
         };
-        let fingerprint: [u8; 32] = Sha256::digest(&content).into();
+        let mut hash = Sha256::new_with_prefix(&content);
+        let login = content::parse(&content).map_err(failed)?;
+        // What stands in files of its own changes the secret as well.
+        let certificate = login.certificate.map(|(chain, key)| {
+            let (chain, key) = (self.pem(chain)?, self.pem(key)?);
+            hash.update(Sha256::digest(&chain));
+            hash.update(Sha256::digest(&key));
+            Ok(ClientCertificate { chain: chain.to_vec(), key })
+        });
+        let certificate = certificate.transpose().map_err(failed)?;
+        let fingerprint: [u8; 32] = hash.finalize().into();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((before, secret)) = known.secrets.get(&parsed)
             && *before == fingerprint
         {
             return Ok(secret.clone());
         }
-        let login = content::parse(&content).map_err(failed)?;
         known.epochs += 1;
-        let secret = Secret::new(login.username, login.password, known.epochs);
+        let epoch = known.epochs;
+        let secret = Secret::with_certificate(login.username, login.password, certificate, epoch);
         known.secrets.insert(parsed, (fingerprint, secret.clone()));
         Ok(secret)
+    }
+}
+
+impl Secrets {
+    fn pem(&self, pem: Pem) -> Result<Zeroizing<Vec<u8>>, String> {
+        match pem {
+            Pem::Here(text) => Ok(text),
+            Pem::File(reference) => match Reference::parse(&reference)? {
+                Reference::File(path) => {
+                    file::read(&self.directory, &path).map_err(|what| format!("{reference}: {what}"))
+                }
+                Reference::Environment(_) => Err("a certificate and its key stand in files".to_owned()),
+            },
+        }
     }
 }
 
@@ -117,6 +142,32 @@ mod tests {
         assert_eq!(second.password(), "new");
         put(&folder.path().join("a.json"), LOGIN);
         assert!(secrets.read("file:a.json").unwrap().epoch() > second.epoch(), "an epoch never comes back");
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_are_part_of_the_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = Secrets::new(folder.path().to_owned());
+        let pem = |word: &str| format!("-----BEGIN {word}-----\nAAAA\n-----END {word}-----\n");
+        put(&folder.path().join("c.pem"), &pem("CERTIFICATE"));
+        put(&folder.path().join("k.pem"), &pem("PRIVATE KEY"));
+        let files = r#"{"username": "u", "certificate": "file:c.pem", "key": "file:k.pem"}"#;
+        put(&folder.path().join("a.json"), files);
+        let first = secrets.read("file:a.json").unwrap();
+        assert!(!first.has_password());
+        assert_eq!(first.certificate().unwrap().chain, pem("CERTIFICATE").as_bytes());
+        assert_eq!(secrets.read("file:a.json").unwrap().epoch(), first.epoch());
+        put(&folder.path().join("k.pem"), &pem("EC PRIVATE KEY"));
+        assert_ne!(secrets.read("file:a.json").unwrap().epoch(), first.epoch(), "a new key is a new secret");
+        let inline = serde_json::json!({
+            "username": "u", "password": "p", "certificate": pem("CERTIFICATE"), "key": pem("PRIVATE KEY"),
+        });
+        put(&folder.path().join("b.json"), &inline.to_string());
+        let inline = secrets.read("file:b.json").unwrap();
+        assert!(inline.has_password() && inline.certificate().is_some());
+        assert!(!format!("{inline:?}").contains("BEGIN"));
+        put(&folder.path().join("c.json"), &files.replace("k.pem", "../k.pem"));
+        assert!(secrets.read("file:c.json").unwrap_err().to_string().contains("below the secret directory"));
     }
 
     #[test]

@@ -1,15 +1,115 @@
+//! The one type of socket that the engine drives, and what it stands on.
+
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection of the operating system.
+#[derive(Debug)]
+pub enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// The same while no runtime has it.
+#[derive(Debug)]
+pub enum StdSocket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Socket {
+    /// Takes it from its runtime.
+    pub fn into_std(self) -> io::Result<StdSocket> {
+        Ok(match self {
+            Self::Tcp(tcp) => StdSocket::Tcp(tcp.into_std()?),
+            Self::Unix(unix) => StdSocket::Unix(unix.into_std()?),
+        })
+    }
+
+    /// Registers it with the runtime that this is called in.
+    pub fn from_std(socket: StdSocket) -> io::Result<Self> {
+        Ok(match socket {
+            StdSocket::Tcp(tcp) => Self::Tcp(TcpStream::from_std(tcp)?),
+            StdSocket::Unix(unix) => Self::Unix(UnixStream::from_std(unix)?),
+        })
+    }
+
+    /// A second descriptor of the same socket, registered here; the first goes with its registration.
+    fn move_here(&mut self) -> io::Result<()> {
+        let here = rustix::io::fcntl_dupfd_cloexec(&*self, 0)?;
+        *self = match self {
+            Self::Tcp(_) => Self::from_std(StdSocket::Tcp(here.into()))?,
+            Self::Unix(_) => Self::from_std(StdSocket::Unix(here.into()))?,
+        };
+        Ok(())
+    }
+}
+
+impl From<TcpStream> for Socket {
+    fn from(tcp: TcpStream) -> Self {
+        Self::Tcp(tcp)
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(unix: UnixStream) -> Self {
+        Self::Unix(unix)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(tcp) => tcp.as_fd(),
+            Self::Unix(unix) => unix.as_fd(),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Unix(unix) => Pin::new(unix).poll_write(cx, bytes),
+        }
+    }
+
+    /// Sockets have no buffer of their own on this side of the system.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+        }
+    }
+}
 
 /// A socket of either side, in clear or with TLS.
 pub enum Stream {
-    Plain(TcpStream),
-    Downstream(Box<tokio_rustls::server::TlsStream<TcpStream>>),
-    Upstream(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Plain(Socket),
+    Downstream(Box<tokio_rustls::server::TlsStream<Socket>>),
+    Upstream(Box<tokio_rustls::client::TlsStream<Socket>>),
     /// A pipe of a simulation.
     #[cfg(test)]
     Memory(Box<super::memory::Pipe>),
@@ -18,9 +118,9 @@ pub enum Stream {
 }
 
 impl Stream {
-    fn tcp(&self) -> Option<&TcpStream> {
+    fn socket(&self) -> Option<&Socket> {
         match self {
-            Self::Plain(tcp) => Some(tcp),
+            Self::Plain(socket) => Some(socket),
             Self::Downstream(tls) => Some(tls.get_ref().0),
             Self::Upstream(tls) => Some(tls.get_ref().0),
             #[cfg(test)]
@@ -32,18 +132,14 @@ impl Stream {
     /// Registers the socket with the runtime that this is called in, whatever runtime it was made in. The
     /// bytes in flight and the state of TLS are not touched.
     pub fn move_here(&mut self) -> io::Result<()> {
-        let tcp = match self {
-            Self::Plain(tcp) => tcp,
-            Self::Downstream(tls) => tls.get_mut().0,
-            Self::Upstream(tls) => tls.get_mut().0,
+        match self {
+            Self::Plain(socket) => socket.move_here(),
+            Self::Downstream(tls) => tls.get_mut().0.move_here(),
+            Self::Upstream(tls) => tls.get_mut().0.move_here(),
             #[cfg(test)]
-            Self::Memory(_) => return Ok(()),
-            Self::Closed => return Ok(()),
-        };
-        // A second descriptor of the same socket; the first goes with its registration.
-        let here = std::net::TcpStream::from(rustix::io::fcntl_dupfd_cloexec(&*tcp, 0)?);
-        *tcp = TcpStream::from_std(here)?;
-        Ok(())
+            Self::Memory(_) => Ok(()),
+            Self::Closed => Ok(()),
+        }
     }
 
     pub fn is_tls(&self) -> bool {
@@ -75,8 +171,8 @@ impl Stream {
     /// Whether one of these is the case now; all are of a socket that is closed.
     fn shows(&self, what: rustix::event::PollFlags) -> bool {
         use rustix::event::{PollFd, Timespec, poll};
-        let Some(tcp) = self.tcp() else { return true };
-        let mut watched = [PollFd::new(tcp, what)];
+        let Some(socket) = self.socket() else { return true };
+        let mut watched = [PollFd::new(socket, what)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut watched, Some(&now)).is_ok_and(|count| count > 0) && watched[0].revents().intersects(what)
     }
@@ -89,7 +185,7 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
             Self::Downstream(tls) => Pin::new(tls).poll_read(cx, buffer),
             Self::Upstream(tls) => Pin::new(tls).poll_read(cx, buffer),
             #[cfg(test)]
@@ -102,7 +198,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Downstream(tls) => Pin::new(tls).poll_write(cx, bytes),
             Self::Upstream(tls) => Pin::new(tls).poll_write(cx, bytes),
             #[cfg(test)]
@@ -123,7 +219,7 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Downstream(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Upstream(tls) => Pin::new(tls).poll_shutdown(cx),
             #[cfg(test)]
@@ -144,7 +240,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut peer, _) = listener.accept().unwrap();
-        let stream = Stream::Plain(tcp);
+        let stream = Stream::Plain(tcp.into());
         assert!(stream.is_silent());
         peer.write_all(b"x").unwrap();
         assert!(!stream.is_silent() && !stream.peer_is_gone());

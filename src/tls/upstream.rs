@@ -1,17 +1,20 @@
 //! The six TLS modes of libpq towards a target
 //! (<https://www.postgresql.org/docs/current/libpq-ssl.html>, "SSL Mode Descriptions").
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::{TlsError, certificates, provider};
-use crate::model::TlsMode;
+use crate::credential::Secret;
+use crate::model::{TlsMode, TlsNegotiation};
 
 /// How one connection attempt asks for TLS. A mode is a list of attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,21 +22,40 @@ pub enum Attempt {
     Without,
     Try,
     Demand,
+    /// TLS with the first byte.
+    Direct,
 }
 
 /// What is needed to connect to one target.
 #[derive(Clone)]
 pub struct UpstreamTls {
     mode: TlsMode,
-    config: Option<Arc<rustls::ClientConfig>>,
+    negotiation: TlsNegotiation,
+    verifies: bool,
+    alpn: &'static [&'static [u8]],
+    /// `None`: never TLS.
+    verifier: Option<Arc<dyn ServerCertVerifier>>,
+    /// Configurations by the epoch of the secret whose client certificate they hold: what is there to be
+    /// resumed is kept in them. `None`: without a certificate, for whatever secret.
+    kept: Arc<Mutex<HashMap<Option<u64>, Arc<rustls::ClientConfig>>>>,
 }
+
+/// A connector's certificate, the one before it, that of upkeep, and none.
+const KEPT_MAX: usize = 4;
 
 impl UpstreamTls {
     /// `ca`: the file that signs the target's certificate. As in libpq, `require` with a CA checks the
-    /// chain as well.
-    pub fn new(mode: TlsMode, ca: Option<&Path>) -> Result<Self, TlsError> {
+    /// chain as well. `alpn`: what direct TLS asks for.
+    pub fn new(
+        mode: TlsMode,
+        negotiation: TlsNegotiation,
+        alpn: &'static [&'static [u8]],
+        ca: Option<&Path>,
+    ) -> Result<Self, TlsError> {
+        let new =
+            |verifies, verifier| Self { mode, negotiation, verifies, alpn, verifier, kept: Arc::default() };
         if mode == TlsMode::Disable {
-            return Ok(Self { mode, config: None });
+            return Ok(new(false, None));
         }
         let check = match (mode, ca) {
             (TlsMode::VerifyFull, _) => Check::Full,
@@ -57,18 +79,26 @@ impl UpstreamTls {
                 if check == Check::Full { full } else { Arc::new(ChainOnly { full }) }
             }
         };
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError(error.to_string()))?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        Ok(Self { mode, config: Some(Arc::new(config)) })
+        Ok(new(check != Check::Nothing, Some(verifier)))
+    }
+
+    /// Whether a server must show a certificate of the authority.
+    pub fn verifies(&self) -> bool {
+        self.verifies
+    }
+
+    /// The protocol that a server must agree to when TLS begins with the first byte: without that, it may
+    /// be a server of another protocol that is talked into something (ALPACA).
+    pub fn alpn(&self) -> Option<&'static [&'static [u8]]> {
+        (self.negotiation == TlsNegotiation::Direct).then_some(self.alpn)
     }
 
     /// The attempts of this mode, in order; the next is made when the server turned the one before
     /// away.
     pub fn attempts(&self) -> &'static [Attempt] {
+        if self.negotiation == TlsNegotiation::Direct {
+            return &[Attempt::Direct];
+        }
         match self.mode {
             TlsMode::Disable => &[Attempt::Without],
             TlsMode::Allow => &[Attempt::Without, Attempt::Demand],
@@ -77,8 +107,40 @@ impl UpstreamTls {
         }
     }
 
-    pub fn connector(&self) -> Option<tokio_rustls::TlsConnector> {
-        self.config.clone().map(tokio_rustls::TlsConnector::from)
+    /// For a login with this secret, which may hold a client certificate. `None`: there is no TLS.
+    pub fn connector(&self, secret: &Secret) -> Result<Option<tokio_rustls::TlsConnector>, TlsError> {
+        let Some(verifier) = &self.verifier else { return Ok(None) };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = secret.certificate().map(|_| secret.epoch());
+        if let Some(config) = kept.get(&key) {
+            return Ok(Some(config.clone().into()));
+        }
+        let builder = rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError(error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier.clone());
+        let mut config = match secret.certificate() {
+            None => builder.with_no_client_auth(),
+            Some(certificate) => {
+                let chain: Vec<_> =
+                    CertificateDer::pem_slice_iter(&certificate.chain).collect::<Result<_, _>>().map_err(
+                        |_| TlsError("the client certificate of the secret is not in PEM form".into()),
+                    )?;
+                let key = PrivateKeyDer::from_pem_slice(&certificate.key)
+                    .map_err(|_| TlsError("the client key of the secret is not in PEM form".into()))?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| {
+                    TlsError(format!("the client certificate and key of the secret do not fit: {error}"))
+                })?
+            }
+        };
+        config.alpn_protocols = self.alpn().unwrap_or_default().iter().map(|name| name.to_vec()).collect();
+        let config = Arc::new(config);
+        if kept.len() >= KEPT_MAX {
+            kept.clear();
+        }
+        kept.insert(key, config.clone());
+        Ok(Some(config.into()))
     }
 }
 

@@ -11,28 +11,34 @@ use crate::support::{
     CUT, Node, Options, PATIENCE, Person, Place, Server, Version, on_both_servers, shared, wait_until,
 };
 
-on_both_servers!(
-    random_numbers_do_not_go_on_where_the_last_person_left_them,
-    what_runs_without_an_execute_is_in_the_trail,
-);
+on_both_servers!(a_shared_role_has_no_walls_of_the_servers, what_runs_without_an_execute_is_in_the_trail,);
 
 fn one_connection(server: &'static Server) -> Node {
     Node::with(server.place(), Options { pool: "size_max = 1\nwait_seconds_max = 20", ..Options::default() })
 }
 
-/// `setseed` is no setting: no reset of the server's clears it, and the next person's numbers would be known.
-fn random_numbers_do_not_go_on_where_the_last_person_left_them(server: &'static Server) {
-    let node = one_connection(server);
-    let (alice, bob) = (node.person("alice", "read"), node.person("bob", "read"));
+/// People of one level are one role to the server, which lets a role do as it likes with its own sessions. The
+/// guide says so, and `target check` offers the SQL that closes it.
+fn a_shared_role_has_no_walls_of_the_servers(server: &'static Server) {
+    let node = Node::start(server);
+    let (alice, bob) = (node.person("alice", "read"), node.person("bob", "read").login());
     let client = alice.login();
     let pid = client.backend_pid();
-    client.run("select setseed(0.5)");
-    let known = client.one("select random()");
-    client.run("select setseed(0.5)");
-    client.close();
-    let next = bob.login();
-    assert_eq!(next.backend_pid(), pid);
-    assert_ne!(next.one("select random()"), known);
+    client.run("listen news");
+    bob.run("notify news, 'to everybody'");
+    wait_until("alice hears it", PATIENCE, || client.notifications().len() == 1);
+    let running = client.start("select pg_sleep(60), 'secret'");
+    node.place.wait_running("secret");
+    let seen = bob.one(&format!("select query from pg_stat_activity where pid = {pid}"));
+    assert!(seen.contains("secret"), "{seen}");
+    assert_eq!(bob.one(&format!("select pg_cancel_backend({pid})")), "t");
+    assert_eq!(running.told().code, "57014");
+    assert_eq!(bob.one(&format!("select pg_terminate_backend({pid})")), "t");
+    assert_eq!(client.end().expect_err("the server says so").code, "57P01");
+    let end = node.wait_event("session_end", |line| line["user"] == "alice");
+    assert_eq!((&end["how"], &end["reused"]), (&"close".into(), &false.into()), "{end}");
+    let found = node.done(&["target", "check", "shop"]);
+    assert!(found.contains("can read, cancel and end what another one runs"), "{found}");
 }
 
 /// Planning runs functions that call themselves immutable, and reading a literal runs the checks of its

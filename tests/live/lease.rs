@@ -1,4 +1,5 @@
-//! One connection, many people: what is left behind is never met.
+//! One connection, many people, in turn. That nothing which is left behind is met is looked at in
+//! `suites::reset`.
 
 use std::time::{Duration, Instant};
 
@@ -6,95 +7,10 @@ use crate::support::{
     Client, Node, Options, PATIENCE, Person, Server, Version, on_both_servers, shared, wait_until,
 };
 
-on_both_servers!(
-    nothing_of_one_person_is_met_by_the_next_on_the_same_connection,
-    role_settings_that_outlive_a_session_suspend_the_level,
-    stateful_extensions_keep_a_connection_with_one_person,
-);
+on_both_servers!(stateful_extensions_keep_a_connection_with_one_person);
 
 fn one_connection(server: &'static Server) -> Node {
     Node::with(server.place(), Options { pool: "size_max = 1\nwait_seconds_max = 20", ..Options::default() })
-}
-
-/// Everything that a session may leave behind, as one line of facts.
-const LEFTOVERS: &str = "select format('user=%s tables=%s prepared=%s cursors=%s channels=%s locks=%s work_mem=%s custom=%s \
-     sequence=%s items=%s readonly=%s', \
-     current_user = session_user, \
-     (select count(*) from pg_class where relnamespace = pg_my_temp_schema()), \
-     (select count(*) from pg_prepared_statements), \
-     (select count(*) from pg_cursors where name <> ''), \
-     (select count(*) from pg_listening_channels()), \
-     (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()), \
-     current_setting('work_mem'), \
-     coalesce(nullif(current_setting('my.own', true), ''), 'none'), \
-     (select count(*) from pg_sequences where last_value = 42), \
-     (select count(*) from items where id = 5000), \
-     current_setting('default_transaction_read_only'))";
-const CLEAN: &str = "user=t tables=0 prepared=0 cursors=0 channels=0 locks=0 work_mem=4MB custom=none sequence=0 items=0 readonly=off";
-const FULL: &str = "user=f tables=1 prepared=1 cursors=1 channels=1 locks=1 work_mem=7MB custom=mine sequence=0 items=1 readonly=on";
-
-fn nothing_of_one_person_is_met_by_the_next_on_the_same_connection(server: &'static Server) {
-    let node = one_connection(server);
-    let writer = node.place.role("read_write");
-    node.place.master().run(&format!(
-        "create role {writer}_other; grant {writer}_other to {writer};
-         grant select on items to {writer}_other"
-    ));
-    let (alice, bob) = (node.person("alice", "read_write"), node.person("bob", "read_write"));
-    for round in 0..3 {
-        let first = alice.login();
-        let pid = first.backend_pid();
-        assert_eq!(first.one(LEFTOVERS), CLEAN, "round {round}");
-        first.run(
-            "create temp table leftover (a int);
-             prepare leftover as select 1;
-             declare leftover cursor with hold for select * from items;
-             listen leftover;
-             select pg_advisory_lock(4711);
-             set work_mem = '7MB';
-             set my.own = 'mine'",
-        );
-        first.run(&format!(
-            "begin;
-             insert into items values (5000, 'never committed');
-             set default_transaction_read_only = on;
-             set local role {writer}_other"
-        ));
-        assert_eq!(first.one(LEFTOVERS), FULL, "round {round}");
-        first.close();
-        let second = bob.login();
-        assert_eq!(second.backend_pid(), pid, "the same pooled connection");
-        assert_eq!(second.one(LEFTOVERS), CLEAN, "round {round}");
-        assert_eq!(second.one("select pg_try_advisory_lock(4711)"), "t");
-        assert_eq!(second.told("execute leftover").code, "26000");
-        assert_eq!(second.told("select lastval()").code, "55000");
-        second.run("notify leftover, 'to nobody'");
-        // A role and a failed transaction, left open outside of SET LOCAL.
-        second.run(&format!("set role {writer}_other; begin"));
-        assert_eq!(second.told("select nonsense").code, "42703");
-        assert!(second.notifications().is_empty());
-        second.close();
-    }
-    let ended = node.events("session_end");
-    assert!(ended.iter().all(|line| line["reused"] == true && line["how"] == "close"), "{ended:?}");
-}
-
-fn role_settings_that_outlive_a_session_suspend_the_level(server: &'static Server) {
-    let node = one_connection(server);
-    let (alice, bob) = (node.person("alice", "read_write"), node.person("bob", "read_write"));
-    let carol = node.person("carol", "read");
-    let first = alice.login();
-    first.run("alter role current_user set search_path = evil, public");
-    first.close();
-    let alarm = node.wait_event("alarm", |line| line["level"] == "read_write");
-    assert_eq!(alarm["target"], "shop");
-    let told = bob.refused();
-    assert!(told.message.starts_with("TG0"), "{told:?}");
-    assert_eq!(carol.login().one("select 1"), "1", "other levels go on");
-    // The operator mends it and says so.
-    node.place.master().run(&format!("alter role {} reset all", node.place.role("read_write")));
-    node.done(&["target", "resume", "shop", "--level", "read_write"]);
-    assert_eq!(bob.login().one("show search_path"), "\"$user\", public");
 }
 
 fn stateful_extensions_keep_a_connection_with_one_person(server: &'static Server) {

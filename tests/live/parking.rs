@@ -146,8 +146,10 @@ fn what_can_be_put_back_moves_and_what_cannot_stays(server: &'static Server) {
     assert!(node.done(&["session", "list"]).contains("pinned: a cursor"));
 
     // Somebody else has the connections meanwhile, all of them. They are back when they have been reset.
-    let idle = "tidegate_pool_connections{level=\"read_write\",state=\"idle\",target=\"shop\"} 9\n";
-    wait_until("they are back", PATIENCE, || node.http("/metrics").contains(idle));
+    let left: std::collections::BTreeSet<&str> = moving.iter().map(|(_, pid)| pid.as_str()).collect();
+    let pids_left = left.iter().copied().collect::<Vec<_>>().join(", ");
+    let back = format!("application_name = 'tidegate' and pid in ({pids_left})");
+    wait_until("they are back", PATIENCE, || node.place.count(&back) as usize == left.len());
     let others: Vec<Client> = moving.iter().map(|_| bob.login()).collect();
     let taken: Vec<String> = others
         .iter()

@@ -55,11 +55,21 @@ fn every_way_to_log_in_works(server: &'static Server) {
         ("", inside, Some("t")),
         ("", plain, Some("f")),
         ("use_md5", inside, Some("t")),
-        ("use_md5", plain, Some("f")),
         ("use_password", inside, Some("t")),
-        ("use_trust", plain, Some("f")),
+        ("use_trust", inside, Some("t")),
+        // Nothing that a password is guessed from is shown to a stranger, and one that asks for nothing is not
+        // believed, unless the target says so.
+        ("use_md5", plain, None),
+        ("use_md5", "tls = \"require\"\n", None),
+        ("use_md5", "tls = \"disable\"\nrequire_auth = \"md5\"\n", Some("f")),
+        ("use_password", "tls = \"require\"\n", None),
+        ("use_password", "tls = \"require\"\nrequire_auth = [\"password\"]\n", Some("t")),
+        ("use_trust", plain, None),
+        ("use_trust", "tls = \"disable\"\nrequire_auth = \"none\"\n", Some("f")),
+        ("", "tls = \"disable\"\nrequire_auth = [\"md5\", \"password\"]\n", None),
         // A password never travels in clear.
         ("use_clear", plain, None),
+        ("use_clear", "tls = \"disable\"\nrequire_auth = \"password\"\n", None),
     ] {
         let (_node, answer) = way(&place, group, target, "127.0.0.1");
         match expected {
@@ -130,7 +140,7 @@ fn a_secret_that_changed_is_read_again_without_a_restart() {
         "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where usename = '{role}'"
     ));
     let told = alice.refused();
-    assert_eq!(told.message.split(':').next(), Some("TG012"), "{told:?}");
+    assert_eq!(told.message.split(':').next(), Some("TG025"), "{told:?}");
     assert!(!told.message.contains("password"), "what is wrong with our secret is not the client's business");
     node.write_secret("read", "again");
     wait_until("the new secret is used", PATIENCE, || alice.try_login().is_ok());

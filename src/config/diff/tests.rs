@@ -22,10 +22,12 @@ fn target(text: &str, address: &str, secrets: &[(AccessLevel, &str)]) -> Target 
         database: None,
         tls: TlsMode::Require,
         tls_ca: None,
+        upstream: Default::default(),
         details: String::new(),
         owners: BTreeSet::new(),
         connectors: secrets.iter().map(|(level, secret)| (level.clone(), connector(secret))).collect(),
         pool: PoolSettings::default(),
+        remembered: Default::default(),
         accept_extensions: BTreeSet::new(),
         park: Default::default(),
         park_accepts: Default::default(),
@@ -342,4 +344,47 @@ fn many_grants_in_one_moment_have_ids_of_their_own() {
         })
         .collect();
     assert_eq!(ids.len(), 5_000);
+}
+
+#[test]
+fn a_level_that_comes_back_is_still_suspended() {
+    let mut snapshot = stored();
+    let level = snapshot.targets[0].connectors.keys().next().cloned().unwrap();
+    let connector = snapshot.targets[0].connectors.get_mut(&level).unwrap();
+    (connector.baseline, connector.suspended) = (Some("role".into()), Some("alarm".into()));
+    let other: AccessLevel = "other".parse().unwrap();
+    let without = |address: &str| {
+        let mut files = resources();
+        files.grants.clear();
+        let target = &mut files.targets[0].target;
+        let connector = target.connectors.remove(&level).unwrap();
+        let secret = "file:other.json".to_owned();
+        target.connectors.insert(other.clone(), Connector { secret, ..connector });
+        target.address = address.to_owned();
+        files.targets[0].secret_confirmed_for = Some(address.to_owned());
+        files
+    };
+    let put = |snapshot: &Snapshot, files: &Resources| {
+        let changes = diff(snapshot, files, &plan(2)).unwrap();
+        let [Change::PutTarget { target }] = changes.as_slice() else { panic!("{changes:?}") };
+        Snapshot { targets: vec![(**target).clone()], ..snapshot.clone() }
+    };
+    let address = snapshot.targets[0].address.clone();
+    let gone = put(&snapshot, &without(&address));
+    assert!(!gone.targets[0].connectors.contains_key(&level));
+    let files = without(&address);
+    assert_eq!(diff(&gone, &files, &plan(3)), Ok(vec![]), "a second run changes nothing");
+    let mut back = resources();
+    back.grants.clear();
+    let again = put(&gone, &back);
+    let connector = &again.targets[0].connectors[&level];
+    assert_eq!(
+        (connector.baseline.as_deref(), connector.suspended.as_deref()),
+        (Some("role"), Some("alarm"))
+    );
+    assert!(!again.targets[0].remembered.contains_key(&level));
+    // At another address it is another role.
+    let moved = put(&gone, &without("elsewhere:5432"));
+    assert_eq!(moved.targets[0].remembered[&level].baseline, None);
+    assert!(Resources::from_snapshot(&gone).targets[0].target.remembered.is_empty(), "not a part of files");
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::{ListenAddress, ListenerTls, SocketFile};
 
 fn load(text: &str, look: bool) -> (tempfile::TempDir, Result<NodeConfig, Vec<String>>) {
     let folder = tempfile::tempdir().unwrap();
@@ -22,11 +23,15 @@ fn the_least_file_has_the_defaults() {
         config.listeners,
         [Listener {
             name: "127.0.0.1:6432".to_owned(),
-            address: "127.0.0.1:6432".parse().unwrap(),
+            address: ListenAddress::Tcp("127.0.0.1:6432".parse().unwrap()),
             protocol: "postgres".to_owned(),
             target: None,
             tls: ListenerTls::Off,
             connections_max: 10_000,
+            server_name_suffix: None,
+            client_certificates: None,
+            proxy_from: Vec::new(),
+            socket: SocketFile::default(),
         }]
     );
     assert_eq!((config.tls, config.base.as_path()), (None, base));
@@ -225,7 +230,20 @@ fn the_file_in_the_repository_loads_and_shows_the_defaults() {
     let shown = NodeConfig::load_with(&path, &["postgres"], false).unwrap();
     // Every commented key, uncommented, says what holds without it (but for those that are off by
     // default and show an example).
-    let examples = ["name", "target", "certificate", "key", "address"];
+    let examples = [
+        "name",
+        "target",
+        "certificate",
+        "key",
+        "address",
+        "server_name_suffix",
+        "client_ca",
+        "client_crl",
+        "client_name",
+        "proxy_protocol.from",
+        "socket_mode",
+        "socket_gid",
+    ];
     let uncommented: String = std::fs::read_to_string(&path)
         .unwrap()
         .lines()

@@ -14,12 +14,43 @@ use crate::credential::Secret;
 use crate::credential::digest::{hmac_sha256, xor};
 use crate::model::limits::{SCRAM_ROUNDS_MAX, SCRAM_ROUNDS_MIN};
 
-/// No channel binding, no other identity to act as.
-const GS2_HEADER: &str = "n,,";
+/// How an exchange is tied to the TLS connection that it travels in (RFC 5802, section 6). No other
+/// identity to act as in any of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Binding {
+    /// We do not bind.
+    #[default]
+    None,
+    /// We could, and the server does not offer it. One that did offer it refuses then: its offer was
+    /// taken out on the way.
+    NotOffered,
+    /// `tls-server-end-point` (RFC 5929, section 4): the hash of the certificate that the server showed.
+    EndPoint(Vec<u8>),
+}
+
+impl Binding {
+    fn header(&self) -> &'static str {
+        match self {
+            Self::None => "n,,",
+            Self::NotOffered => "y,,",
+            Self::EndPoint(_) => "p=tls-server-end-point,,",
+        }
+    }
+
+    /// `cbind-input`.
+    fn input(&self) -> Vec<u8> {
+        let data: &[u8] = match self {
+            Self::EndPoint(hash) => hash,
+            _ => &[],
+        };
+        [self.header().as_bytes(), data].concat()
+    }
+}
 
 /// One exchange. The login has succeeded only when [`Client::server_final`] returned `Ok`.
 pub struct Client {
     secret: Secret,
+    binding: Binding,
     nonce: String,
     bare: String,
     state: State,
@@ -39,12 +70,18 @@ impl Client {
     /// `nonce` is our random part: printable ASCII without commas, such as [`super::nonce`] makes.
     pub fn new(secret: &Secret, nonce: &str) -> Self {
         // The name stays empty as libpq's does: PostgreSQL takes it from the start-up message.
-        Self::named(secret, "", nonce)
+        Self::bound(secret, nonce, Binding::None)
     }
 
-    pub(super) fn named(secret: &Secret, name: &str, nonce: &str) -> Self {
+    /// The same, tied to a connection.
+    pub fn bound(secret: &Secret, nonce: &str, binding: Binding) -> Self {
+        Self::named(secret, "", nonce, binding)
+    }
+
+    pub(super) fn named(secret: &Secret, name: &str, nonce: &str, binding: Binding) -> Self {
         Self {
             secret: secret.clone(),
+            binding,
             nonce: nonce.to_owned(),
             bare: format!("n={name},r={nonce}"),
             state: State::Greeted,
@@ -53,7 +90,7 @@ impl Client {
 
     /// The client-first-message.
     pub fn client_first(&self) -> Vec<u8> {
-        format!("{GS2_HEADER}{}", self.bare).into_bytes()
+        format!("{}{}", self.binding.header(), self.bare).into_bytes()
     }
 
     /// Takes server-first-message, gives client-final-message. Costs up to
@@ -75,7 +112,7 @@ impl Client {
             salt_password(&normalise(password), &challenge.salt, challenge.rounds)
         });
         let keys = ProofKeys::derive(&salted);
-        let without_proof = format!("c={},r={}", STANDARD.encode(GS2_HEADER), challenge.nonce);
+        let without_proof = format!("c={},r={}", STANDARD.encode(self.binding.input()), challenge.nonce);
         let auth_message = format!("{},{server_first},{without_proof}", self.bare);
         let proof = xor(&keys.client_key, &hmac_sha256(&keys.stored_key, &[auth_message.as_bytes()]));
         let signature = hmac_sha256(&keys.server_key, &[auth_message.as_bytes()]);

@@ -1,6 +1,7 @@
 //! The server side, for a user with several live credentials.
 
 use std::mem;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,8 +9,8 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::ScramError;
 use super::message::{Attributes, check_extension, decode_32, is_nonce, text};
-use crate::credential::Identity;
 use crate::credential::digest::{hmac_sha256, sha256, xor};
+use crate::credential::{Identity, Proof};
 use crate::model::limits::CREDENTIALS_PER_USER_MAX;
 use crate::model::{Credential, CredentialId, Name, Time};
 
@@ -42,7 +43,20 @@ pub struct Exchange {
     candidates: Vec<Candidate>,
     salt: [u8; 16],
     rounds: u32,
+    channel: ChannelBinding,
     state: State,
+}
+
+/// What was offered of channel binding (RFC 5802 section 6), and what the client chose by the name of its
+/// mechanism.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// There is nothing to bind to.
+    NotOffered,
+    /// SCRAM-SHA-256-PLUS was offered and SCRAM-SHA-256 chosen.
+    Declined,
+    /// SCRAM-SHA-256-PLUS was chosen; the `tls-server-end-point` of the connection.
+    EndPoint(Arc<[u8]>),
 }
 
 /// Each step takes the state out, so that a step that failed cannot be tried again.
@@ -50,8 +64,10 @@ enum State {
     Fresh,
     /// The server-first-message was given out.
     Challenged {
-        /// What `c=` must be: the base64 of the gs2 header that the client really sent.
+        /// What `c=` must be: the base64 of the gs2 header that the client really sent, and of the channel's own
+        /// data where that is bound.
         binding: String,
+        bound: bool,
         /// Client's part and ours.
         nonce: String,
         /// `client-first-message-bare "," server-first-message`.
@@ -65,7 +81,12 @@ impl Exchange {
     /// first [`CREDENTIALS_PER_USER_MAX`] candidates are looked at.
     pub fn new(user: Option<Name>, mut candidates: Vec<Candidate>, salt: [u8; 16], rounds: u32) -> Self {
         candidates.truncate(if user.is_some() { CREDENTIALS_PER_USER_MAX } else { 0 });
-        Self { user, candidates, salt, rounds, state: State::Fresh }
+        Self { user, candidates, salt, rounds, channel: ChannelBinding::NotOffered, state: State::Fresh }
+    }
+
+    /// Says what was offered and chosen, ahead of the first message; without it nothing was offered.
+    pub fn channel(&mut self, channel: ChannelBinding) {
+        self.channel = channel;
     }
 
     /// Takes client-first-message, gives server-first-message. `nonce` is our random part (printable ASCII).
@@ -73,7 +94,7 @@ impl Exchange {
         let State::Fresh = mem::replace(&mut self.state, State::Done) else {
             return Err(ScramError::OutOfOrder);
         };
-        let (gs2_header, bare) = split_gs2_header(text(message)?)?;
+        let (gs2_header, bare) = split_gs2_header(text(message)?, &self.channel)?;
         let mut attributes = Attributes::new(bare);
         // The name is ignored, as PostgreSQL does: who logs in was said in the start-up message.
         attributes.expect(b'n', "the user name (n=) is missing")?;
@@ -87,8 +108,13 @@ impl Exchange {
         }
         let nonce = format!("{theirs}{nonce}");
         let server_first = format!("r={nonce},s={},i={}", STANDARD.encode(self.salt), self.rounds);
+        let data = match &self.channel {
+            ChannelBinding::EndPoint(data) => &data[..],
+            ChannelBinding::NotOffered | ChannelBinding::Declined => &[],
+        };
         self.state = State::Challenged {
-            binding: STANDARD.encode(gs2_header),
+            binding: STANDARD.encode([gs2_header.as_bytes(), data].concat()),
+            bound: !data.is_empty(),
             nonce,
             auth_message: format!("{bare},{server_first}"),
         };
@@ -97,7 +123,7 @@ impl Exchange {
 
     /// Takes client-final-message, gives the identity and server-final-message.
     pub fn client_final(&mut self, message: &[u8]) -> Result<(Identity, Vec<u8>), ScramError> {
-        let State::Challenged { binding, nonce, mut auth_message } =
+        let State::Challenged { binding, bound, nonce, mut auth_message } =
             mem::replace(&mut self.state, State::Done)
         else {
             return Err(ScramError::OutOfOrder);
@@ -105,6 +131,9 @@ impl Exchange {
         let text = text(message)?;
         let mut attributes = Attributes::new(text);
         if attributes.expect(b'c', "the channel binding (c=) is missing")? != binding {
+            if bound {
+                return Err(ScramError::OtherChannel);
+            }
             return Err(ScramError::Malformed("the channel binding (c=) is not that of the first message"));
         }
         if attributes.expect(b'r', "the nonce (r=) is missing")? != nonce {
@@ -145,7 +174,8 @@ impl Exchange {
         }
         match (&self.user, self.candidates.get(usize::from(place))) {
             (Some(user), Some(candidate)) => {
-                let identity = Identity::proven(user.clone(), candidate.credential, candidate.until);
+                let proof = Proof::Credential(candidate.credential);
+                let identity = Identity::proven(user.clone(), proof, candidate.until);
                 Ok((identity, format!("v={}", STANDARD.encode(*signature)).into_bytes()))
             }
             _ => Err(ScramError::WrongProof),
@@ -153,21 +183,38 @@ impl Exchange {
     }
 }
 
-/// `gs2-header = gs2-cbind-flag "," [authzid] ","`, and what follows it.
-fn split_gs2_header(message: &str) -> Result<(&str, &str), ScramError> {
+/// `gs2-header = gs2-cbind-flag "," [authzid] ","`, and what follows it. The flag must be what follows from the
+/// offer: a client that could bind and did not see our offer met somebody who took it out.
+fn split_gs2_header<'a>(
+    message: &'a str,
+    channel: &ChannelBinding,
+) -> Result<(&'a str, &'a str), ScramError> {
+    let malformed = |what| Err(ScramError::Malformed(what));
     let (flag, rest) =
         message.split_once(',').ok_or(ScramError::Malformed("the channel binding flag is missing"))?;
-    match flag {
-        // "y" says that the client could bind and believes that we cannot: right, it is not offered.
-        "n" | "y" => {}
-        _ if flag.starts_with("p=") => {
-            return Err(ScramError::Malformed("channel binding was not offered and cannot be used"));
+    match (flag, channel) {
+        // "y" says that the client could bind and believes that we cannot: right where it is not offered.
+        ("n", ChannelBinding::NotOffered | ChannelBinding::Declined)
+        | ("y", ChannelBinding::NotOffered)
+        | ("p=tls-server-end-point", ChannelBinding::EndPoint(_)) => {}
+        ("y", ChannelBinding::Declined) => return Err(ScramError::Downgrade),
+        ("n" | "y", ChannelBinding::EndPoint(_)) => {
+            return malformed("the mechanism binds the channel and the message does not");
         }
-        _ => return Err(ScramError::Malformed("the channel binding flag is one of n, y and p=")),
+        (_, ChannelBinding::EndPoint(_)) if flag.starts_with("p=") => {
+            return malformed("a type of channel binding other than tls-server-end-point");
+        }
+        (_, ChannelBinding::NotOffered) if flag.starts_with("p=") => {
+            return malformed("channel binding was not offered and cannot be used");
+        }
+        _ if flag.starts_with("p=") => {
+            return malformed("the message binds the channel and the mechanism does not");
+        }
+        _ => return malformed("the channel binding flag is one of n, y and p="),
     }
     match rest.split_once(',') {
-        Some(("", bare)) => Ok((&message[..3], bare)),
-        _ => Err(ScramError::Malformed("acting for another user (a=) is not supported")),
+        Some(("", bare)) => Ok((&message[..flag.len() + 2], bare)),
+        _ => malformed("acting for another user (a=) is not supported"),
     }
 }
 

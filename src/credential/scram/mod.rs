@@ -1,6 +1,6 @@
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677), both sides: [`Exchange`] checks the proof of a user who may
-//! hold several live credentials, [`Client`] logs a connector in to its target. Channel binding is
-//! not offered yet.
+//! hold several live credentials, [`Client`] logs a connector in to its target. Both bind the channel
+//! (SCRAM-SHA-256-PLUS, `tls-server-end-point`) where they are told what to.
 
 mod client;
 mod exchange;
@@ -8,8 +8,8 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-pub use client::Client;
-pub use exchange::{Candidate, Exchange};
+pub use client::{Binding, Client};
+pub use exchange::{Candidate, ChannelBinding, Exchange};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -28,6 +28,12 @@ pub enum ScramError {
     /// A well-formed proof that fits no live credential. The same for an unknown user.
     #[error("the proof fits no live credential")]
     WrongProof,
+    /// The client could bind the channel and was not shown that we can: somebody took our offer out.
+    #[error("the client did not see that channel binding was offered")]
+    Downgrade,
+    /// The proof was made for another TLS connection: somebody stands in between.
+    #[error("the channel binding is that of another connection")]
+    OtherChannel,
     /// A step was taken twice, or before the one that it follows.
     #[error("a SCRAM step was taken out of order")]
     OutOfOrder,

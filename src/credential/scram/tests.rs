@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use postgres_protocol::authentication::sasl::{ChannelBinding as Theirs, ScramSha256};
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
@@ -71,13 +71,13 @@ fn the_server_plays_the_example_of_the_rfc() {
     let (identity, signature) = rfc_challenged().client_final(RFC_FINAL.as_bytes()).unwrap();
     assert_eq!(String::from_utf8(signature).unwrap(), RFC_SIGNATURE);
     assert_eq!(identity.user().as_str(), "alice");
-    assert_eq!(identity.credential(), CredentialId::from_u64(7));
+    assert_eq!(identity.credential(), Some(CredentialId::from_u64(7)));
     assert_eq!(identity.until(), until());
 }
 
 #[test]
 fn the_client_plays_the_example_of_the_rfc() {
-    let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO");
+    let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO", Binding::None);
     assert_eq!(client.client_first(), RFC_FIRST.as_bytes());
     let proof = client.server_first(RFC_CHALLENGE.as_bytes()).unwrap();
     assert_eq!(String::from_utf8(proof).unwrap(), RFC_FINAL);
@@ -87,7 +87,7 @@ fn the_client_plays_the_example_of_the_rfc() {
 /// A client that is not ours, with both ways of saying that it does not bind the channel.
 #[test]
 fn the_client_of_another_implementation_logs_in_and_believes_us() {
-    for binding in [ChannelBinding::unrequested(), ChannelBinding::unsupported()] {
+    for binding in [Theirs::unrequested(), Theirs::unsupported()] {
         let mut client = ScramSha256::new(b"second", binding);
         let candidates = ["first", "second", "third"].iter().zip(1..);
         let candidates = candidates.map(|(password, id)| candidate(id, password, &SALT)).collect();
@@ -96,8 +96,53 @@ fn the_client_of_another_implementation_logs_in_and_believes_us() {
         client.update(&challenge).unwrap();
         let (identity, signature) = server.client_final(client.message()).unwrap();
         client.finish(&signature).unwrap();
-        assert_eq!(identity.credential(), CredentialId::from_u64(2));
+        assert_eq!(identity.credential(), Some(CredentialId::from_u64(2)));
     }
+}
+
+/// SCRAM-SHA-256-PLUS: a proof is good for the one TLS connection that it was made on.
+#[test]
+fn a_bound_proof_is_good_for_its_own_channel() {
+    let meet = |theirs: Theirs, ours: ChannelBinding| {
+        let mut client = ScramSha256::new(b"second", theirs);
+        let mut server = Exchange::new(alice(), vec![candidate(2, "second", &SALT)], SALT, SCRAM_ROUNDS);
+        server.channel(ours);
+        let challenge = server.client_first(client.message(), "ours")?;
+        client.update(&challenge).unwrap();
+        let (identity, signature) = server.client_final(client.message())?;
+        client.finish(&signature).unwrap();
+        Ok(identity.user().to_string())
+    };
+    let bound = || Theirs::tls_server_end_point(vec![7; 32]);
+    let channel = |byte| ChannelBinding::EndPoint([byte; 32].into());
+    assert_eq!(meet(bound(), channel(7)), Ok("alice".to_owned()));
+    assert_eq!(meet(bound(), channel(8)), Err(ScramError::OtherChannel));
+    // Offered: who could have used it and did not see the offer is told so; who cannot goes on without.
+    assert_eq!(meet(Theirs::unrequested(), ChannelBinding::Declined), Err(ScramError::Downgrade));
+    assert_eq!(meet(Theirs::unsupported(), ChannelBinding::Declined), Ok("alice".to_owned()));
+    assert_eq!(meet(Theirs::unrequested(), ChannelBinding::NotOffered), Ok("alice".to_owned()));
+    for (theirs, ours) in [
+        (bound(), ChannelBinding::NotOffered),
+        (bound(), ChannelBinding::Declined),
+        (Theirs::unrequested(), channel(7)),
+        (Theirs::unsupported(), channel(7)),
+    ] {
+        assert!(matches!(meet(theirs, ours), Err(ScramError::Malformed(_))));
+    }
+    let mut server = rfc_exchange(alice());
+    server.channel(channel(7));
+    for other in ["p=tls-unique,,n=,r=x", "p=,,n=,r=x", "p=tls-server-end-point,a=bob,n=,r=x"] {
+        let mut server = rfc_exchange(alice());
+        server.channel(channel(7));
+        assert!(
+            matches!(server.client_first(other.as_bytes(), "ours"), Err(ScramError::Malformed(_))),
+            "{other}"
+        );
+    }
+    // The header alone, without the channel's data.
+    server.client_first(b"p=tls-server-end-point,,n=,r=x", "ours").unwrap();
+    let bare = format!("c={},r=xours,p=", STANDARD.encode("p=tls-server-end-point,,"));
+    assert_eq!(server.client_final(bare.as_bytes()), Err(ScramError::OtherChannel));
 }
 
 #[test]
@@ -108,7 +153,7 @@ fn each_live_credential_logs_in_as_itself_and_no_other_does() {
     for (password, id) in passwords.iter().zip(0..) {
         let mut server = Exchange::new(alice(), candidates.clone(), SALT, SCRAM_ROUNDS);
         let identity = meet(&mut Client::new(&secret(password), "theirs"), &mut server).unwrap();
-        assert_eq!(identity.credential(), CredentialId::from_u64(id));
+        assert_eq!(identity.credential(), Some(CredentialId::from_u64(id)));
     }
     let mut server = Exchange::new(alice(), candidates, SALT, SCRAM_ROUNDS);
     let outcome = meet(&mut Client::new(&secret("secret 8"), "theirs"), &mut server);
@@ -251,7 +296,7 @@ fn steps_have_an_order_and_happen_once() {
     assert_eq!(exchange.client_final(RFC_FINAL.as_bytes()), Err(ScramError::OutOfOrder));
     assert_eq!(exchange.client_first(RFC_FIRST.as_bytes(), "ours"), Err(ScramError::OutOfOrder));
 
-    let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO");
+    let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO", Binding::None);
     assert_eq!(client.server_final(RFC_SIGNATURE.as_bytes()), Err(ScramError::OutOfOrder));
     assert_eq!(client.server_first(RFC_CHALLENGE.as_bytes()), Err(ScramError::OutOfOrder));
 }
@@ -296,7 +341,7 @@ fn the_client_refuses_a_server_that_does_not_play_by_the_rules() {
 #[test]
 fn the_client_wants_the_servers_proof() {
     let proven = || {
-        let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO");
+        let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO", Binding::None);
         client.server_first(RFC_CHALLENGE.as_bytes()).unwrap();
         client
     };
@@ -329,8 +374,7 @@ fn the_clients_password_is_prepared_as_postgresql_prepares_it() {
         let server = || Exchange::new(alice(), vec![candidate(1, kept, &SALT)], SALT, SCRAM_ROUNDS);
         let outcome = meet(&mut Client::new(&secret(sent), "theirs"), &mut server());
         assert!(outcome.is_ok(), "{sent:?}: {outcome:?}");
-        let (mut server, mut other) =
-            (server(), ScramSha256::new(sent.as_bytes(), ChannelBinding::unsupported()));
+        let (mut server, mut other) = (server(), ScramSha256::new(sent.as_bytes(), Theirs::unsupported()));
         other.update(&server.client_first(other.message(), "ours").unwrap()).unwrap();
         assert!(server.client_final(other.message()).is_ok(), "{sent:?}");
     }
@@ -343,7 +387,7 @@ fn the_clients_password_is_prepared_as_postgresql_prepares_it() {
 #[test]
 fn the_costly_part_is_paid_once_for_a_salt() {
     let secret = secret("pencil");
-    let mut client = Client::named(&secret, "user", "rOprNGfwEbeRWgbNEkqO");
+    let mut client = Client::named(&secret, "user", "rOprNGfwEbeRWgbNEkqO", Binding::None);
     client.server_first(RFC_CHALLENGE.as_bytes()).unwrap();
     let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
     let expected = salt_password(b"pencil", &salt, 4096);
@@ -381,7 +425,7 @@ proptest! {
         exchange.client_first(RFC_FIRST.as_bytes(), "ours").unwrap();
         prop_assert!(exchange.client_final(&other).is_err());
 
-        let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO");
+        let mut client = Client::named(&secret("pencil"), "user", "rOprNGfwEbeRWgbNEkqO", Binding::None);
         let _ = client.server_first(&first);
         prop_assert!(client.server_final(&other).is_err());
     }

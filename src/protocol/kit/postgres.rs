@@ -3,20 +3,22 @@
 //! answer of bounded size, and the same outcome however the bytes arrive. Each gives that outcome in words.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::Outcome;
-use crate::credential::Secret;
 use crate::credential::scram::{Candidate, Client, Exchange};
-use crate::model::{CredentialId, Name, Time};
+use crate::credential::{Secret, by_certificate};
+use crate::model::{AuthMethod, ClientCertificate, CredentialId, Name, Time, Upstream, Window};
 use crate::protocol::postgres::{
     Goal, Job, PostgresAccept, PostgresDial, PostgresFacts, PostgresScript, Settings,
 };
-use crate::protocol::session::{AcceptContext, Answer, DialTls, Interruption, Question, TlsOffer};
+use crate::protocol::session::{
+    AcceptContext, Answer, DialTls, DialWay, Interruption, Question, TlsFacts, TlsOffer,
+};
 
 /// Between the turns of a peer.
 const NEXT_TURN: &[u8] = b"\xfe\xff";
@@ -50,6 +52,21 @@ pub fn candidate(password: &str, salt: [u8; 16], rounds: u32) -> Candidate {
     }
 }
 
+/// A statement's text, which is read for its label: on a thread as deep as the one that reads them, for
+/// the parser is recursive. The same text has the same label.
+pub fn label(data: &[u8]) {
+    let text = data.to_vec();
+    let thread = std::thread::Builder::new().stack_size(crate::model::limits::LABEL_STACK_BYTES);
+    let labelled = thread.spawn(move || {
+        let label = crate::protocol::postgres::label_statement(&text, true);
+        assert_eq!(label, crate::protocol::postgres::label_statement(&text, true));
+        let lists = [&label.verbs, &label.reads, &label.writes, &label.calls];
+        lists.iter().all(|names| names.len() <= crate::model::limits::LABEL_NAMES_MAX)
+    });
+    let bounded = labelled.map(std::thread::JoinHandle::join);
+    assert!(matches!(bounded, Ok(Ok(true))), "a label broke its limits, or its maker");
+}
+
 /// One login of a client.
 pub fn accept(data: &[u8]) -> String {
     check(data, &mut |setup, turns, cut| {
@@ -57,6 +74,14 @@ pub fn accept(data: &[u8]) -> String {
             target: (setup & 4 != 0).then(|| Name::parse("orders").ok()).flatten(),
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
             tls: [TlsOffer::Unavailable, TlsOffer::Optional, TlsOffer::Required][usize::from(setup & 3) % 3],
+            server_name_suffix: (setup & 32 != 0).then(|| ".example".into()),
+            certificate_required: setup & 128 != 0,
+        };
+        let tls = TlsFacts {
+            server_name: Some("orders.example".into()),
+            alpn: setup & 16 != 0,
+            end_point: (setup & 16 != 0).then(|| [5; 32].into()),
+            certificate: (setup & 64 != 0).then(certificate),
         };
         let mut machine = PostgresAccept::new(&context);
         machine.fix_nonce(OUR_NONCE);
@@ -67,16 +92,33 @@ pub fn accept(data: &[u8]) -> String {
             heard.extend_from_slice(said);
             turns.next().map(|turn| if turn == RIGHT { client_message(&mut client, &heard) } else { turn })
         };
-        let outcome = super::accept(&mut machine, &mut peer, cut, &mut |question| answer(question, setup));
+        let outcome =
+            super::accept_with(&mut machine, &tls, &mut peer, cut, &mut |question| answer(question, setup));
         assert!(!contains(&outcome.said, b"R\0\0\0\x08\0\0\0\0"), "AuthenticationOk without an admission");
         outcome
     })
 }
 
 fn answer(question: Question, setup: u8) -> Answer {
-    let Question::Scram { user, sent: _ } = question;
+    let user = match question {
+        Question::Scram { user, sent: _ } => user,
+        Question::Certificate { user, certificate } => {
+            return Answer::Certificate(by_certificate(&certificate, &user, Time::UNIX_EPOCH));
+        }
+    };
     let known = if setup & 8 == 0 { vec![CANDIDATE.clone()] } else { Vec::new() };
     Answer::Scram(Box::new(Exchange::new(user, known, SALT, ROUNDS)))
+}
+
+/// Names alice, for all time.
+pub fn certificate() -> Arc<ClientCertificate> {
+    Arc::new(ClientCertificate {
+        name: Name::parse("alice").ok(),
+        window: Window { start: Time::MIN, end: Time::MAX },
+        serial: "01".into(),
+        issuer: "CN=test".into(),
+        sha256: "00".into(),
+    })
 }
 
 /// What a client that knows the secret says to the last thing it heard.
@@ -93,21 +135,28 @@ fn client_message(client: &mut Client, heard: &[u8]) -> Vec<u8> {
     message.to_vec()
 }
 
+/// Under rules that accept every proof, wherever it is asked for.
+pub fn lenient(tls: DialTls) -> DialWay {
+    let require_auth = Some(AuthMethod::ALL.map(|(_, method)| method).into());
+    DialWay { rules: Upstream { require_auth, ..Upstream::default() }, ..DialWay::from(tls) }
+}
+
 /// One attempt at a server.
 pub fn dial(data: &[u8]) -> String {
     check(data, &mut |setup, turns, cut| {
-        let tls = [DialTls::Without, DialTls::Try, DialTls::Demand][usize::from(setup & 3) % 3];
+        let tls = [DialTls::Without, DialTls::Try, DialTls::Demand, DialTls::Direct][usize::from(setup & 3)];
         let goal = match setup & 4 {
             0 => Goal::Login { database: "shop".into(), plain: setup & 8 != 0 },
             _ => Goal::Interrupt(Interruption(vec![1; 8])),
         };
-        let mut machine = PostgresDial::towards(goal, tls, &SECRET);
+        let way = if setup & 0x80 == 0 { lenient(tls) } else { tls.into() };
+        let mut machine = PostgresDial::towards(goal, way, &SECRET);
         machine.fix_nonce(OUR_NONCE);
         let mut server = Exchange::new(Name::parse("alice").ok(), vec![CANDIDATE.clone()], SALT, ROUNDS);
         let mut turns = turns.into_iter();
         // What comes behind the one byte that answers SSLRequest is judged by whether it is there
         // already, which is as it must be, and is not the same however it is cut.
-        let mut is_first = tls != DialTls::Without;
+        let mut is_first = matches!(tls, DialTls::Try | DialTls::Demand);
         let mut peer = |said: &[u8]| {
             let turn = turns.next()?;
             Some(match is_first && !turn.is_empty() {
@@ -180,6 +229,7 @@ pub fn facts() -> PostgresFacts {
         user: "alice".into(),
         process_id: 1,
         secret_key: vec![1; 4],
+        termination: None,
         version: "15.0".into(),
     }
 }

@@ -1,12 +1,15 @@
-//! A client logs in to us: encryption requests, one `StartupMessage`, SCRAM-SHA-256
+//! A client logs in to us: encryption requests, one `StartupMessage`, then a certificate or SCRAM-SHA-256
 //! (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP>,
 //! <https://www.postgresql.org/docs/current/sasl-authentication.html>).
 //!
 //! ```text
-//! Opening --SSLRequest--> Handshaking --TlsReady--> Opening
+//! Opening --SSLRequest, or a TLS record as the very first bytes--> Handshaking --TlsReady--> Opening
 //!    |--CancelRequest--> Over
 //!    '--StartupMessage--> Asking --Answer--> Initial --SASLInitialResponse--> Final --SASLResponse--> Over
+//!                            '--Answer to a certificate--> Over
 //! ```
+//!
+//! Nothing but SCRAM-SHA-256, inside TLS with channel binding (PLUS), is offered: no MD5, no clear text.
 //!
 //! Who logs in is fixed by the one `StartupMessage` before the exchange begins; a second one is an
 //! error (pgbouncer took it, CVE-2026-107350). `AuthenticationOk` is not in this file: only the relay
@@ -17,16 +20,19 @@ use bytes::{Buf, BufMut, BytesMut};
 use super::facts::Settings;
 use super::frame;
 use super::refusal::{Severity, put_error};
-use super::startup::{Packet, Startup, VERSION_3_0};
+use super::startup::{Packet, Startup, TLS_HANDSHAKE, VERSION_3_0, VERSION_3_2};
 use crate::credential::Identity;
-use crate::credential::scram::{self, Exchange, ScramError};
-use crate::model::{Claim, Refusal, limits};
+use crate::credential::scram::{self, ChannelBinding, Exchange, ScramError};
+use crate::model::{Claim, LoginName, Name, Refusal, limits};
 use crate::protocol::session::{
-    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, Claimed, Question, TlsOffer, WireError,
+    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, Claimed, Question, TlsFacts, TlsOffer, TlsStart,
+    WireError,
 };
 
-/// The one mechanism that we offer.
+/// The mechanism that we always offer.
 pub(super) const MECHANISM: &str = "SCRAM-SHA-256";
+/// The same bound to the TLS connection, offered inside TLS.
+pub(super) const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 /// Second word of an authentication message.
 pub(super) const AUTH_SASL: u32 = 10;
 pub(super) const AUTH_SASL_CONTINUE: u32 = 11;
@@ -39,8 +45,13 @@ pub struct PostgresAccept {
     /// Each request for encryption may come once.
     asked_tls: bool,
     asked_gss: bool,
-    encrypted: bool,
+    /// The client began with TLS (`sslnegotiation=direct`).
+    direct: bool,
+    /// What TLS told us, once it stands.
+    tls: Option<TlsFacts>,
     startup: Option<Startup>,
+    /// Who it is has been proven.
+    proven: bool,
     /// Our part of the nonce where a test fixes it.
     nonce: Option<String>,
 }
@@ -67,8 +78,10 @@ impl PostgresAccept {
             state: State::Opening,
             asked_tls: false,
             asked_gss: false,
-            encrypted: false,
+            direct: false,
+            tls: None,
             startup: None,
+            proven: false,
             nonce: None,
         }
     }
@@ -87,6 +100,7 @@ impl PostgresAccept {
     fn read(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<AcceptStep, WireError> {
         loop {
             let step = match std::mem::replace(&mut self.state, State::Over) {
+                State::Opening if self.begins_with_tls(input) => Some(self.direct_tls()?),
                 State::Opening => match Packet::take(input)? {
                     Some(packet) => self.open(packet, out)?,
                     None => return Ok(self.wait(State::Opening)),
@@ -113,6 +127,36 @@ impl PostgresAccept {
         AcceptStep::NeedBytes
     }
 
+    /// Whether the very first byte is that of a TLS record. No length of a packet begins with it.
+    fn begins_with_tls(&self, input: &[u8]) -> bool {
+        let first = !self.asked_tls && !self.asked_gss;
+        first && input.first() == Some(&TLS_HANDSHAKE)
+    }
+
+    fn direct_tls(&mut self) -> Result<AcceptStep, WireError> {
+        // Whether it goes on or not: nothing can be said before TLS stands.
+        self.state = State::Handshaking;
+        if self.context.tls == TlsOffer::Unavailable {
+            return Err(WireError::new("TLS", "the client began with it and there is none here"));
+        }
+        (self.asked_tls, self.direct) = (true, true);
+        Ok(AcceptStep::StartTls(TlsStart::Direct))
+    }
+
+    fn tls_ready(&mut self, facts: &TlsFacts) -> Result<AcceptStep, WireError> {
+        if !matches!(self.state, State::Handshaking) {
+            return Err(WireError::new("TLS", "it stands without having been agreed"));
+        }
+        if self.direct && !facts.alpn {
+            // As PostgreSQL 17 does. Who did not say what it wants to speak may have been led here by somebody
+            // (ALPACA), so it gets no answer: the state stays the one in which nothing is said.
+            return Err(WireError::new("TLS", "began at once and without the ALPN name postgresql"));
+        }
+        self.tls = Some(facts.clone());
+        self.state = State::Opening;
+        Ok(AcceptStep::NeedBytes)
+    }
+
     /// One of the first packets. GSS and TLS may be asked for in either order, each once; once TLS
     /// stands neither may be.
     fn open(&mut self, packet: Packet, out: &mut BytesMut) -> Result<Option<AcceptStep>, WireError> {
@@ -127,9 +171,9 @@ impl PostgresAccept {
                 }
                 out.put_u8(b'S');
                 self.state = State::Handshaking;
-                Ok(Some(AcceptStep::StartTls))
+                Ok(Some(AcceptStep::StartTls(TlsStart::Asked)))
             }
-            Packet::GssEnc if self.asked_gss || self.encrypted => {
+            Packet::GssEnc if self.asked_gss || self.tls.is_some() => {
                 Err(WireError::new("GSSENCRequest", "it comes once, and not inside TLS"))
             }
             Packet::GssEnc => {
@@ -150,27 +194,50 @@ impl PostgresAccept {
     }
 
     fn start(&mut self, startup: Startup) -> AcceptStep {
-        let question = Question::Scram {
-            user: startup.login.as_ref().map(|login| login.user.clone()),
-            sent: startup.user.clone(),
-        };
+        let user = startup.login.as_ref().map(|login| login.user.clone());
+        let sent = startup.user.clone();
         self.startup = Some(startup);
-        if self.context.tls == TlsOffer::Required && !self.encrypted {
+        if self.context.tls == TlsOffer::Required && self.tls.is_none() {
             // Before a single SASL message: no proof travels in clear.
             return AcceptStep::Refuse(Refusal::TlsRequired, "did not ask for TLS");
         }
         self.state = State::Asking;
-        AcceptStep::Ask(question)
+        let certificate = self.tls.as_ref().and_then(|tls| tls.certificate.clone());
+        match (certificate, user) {
+            // Who shows a certificate is who it says, or nobody: a secret does not make up for it.
+            (Some(certificate), Some(user)) => AcceptStep::Ask(Question::Certificate { user, certificate }),
+            (Some(_), None) => AcceptStep::Refuse(Refusal::BadCredentials, "the login name is malformed"),
+            (None, _) if self.context.certificate_required => AcceptStep::Refuse(
+                Refusal::NotSupported("a login without a client certificate"),
+                "no client certificate",
+            ),
+            (None, user) => AcceptStep::Ask(Question::Scram { user, sent }),
+        }
+    }
+
+    /// `NegotiateProtocolVersion` where the client asked for what we do not speak; once, ahead of anything about
+    /// who it is.
+    fn negotiate(&self, out: &mut BytesMut) {
+        let Some(startup) = &self.startup else { return };
+        let spoken = startup.spoken();
+        if spoken != startup.asked() || !startup.unrecognised.is_empty() {
+            put_negotiation(out, spoken, &startup.unrecognised);
+        }
+    }
+
+    /// What the channel can be bound to.
+    fn end_point(&self) -> Option<std::sync::Arc<[u8]>> {
+        self.tls.as_ref().and_then(|tls| tls.end_point.clone())
     }
 
     /// The verifiers are here, so the exchange may begin.
     fn offer(&mut self, exchange: Box<Exchange>, out: &mut BytesMut) {
-        if let Some(startup) = &self.startup
-            && (startup.minor > 0 || !startup.unrecognised.is_empty())
-        {
-            put_negotiation(out, &startup.unrecognised);
-        }
+        self.negotiate(out);
+        let plus = self.end_point().is_some();
         put_authentication(out, AUTH_SASL, |out| {
+            if plus {
+                frame::put_string(out, MECHANISM_PLUS);
+            }
             frame::put_string(out, MECHANISM);
             // The end of the list.
             out.put_u8(0);
@@ -187,9 +254,13 @@ impl PostgresAccept {
         const PLACE: &str = "SASLInitialResponse";
         let mut rest = message;
         let mechanism = frame::take_string(&mut rest).ok_or(WireError::new(PLACE, "no mechanism"))?;
-        if mechanism != MECHANISM.as_bytes() {
-            return Err(WireError::new(PLACE, "a mechanism that was not offered"));
-        }
+        let end_point = self.end_point();
+        exchange.channel(match end_point {
+            Some(data) if mechanism == MECHANISM_PLUS.as_bytes() => ChannelBinding::EndPoint(data),
+            Some(_) if mechanism == MECHANISM.as_bytes() => ChannelBinding::Declined,
+            None if mechanism == MECHANISM.as_bytes() => ChannelBinding::NotOffered,
+            _ => return Err(WireError::new(PLACE, "a mechanism that was not offered")),
+        });
         let length = super::message::take(&mut rest).map(u32::from_be_bytes);
         // A length of -1 says that there is no response yet; SCRAM's client speaks first.
         if length.map(u64::from) != Some(rest.len() as u64) {
@@ -199,7 +270,14 @@ impl PostgresAccept {
             Some(nonce) => nonce,
             None => scram::nonce().map_err(|_| WireError::new(PLACE, "no random bytes to be had"))?,
         };
-        let challenge = exchange.client_first(rest, &nonce).map_err(|error| wire_error(PLACE, error))?;
+        let challenge = match exchange.client_first(rest, &nonce) {
+            Ok(challenge) => challenge,
+            Err(ScramError::Downgrade) => {
+                let what = "the client did not see that SCRAM-SHA-256-PLUS is offered";
+                return Ok(Some(AcceptStep::Refuse(Refusal::ProtocolViolation(what), what)));
+            }
+            Err(error) => return Err(wire_error(PLACE, error)),
+        };
         put_authentication(out, AUTH_SASL_CONTINUE, |out| out.put_slice(&challenge));
         self.state = State::Final(exchange);
         Ok(None)
@@ -219,6 +297,10 @@ impl PostgresAccept {
             Err(ScramError::WrongProof) => {
                 Ok(AcceptStep::Refuse(Refusal::BadCredentials, "wrong secret or unknown user"))
             }
+            Err(ScramError::OtherChannel) => Ok(AcceptStep::Refuse(
+                Refusal::BadCredentials,
+                "the channel binding is that of another TLS connection: somebody stands in between",
+            )),
             Err(error) => Err(wire_error("SASLResponse", error)),
         }
     }
@@ -234,6 +316,7 @@ impl PostgresAccept {
                 "proven to be another than the login name says",
             );
         }
+        self.proven = true;
         if startup.replication {
             return AcceptStep::Refuse(Refusal::NotSupported("replication"), "asked for replication");
         }
@@ -243,20 +326,9 @@ impl PostgresAccept {
                 "a start-up setting that cannot be put on a shared connection",
             );
         }
-        let target = match (&self.context.target, &login.target) {
-            (Some(fixed), Some(named)) if fixed != named => {
-                return AcceptStep::Refuse(
-                    Refusal::NotGranted,
-                    "the login name says another target than the listener's",
-                );
-            }
-            (Some(target), _) | (None, Some(target)) => target.clone(),
-            (None, None) => {
-                return AcceptStep::Refuse(
-                    Refusal::NotGranted,
-                    "neither the login name nor the listener says a target",
-                );
-            }
+        let target = match self.target(login) {
+            Ok(target) => target,
+            Err(why) => return AcceptStep::Refuse(Refusal::NotGranted, why),
         };
         if startup.database.as_ref().is_some_and(|name| name.len() > limits::DATABASE_BYTES_MAX) {
             return AcceptStep::Refuse(Refusal::NoDatabase, "a database name longer than any can be");
@@ -272,25 +344,59 @@ impl PostgresAccept {
     }
 }
 
+impl PostgresAccept {
+    /// The target: of the listener, the TLS server name and the login name each may say it, and all that do
+    /// must say the same.
+    fn target(&self, login: &LoginName) -> Result<Name, &'static str> {
+        let by_server_name = self.server_name_target();
+        match (&self.context.target, &login.target) {
+            (Some(fixed), Some(named)) if fixed != named => {
+                Err("the login name says another target than the listener's")
+            }
+            (fixed, named) => match (fixed.as_ref().or(named.as_ref()), by_server_name) {
+                (Some(target), Some(by_name)) if *target != by_name => {
+                    Err("the TLS server name says another target than the login")
+                }
+                (Some(target), _) => Ok(target.clone()),
+                (None, Some(by_name)) => Ok(by_name),
+                (None, None) => Err("neither login name, TLS server name nor listener says a target"),
+            },
+        }
+    }
+
+    /// The target in the name by which the client called us: what stands ahead of the listener's suffix.
+    fn server_name_target(&self) -> Option<Name> {
+        let suffix = self.context.server_name_suffix.as_deref()?;
+        let name = self.tls.as_ref()?.server_name.as_ref()?.to_ascii_lowercase();
+        Name::parse(name.trim_end_matches('.').strip_suffix(suffix)?).ok()
+    }
+}
+
 impl Accept for PostgresAccept {
     fn step(&mut self, input: AcceptInput<'_>, out: &mut BytesMut) -> Result<AcceptStep, WireError> {
         match input {
             AcceptInput::Start => Ok(AcceptStep::NeedBytes),
             AcceptInput::Bytes(input) => self.read(input, out),
-            AcceptInput::TlsReady(_) => {
-                if !matches!(self.state, State::Handshaking) {
-                    return Err(WireError::new("TLS", "it stands without having been agreed"));
-                }
-                self.encrypted = true;
-                self.state = State::Opening;
-                Ok(AcceptStep::NeedBytes)
-            }
+            AcceptInput::TlsReady(facts) => self.tls_ready(facts),
             AcceptInput::Answer(Answer::Scram(exchange)) => {
                 if !matches!(self.state, State::Asking) {
                     return Err(WireError::new("AuthenticationSASL", "an answer to no question"));
                 }
                 self.offer(exchange, out);
                 Ok(AcceptStep::NeedBytes)
+            }
+            AcceptInput::Answer(Answer::Certificate(answer)) => {
+                if !matches!(self.state, State::Asking) {
+                    return Err(WireError::new("certificate", "an answer to no question"));
+                }
+                self.state = State::Over;
+                match answer {
+                    Ok(identity) => {
+                        self.negotiate(out);
+                        Ok(self.enter(identity))
+                    }
+                    Err(why) => Ok(AcceptStep::Refuse(Refusal::BadCredentials, why)),
+                }
             }
         }
     }
@@ -312,7 +418,15 @@ impl Accept for PostgresAccept {
         self.startup.as_ref().map_or_else(Claimed::default, |startup| Claimed {
             user: Some(&startup.user),
             database: startup.database.as_deref(),
+            proven: self.proven,
         })
+    }
+
+    fn cancel_key_bytes(&self) -> usize {
+        match self.startup.as_ref().map(Startup::spoken) {
+            Some(VERSION_3_2) => limits::CANCEL_SECRET_BYTES,
+            _ => 4,
+        }
     }
 }
 
@@ -350,11 +464,13 @@ fn put_authentication(out: &mut BytesMut, kind: u32, body: impl FnOnce(&mut Byte
     });
 }
 
-/// `NegotiateProtocolVersion`: 3.0 it is, and these options we do not know. Servers send the whole
-/// version there, although the documentation speaks of the minor one alone; libpq expects it.
-fn put_negotiation(out: &mut BytesMut, unrecognised: &[String]) {
+/// `NegotiateProtocolVersion`: this version it is, and these options we do not know. Servers send the whole
+/// version there, although the documentation spoke of the minor one alone for long; libpq expects it, and aborts
+/// on a version above the one that it asked for, on 3.1, and on a message that changes nothing.
+fn put_negotiation(out: &mut BytesMut, version: u32, unrecognised: &[String]) {
+    debug_assert!(version >= VERSION_3_0);
     frame::put(out, b'v', |out| {
-        out.put_u32(VERSION_3_0);
+        out.put_u32(version);
         out.put_u32(unrecognised.len() as u32);
         for option in unrecognised {
             frame::put_string(out, option);

@@ -1,166 +1,17 @@
 //! `target check`: what a connector's rights allow, judged for the access level that it serves. The
 //! connector's rights are the wall between people and the data, so this looks for the holes in it.
 
-use super::query::{DATABASE_SETTING, ROLE_SETTING};
+mod catalog;
+mod form;
+
+use super::query::{DATABASE_SETTING, EXTENSION, HIDDEN, ROLE_SETTING};
 use super::script::Row;
 use crate::protocol::session::{Check, Severity};
+pub(super) use catalog::{catalog, outline};
+pub(super) use form::form;
 
 /// Findings of one kind that are named; of more, only the number is said.
 const NAMED_MAX: usize = 20;
-
-/// How a right came about: `owner`, or `public`, `direct` or both as the object's own list says, or
-/// empty (by way of another role). `$acl` gives `grantee` and `privilege_type`.
-macro_rules! via {
-    ($owner:literal, $acl:expr, $rights:literal) => {
-        concat!(
-            "CASE WHEN ",
-            $owner,
-            " {=} me.oid THEN 'owner' ELSE ",
-            via!(@ "0", "public", $acl, $rights),
-            " {||} ",
-            via!(@ "me.oid", "direct", $acl, $rights),
-            " END"
-        )
-    };
-    (@ $grantee:literal, $word:literal, $acl:expr, $rights:literal) => {
-        concat!(
-            "CASE WHEN EXISTS (SELECT FROM ", $acl, " AS a WHERE a.grantee {=} ", $grantee,
-            " AND a.privilege_type {=} ANY (ARRAY[", $rights, "]::pg_catalog.text[])) THEN '", $word,
-            "' ELSE '' END"
-        )
-    };
-}
-
-/// A relation's own list, and those of its columns.
-macro_rules! relation_acl {
-    () => {
-        "(SELECT r.grantee, r.privilege_type FROM pg_catalog.aclexplode(c.relacl) AS r UNION ALL
-          SELECT t.grantee, t.privilege_type FROM pg_catalog.pg_attribute AS f
-          CROSS JOIN LATERAL pg_catalog.aclexplode(f.attacl) AS t WHERE f.attrelid {=} c.oid)"
-    };
-}
-
-/// Name with schema, quoted for SQL.
-macro_rules! path {
-    ($schema:literal, $name:literal) => {
-        concat!(
-            "pg_catalog.quote_ident(",
-            $schema,
-            "::pg_catalog.text) {||} '.' {||} pg_catalog.quote_ident(",
-            $name,
-            "::pg_catalog.text)"
-        )
-    };
-}
-
-/// Schemas of people, not of the system.
-macro_rules! own_schema {
-    ($schema:literal) => {
-        concat!(
-            "pg_catalog.left(",
-            $schema,
-            "::pg_catalog.text, 3) {<>} 'pg_' AND ",
-            $schema,
-            " {<>} 'information_schema'"
-        )
-    };
-}
-
-/// Asked at every level. Lists that could be long are cut one above what is named.
-pub(super) const QUERIES: [&str; 12] = [
-    "SELECT 'version', pg_catalog.current_setting('server_version_num'), ''",
-    "SELECT 'attribute', a.name, '' FROM pg_catalog.pg_roles AS me
-     CROSS JOIN LATERAL (VALUES ('superuser', me.rolsuper), ('createrole', me.rolcreaterole),
-       ('createdb', me.rolcreatedb), ('replication', me.rolreplication), ('bypassrls', me.rolbypassrls))
-       AS a(name, held)
-     WHERE me.rolname {=} session_user AND a.held",
-    "SELECT 'expires', me.rolvaliduntil::pg_catalog.text, '' FROM pg_catalog.pg_roles AS me
-     WHERE me.rolname {=} session_user AND pg_catalog.isfinite(me.rolvaliduntil)",
-    "(SELECT 'member', r.rolname::pg_catalog.text, CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_auth_members AS m
-       WHERE m.roleid {=} r.oid AND m.member {=} me.oid) THEN 'direct' ELSE '' END
-     FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_roles AS r
-     WHERE me.rolname {=} session_user AND NOT me.rolsuper AND r.oid {<>} me.oid
-     AND pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER') LIMIT 200)",
-    concat!(
-        "(SELECT 'schema', n.nspname::pg_catalog.text, ",
-        via!("n.nspowner", "pg_catalog.aclexplode(n.nspacl)", "'CREATE'"),
-        " FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_namespace AS n
-         WHERE me.rolname {=} session_user AND NOT me.rolsuper AND ", own_schema!("n.nspname"),
-        " AND pg_catalog.has_schema_privilege(me.oid, n.oid, 'CREATE') LIMIT 200)"
-    ),
-    concat!(
-        "SELECT 'create', d.datname::pg_catalog.text, ",
-        via!("d.datdba", "pg_catalog.aclexplode(d.datacl)", "'CREATE'"),
-        " FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_database AS d
-         WHERE me.rolname {=} session_user AND NOT me.rolsuper AND d.datname {=} pg_catalog.current_database()
-         AND pg_catalog.has_database_privilege(me.oid, d.oid, 'CREATE')"
-    ),
-    concat!(
-        "(SELECT 'owned', ", path!("n.nspname", "c.relname"), ", ''
-         FROM pg_catalog.pg_roles AS me JOIN pg_catalog.pg_class AS c ON c.relowner {=} me.oid
-         JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
-         WHERE me.rolname {=} session_user AND ", own_schema!("n.nspname"),
-        " AND c.relkind {=} ANY (ARRAY['r', 'p', 'v', 'm', 'f', 'S']::pg_catalog.\"char\"[]) LIMIT 200)"
-    ),
-    concat!(
-        "(SELECT 'owned', ", path!("n.nspname", "p.proname"), " {||} '()', ''
-         FROM pg_catalog.pg_roles AS me JOIN pg_catalog.pg_proc AS p ON p.proowner {=} me.oid
-         JOIN pg_catalog.pg_namespace AS n ON n.oid {=} p.pronamespace
-         WHERE me.rolname {=} session_user AND ", own_schema!("n.nspname"), " LIMIT 200)"
-    ),
-    concat!(
-        "(SELECT 'definer', ", path!("n.nspname", "p.proname"), " {||} '('
-         {||} pg_catalog.oidvectortypes(p.proargtypes) {||} ')', o.rolname::pg_catalog.text
-         FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_proc AS p
-         JOIN pg_catalog.pg_namespace AS n ON n.oid {=} p.pronamespace
-         JOIN pg_catalog.pg_roles AS o ON o.oid {=} p.proowner
-         WHERE me.rolname {=} session_user AND NOT me.rolsuper AND p.prosecdef AND p.proowner {<>} me.oid AND ",
-        own_schema!("n.nspname"),
-        " AND pg_catalog.has_function_privilege(me.oid, p.oid, 'EXECUTE') LIMIT 200)"
-    ),
-    // Functions of the system by which people under one role reach each other, or the machine.
-    "SELECT 'function', p.proname::pg_catalog.text,
-     'pg_catalog.' {||} p.proname::pg_catalog.text {||} '(' {||} pg_catalog.oidvectortypes(p.proargtypes) {||} ')'
-     FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_proc AS p
-     WHERE me.rolname {=} session_user AND NOT me.rolsuper
-     AND p.pronamespace {=} 'pg_catalog'::pg_catalog.regnamespace
-     AND p.proname {=} ANY (ARRAY['pg_terminate_backend', 'pg_cancel_backend', 'pg_stat_get_activity',
-       'pg_stat_get_backend_activity', 'lo_create', 'lo_creat', 'lo_from_bytea', 'lo_import', 'lo_export',
-       'pg_read_file', 'pg_read_binary_file', 'pg_ls_dir', 'pg_stat_file']::pg_catalog.name[])
-     AND pg_catalog.has_function_privilege(me.oid, p.oid, 'EXECUTE')",
-    "(SELECT 'prepared', x.gid, x.database::pg_catalog.text FROM pg_catalog.pg_prepared_xacts AS x
-     WHERE x.owner {=} session_user LIMIT 200)",
-    "SELECT 'untrusted', l.lanname::pg_catalog.text, '' FROM pg_catalog.pg_language AS l
-     WHERE l.lanispl AND NOT l.lanpltrusted",
-];
-
-/// Asked where the level is `read`: rights to write.
-pub(super) const READ_QUERIES: [&str; 2] = [
-    concat!(
-        "(SELECT 'write', ",
-        path!("n.nspname", "c.relname"),
-        ", ",
-        via!("c.relowner", relation_acl!(), "'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'"),
-        " FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_class AS c
-         JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
-         WHERE me.rolname {=} session_user AND NOT me.rolsuper AND c.relowner {<>} me.oid AND ",
-        own_schema!("n.nspname"),
-        " AND c.relkind {=} ANY (ARRAY['r', 'p', 'v', 'm', 'f']::pg_catalog.\"char\"[])
-         AND (pg_catalog.has_table_privilege(me.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
-           OR pg_catalog.has_any_column_privilege(me.oid, c.oid, 'INSERT, UPDATE')) LIMIT 200)"
-    ),
-    concat!(
-        "(SELECT 'sequence', ",
-        path!("n.nspname", "c.relname"),
-        ", ",
-        via!("c.relowner", relation_acl!(), "'USAGE', 'UPDATE'"),
-        " FROM pg_catalog.pg_roles AS me CROSS JOIN pg_catalog.pg_class AS c
-         JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
-         WHERE me.rolname {=} session_user AND NOT me.rolsuper AND c.relowner {<>} me.oid AND ",
-        own_schema!("n.nspname"),
-        " AND c.relkind {=} 'S' AND pg_catalog.has_sequence_privilege(me.oid, c.oid, 'USAGE, UPDATE') LIMIT 200)"
-    ),
-];
 
 /// Turns rows into findings, the gravest first.
 pub(super) fn judge(rows: &[Row], level: &str, user: &str, stateful: &[String]) -> Vec<Check> {
@@ -221,11 +72,19 @@ impl Judge<'_> {
                 Some(format!("ALTER ROLE {} VALID UNTIL 'infinity';", self.role)),
             );
         }
+        if !self.rows("unlimited").is_empty() {
+            let what = "the connector may open any number of connections; a CONNECTION LIMIT a little above the pool's \
+                        size_max keeps a stolen login from taking them all";
+            self.add(Severity::Note, what, None);
+        }
     }
 
     fn memberships(&mut self) {
         for row in self.rows("member") {
             let (severity, what) = match row.subject.as_str() {
+                "pg_create_subscription" => {
+                    (Severity::Danger, "may have the server connect to others and take their changes over")
+                }
                 "pg_execute_server_program" => (Severity::Danger, "may run programs on the server's machine"),
                 "pg_read_server_files" => (Severity::Danger, "may read files of the server's machine"),
                 "pg_write_server_files" => (Severity::Danger, "may write files of the server's machine"),
@@ -238,14 +97,32 @@ impl Judge<'_> {
                 "pg_read_all_stats" | "pg_monitor" => {
                     (Severity::Warning, "sees the statements of other roles")
                 }
-                "pg_read_all_data" | "pg_read_all_settings" | "pg_stat_scan_tables" => {
+                "pg_read_all_data" => {
+                    (Severity::Note, "may read all data, also what was meant for other levels")
+                }
+                "pg_maintain" if self.is_read() => {
+                    (Severity::Warning, "may lock, rebuild and vacuum all tables, and its level is read")
+                }
+                "pg_read_all_settings" | "pg_stat_scan_tables" | "pg_maintain" | "pg_checkpoint" => {
                     (Severity::Note, "has the rights of a role of the system")
+                }
+                // The owner of what an administrator is to change.
+                _ if self.level == "admin" => {
+                    (Severity::Note, "may take on another role and all that it may do")
                 }
                 _ => (Severity::Warning, "may take on another role and all that it may do"),
             };
             let member = quote(&row.subject);
             let sql = (row.detail == "direct").then(|| format!("REVOKE {member} FROM {};", self.role));
             self.add(severity, format!("the connector {what}: it is a member of {member}"), sql);
+        }
+        for row in self.rows("gives") {
+            let given = quote(&row.subject);
+            let what = format!(
+                "the connector may give the role {given} to others (ADMIN OPTION), also to logins of its own"
+            );
+            let sql = format!("REVOKE ADMIN OPTION FOR {given} FROM {};", self.role);
+            self.add(Severity::Danger, what, Some(sql));
         }
     }
 
@@ -268,10 +145,55 @@ impl Judge<'_> {
             );
             self.add(severity, what, self.revoke("CREATE", &format!("DATABASE {database}"), &row.detail));
         }
+        for row in self.rows("temporary") {
+            let what = format!(
+                "the connector may make temporary tables in the database {}: dropped by each reset, but a full disk is \
+                 everybody's; REVOKE TEMPORARY takes it away from all roles that have it from PUBLIC",
+                quote(&row.subject)
+            );
+            self.add(Severity::Note, what, None);
+        }
     }
 
-    /// Rights to change data, where the level is `read`.
+    /// Rights to change data where the level is `read`, and to have others change it.
     fn writing(&mut self) {
+        if self.level != "admin" {
+            for (row, more) in named(self.rows("trigger")) {
+                let what = format!(
+                    "the connector may put triggers on {}: code that runs with the rights of whoever writes there{more}",
+                    row.subject
+                );
+                let sql = self.revoke("TRIGGER", &format!("TABLE {}", row.subject), &row.detail);
+                self.add(Severity::Danger, what, sql);
+            }
+        }
+        if !self.is_read() {
+            return;
+        }
+        for row in self.rows("future") {
+            let (maker, schema) = (quote(&row.subject), quote(&row.detail));
+            let (place, inside) = match row.detail.is_empty() {
+                true => (String::new(), String::new()),
+                false => (format!(" in the schema {schema}"), format!(" IN SCHEMA {schema}")),
+            };
+            let what = format!(
+                "tables that {maker} makes{place} will be the connector's to write to, and its level is read"
+            );
+            let sql = format!(
+                "ALTER DEFAULT PRIVILEGES FOR ROLE {maker}{inside} REVOKE INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER ON \
+                 TABLES FROM PUBLIC, {};",
+                self.role
+            );
+            self.add(Severity::Danger, what, Some(sql));
+        }
+        let objects = self.rows("large_object");
+        if !objects.is_empty() {
+            let what = format!(
+                "the connector may write to large objects, and its level is read: {}",
+                list(&objects)
+            );
+            self.add(Severity::Warning, what, None);
+        }
         for (row, more) in named(self.rows("write")) {
             let what = format!("the connector may write to {}, and its level is read{more}", row.subject);
             let rights = "INSERT, UPDATE, DELETE, TRUNCATE";
@@ -308,14 +230,7 @@ impl Judge<'_> {
     }
 
     fn functions(&mut self) {
-        let definer = self.rows("definer");
-        if !definer.is_empty() {
-            let what = format!(
-                "the connector may call functions that act with their owner's rights (SECURITY DEFINER): {}",
-                list(&definer)
-            );
-            self.add(Severity::Warning, what, None);
-        }
+        self.calls();
         for row in self.rows("function") {
             let (severity, what) = match row.subject.as_str() {
                 "pg_terminate_backend" | "pg_cancel_backend" => (
@@ -329,11 +244,66 @@ impl Judge<'_> {
                     (Severity::Warning, "the connector may write large objects, and its level is read")
                 }
                 "lo_create" | "lo_creat" | "lo_from_bytea" => continue,
+                "pg_reload_conf" | "pg_promote" | "pg_rotate_logfile" => {
+                    (Severity::Danger, "the connector may act on the server as a whole")
+                }
                 _ => (Severity::Danger, "the connector may reach files of the server's machine"),
             };
-            // Granted to everybody from the start; a superuser and the owner do not need it.
-            let sql = format!("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC, {};", row.detail, self.role);
-            self.add(severity, format!("{what} ({})", row.subject), Some(sql));
+            // Granted to everybody from the start; a superuser and the owner do not need it. Of what neighbours can
+            // do to each other the trial says whether it matters, and `form` closes it for all levels.
+            let sql = (severity != Severity::Note)
+                .then(|| format!("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC, {};", row.detail, self.role));
+            self.add(severity, format!("{what} ({})", row.subject), sql);
+        }
+    }
+
+    /// Functions that people have made, and other servers.
+    fn calls(&mut self) {
+        for (topic, severity, what) in [
+            ("definer", Severity::Warning, "a function that acts with its owner's rights (SECURITY DEFINER)"),
+            (
+                "untrusted_call",
+                Severity::Warning,
+                "a function in an untrusted language, which acts on the server's machine",
+            ),
+            (
+                "dblink",
+                Severity::Danger,
+                "a function that connects to any server, this one too, past Tidegate",
+            ),
+        ] {
+            for (row, more) in named(self.rows(topic)) {
+                let owner = match row.detail.is_empty() {
+                    true => String::new(),
+                    false => format!(" [{}]", row.detail),
+                };
+                let what = format!("the connector may call {what}: {}{owner}{more}", row.subject);
+                let sql = format!("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC, {};", row.subject, self.role);
+                self.add(severity, what, Some(sql));
+            }
+        }
+        for row in self.rows("mapping") {
+            let server = quote(&row.subject);
+            let what = format!("the connector is logged in at the foreign server {server} by a user mapping");
+            let whose = if row.detail.is_empty() { &self.role } else { &row.detail };
+            let sql = format!("DROP USER MAPPING IF EXISTS FOR {whose} SERVER {server};");
+            self.add(Severity::Warning, what, Some(sql));
+        }
+        for row in self.rows("server") {
+            let server = quote(&row.subject);
+            let what =
+                format!("the connector may make user mappings and tables of the foreign server {server}");
+            let sql = self.revoke("USAGE", &format!("FOREIGN SERVER {server}"), &row.detail);
+            self.add(Severity::Warning, what, sql);
+        }
+        for row in self.rows("parameter") {
+            let (severity, what) = match row.detail.as_str() {
+                "SET" => (Severity::Warning, "may set the parameter"),
+                _ => (Severity::Danger, "may change for the whole server the parameter"),
+            };
+            let sql =
+                format!("REVOKE {} ON PARAMETER {} FROM PUBLIC, {};", row.detail, row.subject, self.role);
+            self.add(severity, format!("the connector {what} {}", row.subject), Some(sql));
         }
     }
 
@@ -348,6 +318,21 @@ impl Judge<'_> {
             ),
             None,
         );
+        self.add(
+            Severity::Note,
+            "people under this connector can change its password (ALTER ROLE CURRENT_USER PASSWORD), and who knows it gets \
+             past Tidegate: let pg_hba.conf admit it from the proxy only, or with a client certificate",
+            None,
+        );
+        if self.rows(EXTENSION).iter().any(|row| row.subject == "pg_stat_statements") {
+            let what =
+                "pg_stat_statements shows people under this connector the texts of each other's statements";
+            self.add(Severity::Note, what, None);
+        }
+        for row in self.rows("event_trigger") {
+            let what = format!("the event trigger {} runs code at {}", quote(&row.subject), row.detail);
+            self.add(Severity::Note, what, None);
+        }
         if let Some(row) = self.rows("version").first()
             && row.subject.parse::<u32>().is_ok_and(|version| version < 140_000)
         {
@@ -361,6 +346,15 @@ impl Judge<'_> {
 
     /// What outlives a session.
     fn leftovers(&mut self, stateful: &[String]) {
+        let hidden = self.rows(HIDDEN);
+        if !hidden.is_empty() {
+            let what = format!(
+                "functions and views that may change settings, sequences or other state behind a plain statement, so that \
+                 idle sessions keep their connections, unless the target's park_accepts has \"functions\": {}",
+                list(&hidden)
+            );
+            self.add(Severity::Note, what, None);
+        }
         for name in stateful {
             let what = format!(
                 "{name} may keep state that no reset clears, so connections are reused by the same person only, until \

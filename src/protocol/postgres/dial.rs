@@ -4,6 +4,7 @@
 //! ```text
 //! Fresh --SSLRequest--> Answer --S--> Handshaking --TlsReady--> Login
 //!   |                     '--N, where TLS is only tried-------> Login
+//!   |--direct TLS----------------------> Handshaking
 //!   '--without TLS--------------------------------------------> Login
 //!                          Login --AuthenticationOk--> Starting --ReadyForQuery--> Over
 //! ```
@@ -11,23 +12,23 @@
 //! Nothing that a server says is believed before it is due: bytes behind its answer to `SSLRequest`
 //! (CVE-2021-23222), success in the middle of SCRAM, a request for the password in clear outside TLS.
 
+mod proof;
+
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use postgres_protocol::authentication::md5_hash;
+use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::frontend;
 
-use super::accept::{AUTH_SASL, AUTH_SASL_CONTINUE, AUTH_SASL_FINAL, MECHANISM};
+use self::proof::{Proof, Prover};
 use super::facts::{PostgresFacts, put_parameter};
-use super::frame;
 use super::message::{Complaint, Message, Reader, parameter, status, take};
 use super::relay::DIAL_APPLICATION_NAME;
 use super::startup::CANCEL_REQUEST;
 use crate::credential::Secret;
-use crate::credential::scram::{self, Client, ScramError};
 use crate::model::limits;
 use crate::protocol::session::{
-    Dial, DialInput, DialPurpose, DialStep, DialTls, Interruption, ServerError, ServerErrorKind, WireError,
+    Dial, DialInput, DialPurpose, DialStep, DialTls, DialWay, Interruption, ServerError, ServerErrorKind,
+    WireError,
 };
 
 /// Ends a statement whose client is gone, also when it was us who went (measured: without it
@@ -35,23 +36,21 @@ use crate::protocol::session::{
 const CHECK_INTERVAL: &str = "client_connection_check_interval";
 const OPTIONS: &str = "-c client_connection_check_interval=500";
 
-const AUTH_OK: u32 = 0;
-const AUTH_CLEARTEXT: u32 = 3;
-const AUTH_MD5: u32 = 5;
+/// What we ask for: its cancel keys are too long to be guessed. A server that knows 3.0 only says so and goes
+/// on (PostgreSQL 17 and older).
+const VERSION: u32 = 0x0003_0002;
 
 /// One attempt at one server.
 pub struct PostgresDial {
     goal: Goal,
-    tls: DialTls,
-    secret: Secret,
-    encrypted: bool,
+    prover: Prover,
     state: State,
     reader: Reader,
+    /// The server has said which version it speaks.
+    negotiated: bool,
     parameters: Vec<(String, String)>,
     /// Process id and key.
     key: Option<(u32, Vec<u8>)>,
-    /// Our nonce where a test fixes it.
-    nonce: Option<String>,
 }
 
 /// What an attempt is for.
@@ -82,43 +81,27 @@ enum State {
     Over,
 }
 
-/// How far we have proven who we are.
-enum Proof {
-    /// Nothing was asked of us yet.
-    None,
-    /// A password went out, in clear or hashed.
-    Password,
-    /// AuthenticationSASLContinue is due.
-    First(Box<Client>),
-    /// AuthenticationSASLFinal is due.
-    Final(Box<Client>),
-    /// The server has shown that it knows our password too.
-    Verified,
-}
-
 impl PostgresDial {
-    pub(super) fn new(purpose: &DialPurpose<'_>, tls: DialTls, secret: &Secret) -> Self {
-        Self::towards(Goal::of(purpose), tls, secret)
+    pub(super) fn new(purpose: &DialPurpose<'_>, way: DialWay, secret: &Secret) -> Self {
+        Self::towards(Goal::of(purpose), way, secret)
     }
 
-    pub(crate) fn towards(goal: Goal, tls: DialTls, secret: &Secret) -> Self {
+    pub(crate) fn towards(goal: Goal, way: impl Into<DialWay>, secret: &Secret) -> Self {
         Self {
             goal,
-            tls,
-            secret: secret.clone(),
-            encrypted: false,
+            prover: Prover { secret: secret.clone(), way: way.into(), tls: None, nonce: None },
             state: State::Fresh,
             reader: Reader::new(limits::LOGIN_MESSAGES_MAX),
+            negotiated: false,
             parameters: Vec::new(),
             key: None,
-            nonce: None,
         }
     }
 
     /// The same login again needs the same nonce.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn fix_nonce(&mut self, nonce: &str) {
-        self.nonce = Some(nonce.to_owned());
+        self.prover.nonce = Some(nonce.to_owned());
     }
 
     /// Says the first thing that is not about encryption.
@@ -133,7 +116,7 @@ impl PostgresDial {
             }
             Goal::Login { database, plain } => {
                 let mut parameters = vec![
-                    ("user", self.secret.username()),
+                    ("user", self.prover.secret.username()),
                     ("database", database),
                     ("application_name", DIAL_APPLICATION_NAME),
                     // The answers to our own scripts are read as UTF-8.
@@ -142,8 +125,12 @@ impl PostgresDial {
                 if !plain {
                     parameters.push(("options", OPTIONS));
                 }
+                let at = out.len();
                 frontend::startup_message(parameters, out)
                     .map_err(|_| WireError::new("StartupMessage", "a name with a zero byte"))?;
+                if let Some(version) = out.get_mut(at + 4..at + 8).filter(|_| !plain) {
+                    version.copy_from_slice(&VERSION.to_be_bytes());
+                }
                 self.state = State::Login(Proof::None);
                 Ok(DialStep::NeedBytes)
             }
@@ -174,7 +161,7 @@ impl PostgresDial {
                 self.state = State::Handshaking;
                 Ok(DialStep::StartTls)
             }
-            Some(b'N') if self.tls == DialTls::Try => {
+            Some(b'N') if self.prover.way.tls == DialTls::Try => {
                 input.clear();
                 self.open(out)
             }
@@ -211,12 +198,19 @@ impl PostgresDial {
     ) -> Result<Option<DialStep<PostgresFacts>>, WireError> {
         match message.tag {
             b'R' => {
-                self.state = self.authenticate(proof, message.body, out)?;
+                self.state = match self.prover.answer(proof, message.body, out)? {
+                    Some(proof) => State::Login(proof),
+                    None => State::Starting,
+                };
                 Ok(None)
             }
             b'E' => Ok(Some(self.refused(&message.body))),
-            // A notice, or that it speaks 3.0 only, which is what we asked for.
-            b'N' | b'v' => {
+            b'N' => {
+                self.state = State::Login(proof);
+                Ok(None)
+            }
+            b'v' => {
+                self.negotiate(&message.body)?;
                 self.state = State::Login(proof);
                 Ok(None)
             }
@@ -224,78 +218,26 @@ impl PostgresDial {
         }
     }
 
-    fn authenticate(&mut self, proof: Proof, body: Bytes, out: &mut BytesMut) -> Result<State, WireError> {
-        const PLACE: &str = "authentication request";
-        let mut rest = &body[..];
-        let kind = take(&mut rest).map(u32::from_be_bytes).ok_or(WireError::new(PLACE, "too short"))?;
-        if rest.len() > limits::SASL_BYTES_MAX {
-            return Err(WireError::new(PLACE, "too long"));
-        }
-        let proof = match (kind, proof) {
-            // Without a proof of ours: the server trusts whoever reaches it (`trust`, or a
-            // certificate). That is its own affair.
-            (AUTH_OK, Proof::None | Proof::Password | Proof::Verified) if rest.is_empty() => {
-                return Ok(State::Starting);
-            }
-            (AUTH_OK, Proof::First(_) | Proof::Final(_)) => {
-                return Err(WireError::new(PLACE, "success before the server has proven itself"));
-            }
-            (AUTH_CLEARTEXT, Proof::None) if !self.encrypted => {
-                return Err(WireError::new(
-                    PLACE,
-                    "the server asks for the password in clear, which is only sent inside TLS",
-                ));
-            }
-            (AUTH_CLEARTEXT, Proof::None) => {
-                put_password(out, self.secret.password().as_bytes())?;
-                Proof::Password
-            }
-            (AUTH_MD5, Proof::None) => {
-                let salt =
-                    rest.try_into().map_err(|_| WireError::new(PLACE, "an md5 salt of a wrong length"))?;
-                let (user, password) = (self.secret.username(), self.secret.password());
-                put_password(out, md5_hash(user.as_bytes(), password.as_bytes(), salt).as_bytes())?;
-                Proof::Password
-            }
-            (AUTH_SASL, Proof::None) => Proof::First(self.offer_scram(rest, out)?),
-            (AUTH_SASL_CONTINUE, Proof::First(mut client)) => {
-                let answer = client.server_first(rest).map_err(scram_error)?;
-                frame::put(out, b'p', |out| out.put_slice(&answer));
-                Proof::Final(client)
-            }
-            (AUTH_SASL_FINAL, Proof::Final(mut client)) => {
-                client.server_final(rest).map_err(scram_error)?;
-                Proof::Verified
-            }
-            (kind, Proof::None) => return Err(WireError::new(PLACE, unsupported(kind))),
-            _ => return Err(WireError::new(PLACE, "one that is not due")),
+    /// NegotiateProtocolVersion: an older version of 3 than we asked for, and no option, since we asked for
+    /// none. Said once.
+    fn negotiate(&mut self, mut body: &[u8]) -> Result<(), WireError> {
+        const PLACE: &str = "NegotiateProtocolVersion";
+        let version = take(&mut body).map(u32::from_be_bytes);
+        let options = take(&mut body).map(u32::from_be_bytes);
+        let (Some(version), Some(options)) = (version, options) else {
+            return Err(WireError::new(PLACE, "too short"));
         };
-        Ok(State::Login(proof))
-    }
-
-    fn offer_scram(&mut self, mut mechanisms: &[u8], out: &mut BytesMut) -> Result<Box<Client>, WireError> {
-        const PLACE: &str = "AuthenticationSASL";
-        let mut offered = false;
-        let mut bound = false;
-        while let Some(mechanism) = frame::take_string(&mut mechanisms).filter(|name| !name.is_empty()) {
-            offered |= mechanism == MECHANISM.as_bytes();
-            bound |= mechanism == b"SCRAM-SHA-256-PLUS";
+        if std::mem::replace(&mut self.negotiated, true) {
+            return Err(WireError::new(PLACE, "a second one"));
         }
-        if !offered {
-            let what = match bound {
-                true => "the server offers SCRAM-SHA-256-PLUS only, and channel binding is not supported yet",
-                false => "the server offers no SASL mechanism that we know; SCRAM-SHA-256 is",
-            };
-            return Err(WireError::new(PLACE, what));
+        // The documents say the minor version, servers send the whole.
+        if version >> 16 != 3 && version >> 16 != 0 || version & 0xffff > VERSION & 0xffff {
+            return Err(WireError::new(PLACE, "a version that we did not ask for"));
         }
-        let nonce = match self.nonce.take() {
-            Some(nonce) => nonce,
-            None => scram::nonce().map_err(|_| WireError::new(PLACE, "no random bytes to be had"))?,
-        };
-        let client = Client::new(&self.secret, &nonce);
-        frontend::sasl_initial_response(MECHANISM, &client.client_first(), out)
-            .map_err(|_| WireError::new(PLACE, "an answer that cannot be written"))?;
-        Ok(Box::new(client))
+        if options != 0 || !body.is_empty() {
+            return Err(WireError::new(PLACE, "an option that we did not ask for"));
+        }
+        Ok(())
     }
 
     /// From AuthenticationOk to the first ReadyForQuery.
@@ -335,9 +277,10 @@ impl PostgresDial {
             version: version.map(|(_, value)| value.clone()).unwrap_or_default(),
             parameters: dialled.clone(),
             dialled,
-            user: self.secret.username().into(),
+            user: self.prover.secret.username().into(),
             process_id,
             secret_key,
+            termination: None,
         })
     }
 
@@ -361,14 +304,18 @@ impl Dial for PostgresDial {
         out: &mut BytesMut,
     ) -> Result<DialStep<PostgresFacts>, WireError> {
         match (input, &self.state) {
-            (DialInput::Start, State::Fresh) if self.tls == DialTls::Without => self.open(out),
+            (DialInput::Start, State::Fresh) if self.prover.way.tls == DialTls::Without => self.open(out),
+            (DialInput::Start, State::Fresh) if self.prover.way.tls == DialTls::Direct => {
+                self.state = State::Handshaking;
+                Ok(DialStep::StartTls)
+            }
             (DialInput::Start, State::Fresh) => {
                 frontend::ssl_request(out);
                 self.state = State::Answer;
                 Ok(DialStep::NeedBytes)
             }
-            (DialInput::TlsReady, State::Handshaking) => {
-                self.encrypted = true;
+            (DialInput::TlsReady(facts), State::Handshaking) => {
+                self.prover.tls = Some(facts.clone());
                 self.open(out)
             }
             (DialInput::Bytes(input), State::Answer) => self.answer(input, out),
@@ -379,37 +326,12 @@ impl Dial for PostgresDial {
     }
 }
 
-/// An older server, or a pooler in front of one, refuses the one setting that we ask for:
-/// undefined_object from PostgreSQL before 14, `unsupported startup parameter` from PgBouncer.
+/// An older server, or a pooler in front of one, refuses the one setting that we ask for (undefined_object
+/// from PostgreSQL before 14, `unsupported startup parameter` from PgBouncer), or our version of the protocol.
 fn is_unknown_option(error: &ServerError) -> bool {
     error.code == "42704"
         || error.message.contains(CHECK_INTERVAL)
         || error.message.contains("startup parameter")
-}
-
-fn put_password(out: &mut BytesMut, password: &[u8]) -> Result<(), WireError> {
-    frontend::password_message(password, out)
-        .map_err(|_| WireError::new("PasswordMessage", "a password with a zero byte"))
-}
-
-fn unsupported(kind: u32) -> &'static str {
-    match kind {
-        2 => "the server asks for Kerberos V5, which is not supported",
-        6 => "the server asks for SCM credentials, which are not supported",
-        7 | 8 => "the server asks for GSSAPI, which is not supported",
-        9 => "the server asks for SSPI, which is not supported",
-        _ => "the server asks for a proof that we do not know",
-    }
-}
-
-fn scram_error(error: ScramError) -> WireError {
-    WireError::new(
-        "SCRAM",
-        match error {
-            ScramError::Malformed(what) | ScramError::Refused(what) => what,
-            ScramError::ServerNotProven => "the server did not prove that it knows the password",
-            ScramError::Rounds(_) => "the server asks for more rounds than we compute, or for too few",
-            ScramError::OutOfOrder | ScramError::WrongProof => "a step out of order",
-        },
-    )
+        || error.code == "0A000"
+        || error.message.contains("protocol")
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::model::limits::PARAMETERS_MAX;
-use crate::protocol::session::{Facts, Findings, Interruption};
+use super::lexer;
+use crate::model::limits::{PARAMETERS_MAX, SETTINGS_MAX, SHOWN_SETTING_BYTES_MAX};
+use crate::protocol::session::{Facts, Findings, Interruption, Termination};
 
 /// The start-up settings of a client, applied to each connection that it is lent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,7 +15,25 @@ pub struct Settings {
     pub application_name: Option<String>,
 }
 
+/// Parts of names whose values have no place in a trail.
+const SECRET_NAMES: [&str; 5] = ["passw", "secret", "token", "credential", "api_key"];
+
 impl Settings {
+    /// For the trail: what looks like a secret, by its name or in its value, is masked.
+    pub fn shown(&self) -> Vec<(String, String)> {
+        let name = self.application_name.iter().map(|value| ("application_name", value));
+        let others = self.parameters.iter().map(|(name, value)| (name.as_str(), value));
+        let shown = |(name, value): (&str, &String)| {
+            let is_secret = SECRET_NAMES.iter().any(|part| name.contains(part));
+            let value = match is_secret || lexer::signs(value.as_bytes()).secret {
+                true => "***",
+                false => &value[..value.floor_char_boundary(SHOWN_SETTING_BYTES_MAX)],
+            };
+            (name.to_owned(), value.to_owned())
+        };
+        name.chain(others).take(SETTINGS_MAX).map(shown).collect()
+    }
+
     /// With others on top, which count where both say something.
     pub fn with(&self, others: &[(String, String)]) -> Self {
         let mut settings = self.clone();
@@ -37,6 +56,9 @@ pub struct PostgresFacts {
     pub process_id: u32,
     /// With the process id, what stops a statement there.
     pub secret_key: Vec<u8>,
+    /// The backend's own process id and start, as it says when asked: what `process_id` means is between us and
+    /// whoever answered the login, which may be a pooler.
+    pub termination: Option<Termination>,
     pub version: String,
 }
 
@@ -51,6 +73,10 @@ impl Facts for PostgresFacts {
         self.process_id.to_string()
     }
 
+    fn process(&self) -> Option<u32> {
+        Some(self.process_id)
+    }
+
     fn server_version(&self) -> &str {
         &self.version
     }
@@ -59,7 +85,18 @@ impl Facts for PostgresFacts {
         Interruption([&self.process_id.to_be_bytes()[..], &self.secret_key].concat())
     }
 
+    fn termination(&self) -> Option<Termination> {
+        self.termination.clone()
+    }
+
+    fn login(&self) -> &str {
+        &self.user
+    }
+
     fn apply(&mut self, findings: &Findings) {
+        if findings.termination.is_some() {
+            self.termination.clone_from(&findings.termination);
+        }
         if !findings.parameters.is_empty() {
             let mut parameters = self.parameters.to_vec();
             for (name, value) in &findings.parameters {
@@ -76,5 +113,37 @@ pub(super) fn put_parameter(parameters: &mut Vec<(String, String)>, name: &str, 
         *old = value.to_owned();
     } else if parameters.len() < PARAMETERS_MAX {
         parameters.push((name.to_owned(), value.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_shown_without_secrets_and_not_endlessly() {
+        let parameters = [
+            ("search_path", "shop,\"Public\""),
+            ("my.api_token", "s3cret"),
+            ("my.options", "host=h password=s3cret"),
+            ("my.long", &"é".repeat(400)),
+        ];
+        let settings = Settings {
+            parameters: parameters.map(|(name, value)| (name.into(), value.into())).into(),
+            application_name: Some("psql".into()),
+        };
+        let shown = settings.shown();
+        let shown: Vec<_> = shown.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let long = "é".repeat(SHOWN_SETTING_BYTES_MAX / 2);
+        assert_eq!(
+            shown,
+            [
+                ("application_name", "psql"),
+                ("search_path", "shop,\"Public\""),
+                ("my.api_token", "***"),
+                ("my.options", "***"),
+                ("my.long", &long),
+            ]
+        );
     }
 }

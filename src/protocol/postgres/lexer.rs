@@ -6,9 +6,11 @@
 
 mod mask;
 mod pins;
+mod words;
 
 pub(crate) use mask::mask;
 pub(crate) use pins::{Pins, pins};
+pub(crate) use words::first_words;
 
 use std::ops::Range;
 

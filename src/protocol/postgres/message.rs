@@ -139,8 +139,10 @@ fn printable(text: &str) -> String {
 /// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 pub(super) fn kind_of(code: &str) -> ServerErrorKind {
     match code {
-        // invalid_password; invalid_authorization_specification (no such role, no pg_hba.conf line).
-        "28P01" | "28000" => ServerErrorKind::BadSecret,
+        // invalid_password, also where there is no such role.
+        "28P01" => ServerErrorKind::BadSecret,
+        // invalid_authorization_specification: no line in pg_hba.conf, a certificate that is missing or of another.
+        "28000" => ServerErrorKind::NotAdmitted,
         // invalid_catalog_name; at login, insufficient_privilege is the CONNECT right on the
         // database, and object_not_in_prerequisite_state a database that takes no connections.
         "3D000" | "42501" | "55000" => ServerErrorKind::NoDatabase,

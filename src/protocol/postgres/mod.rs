@@ -1,13 +1,15 @@
-//! PostgreSQL's frontend/backend protocol, version 3.0
+//! PostgreSQL's frontend/backend protocol, versions 3.0 and 3.2
 //! (<https://www.postgresql.org/docs/current/protocol.html>).
 //!
-//! Refused: protocol 2, replication, direct TLS (`sslnegotiation=direct`), GSSAPI encryption. A client
-//! that asks for 3.2 or for protocol options is told that it gets 3.0.
+//! Refused: protocol 2, replication, GSSAPI encryption. A client that asks for another minor version or for
+//! protocol options is told what it gets instead.
 
 use bytes::BytesMut;
+use sqlparser::dialect::PostgreSqlDialect;
 
 use crate::credential::Secret;
-use crate::protocol::session::{AcceptContext, DialPurpose, DialTls, Entry, Purpose, Restore, Wire};
+use crate::protocol::label::{self, Label};
+use crate::protocol::session::{AcceptContext, DialPurpose, DialWay, Entry, Purpose, Restore, Wire};
 
 mod accept;
 mod check;
@@ -64,9 +66,10 @@ pub(crate) mod texts {
 
     /// The process that is to be ended.
     pub fn terminated(text: &str) -> Option<u32> {
-        let ended = query::terminate(4_711);
-        let (head, tail) = ended.split_once("4711").unwrap();
-        text.strip_prefix(head)?.strip_suffix(tail)?.parse().ok()
+        let ended = query::terminate(query::Backend { process: 0, began: 0 });
+        let (head, _) = ended.split_once("(0)").unwrap();
+        let rest = text.strip_prefix(head)?.strip_prefix('(')?;
+        rest[..rest.find(')')?].parse().ok()
     }
 }
 
@@ -83,6 +86,11 @@ pub(crate) use script::Job;
 pub use script::PostgresScript;
 pub use value::describe as describe_parameters;
 
+/// What a statement's text does, for the trail.
+pub fn label_statement(text: &[u8], is_whole: bool) -> Label {
+    label::of(&PostgreSqlDialect {}, text, is_whole, lexer::first_words)
+}
+
 /// The protocol's entry in the registry.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Postgres;
@@ -90,6 +98,7 @@ pub struct Postgres;
 impl Wire for Postgres {
     const NAME: &'static str = "postgres";
     const PORT: u16 = 5432;
+    const ALPN: &'static [&'static [u8]] = &[b"postgresql"];
     type Accept = PostgresAccept;
     type Settings = Settings;
     type Facts = PostgresFacts;
@@ -105,6 +114,10 @@ impl Wire for Postgres {
         accept.settings()
     }
 
+    fn settings_shown(&self, settings: &Settings) -> Vec<(String, String)> {
+        settings.shown()
+    }
+
     /// Everything else that a client may choose can be set after the login.
     fn flavour(&self, _: &Settings) -> String {
         String::new()
@@ -114,8 +127,17 @@ impl Wire for Postgres {
         settings.with(&restore.settings)
     }
 
-    fn dial(&self, purpose: DialPurpose<'_>, tls: DialTls, secret: &Secret) -> PostgresDial {
-        PostgresDial::new(&purpose, tls, secret)
+    fn dial(&self, purpose: DialPurpose<'_>, way: DialWay, secret: &Secret) -> PostgresDial {
+        PostgresDial::new(&purpose, way, secret)
+    }
+
+    /// libpq's convention: `.s.PGSQL.5432` in the folder; the socket's own path is taken as well.
+    fn unix_socket(&self, path: &str, port: Option<u16>) -> String {
+        let is_socket = path.rsplit('/').next().is_some_and(|name| name.starts_with(".s."));
+        match port {
+            None if is_socket => path.to_owned(),
+            port => format!("{}/.s.PGSQL.{}", path.trim_end_matches('/'), port.unwrap_or(Self::PORT)),
+        }
     }
 
     fn script(&self, purpose: Purpose<'_, Settings>, facts: &PostgresFacts) -> PostgresScript {

@@ -6,6 +6,7 @@
 //! Each gives rows of three texts: a topic, what it is about, a detail.
 
 use super::startup::is_setting_name;
+use crate::protocol::session::Termination;
 
 pub(super) const IDENTITY: &str = "identity";
 pub(super) const ROLE_SETTING: &str = "role";
@@ -16,6 +17,9 @@ pub(super) const LIBRARY: &str = "library";
 pub(super) const LEFTOVER: &str = "leftover";
 pub(super) const REPORTED: &str = "reported";
 pub(super) const APPLIED: &str = "applied";
+pub(super) const BACKEND: &str = "backend";
+pub(super) const ENDED: &str = "ended";
+pub(super) const SEEN: &str = "seen";
 
 /// For the whole session; values are bound.
 pub(super) const SET_CONFIG: &str = "SELECT pg_catalog.set_config($1, $2, false)";
@@ -159,14 +163,7 @@ AND r.ev_action::pg_catalog.text {~} ':funcid (2078|1574|1575|1576|1765|2559|159
 /// Whether a session may give its connection back. `known`: the number of the code that was looked through
 /// before; only where it is another now is all of it looked through again. `sequences`: whether there is one.
 pub(super) fn proof(known: &str, sequences: bool) -> String {
-    // It came from the server.
-    let is_number = known.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b'-');
-    let names: Vec<String> =
-        super::stateful::STATELESS_EXTENSIONS.iter().map(|name| format!("'{name}'")).collect();
-    let hidden = HIDDEN_CODE
-        .replace("CODE_NUMBER", CODE_NUMBER)
-        .replace("KNOWN_CODE", if is_number { known } else { "" })
-        .replace("STATELESS", &names.join(", "));
+    let hidden = hidden_code(known);
     let number = format!("SELECT 'code', ({CODE_NUMBER}), ''");
     let mut parts = vec![WHO, PINNED, &number, &hidden];
     if sequences {
@@ -178,14 +175,100 @@ pub(super) fn proof(known: &str, sequences: bool) -> String {
     union(&parts)
 }
 
+/// Nothing where the code is still the `known`.
+fn hidden_code(known: &str) -> String {
+    // It came from the server.
+    let is_number = known.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b'-');
+    let names: Vec<String> =
+        super::stateful::STATELESS_EXTENSIONS.iter().map(|name| format!("'{name}'")).collect();
+    HIDDEN_CODE
+        .replace("CODE_NUMBER", CODE_NUMBER)
+        .replace("KNOWN_CODE", if is_number { known } else { "" })
+        .replace("STATELESS", &names.join(", "))
+}
+
 fn union(parts: &[&str]) -> String {
     qualify(&parts.join("\nUNION ALL\n"))
 }
 
-/// Ends another connection: the server allows it for those of the same role.
-pub(super) fn terminate(process: i32) -> String {
+/// When a backend began, in microseconds: with its process id that is one backend and never another. A whole
+/// number, so that no setting of a role changes how it reads. By functions that the SQL of `target check`
+/// leaves to everybody.
+const BEGAN: &str = "pg_catalog.int8(pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_backend_start(b.id)) {*} \
+                     1000000::pg_catalog.float8)";
+
+/// Who this connection is at the server itself.
+fn backend() -> String {
+    format!(
+        "SELECT 'backend', pg_catalog.pg_backend_pid()::pg_catalog.text, {BEGAN}::pg_catalog.text
+         FROM pg_catalog.pg_stat_get_backend_idset() AS b(id)
+         WHERE pg_catalog.pg_stat_get_backend_pid(b.id) {{=}} pg_catalog.pg_backend_pid()"
+    )
+}
+
+/// One backend, told by [`backend`]: its process id and the moment it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Backend {
+    pub process: i32,
+    pub began: i64,
+}
+
+impl Backend {
+    /// As a [`Termination`] has it.
+    pub fn parse(termination: &Termination) -> Option<Self> {
+        let (process, began) = termination.0.split_once(' ')?;
+        Some(Self { process: process.parse().ok()?, began: began.parse().ok()? })
+    }
+
+    fn is(self) -> String {
+        let Self { process, began } = self;
+        format!(
+            "FROM pg_catalog.pg_stat_get_backend_idset() AS b(id)
+             WHERE pg_catalog.pg_stat_get_backend_pid(b.id) {{=}} {process} AND {BEGAN} {{=}} {began}::pg_catalog.int8"
+        )
+    }
+}
+
+/// Ends another connection, if it is still the one that was meant: the server allows it for those of the
+/// same role, and a role of upkeep for others. Behind a pooler a number may be anybody's.
+pub(super) fn terminate(backend: Backend) -> String {
+    let (process, is) = (backend.process, backend.is());
     qualify(&format!(
-        "{WHO} UNION ALL SELECT 'terminated', pg_catalog.pg_terminate_backend({process})::pg_catalog.text, ''"
+        "{WHO} UNION ALL SELECT 'ended', pg_catalog.pg_terminate_backend({process})::pg_catalog.text, '' {is}"
+    ))
+}
+
+/// Stops what runs on another connection, if it is still the one that was meant.
+pub(super) fn stop(backend: Backend) -> String {
+    let (process, is) = (backend.process, backend.is());
+    qualify(&format!(
+        "{WHO} UNION ALL SELECT 'ended', pg_catalog.pg_cancel_backend({process})::pg_catalog.text, '' {is}"
+    ))
+}
+
+/// What [`see`] looks for.
+const TRIAL: &str = "a trial of target check";
+
+/// A statement to be seen and stopped by others. It ends by itself.
+pub(super) fn trial(seconds: u64) -> String {
+    qualify(&format!("{WHO} UNION ALL SELECT '{TRIAL}', pg_catalog.pg_sleep({seconds})::pg_catalog.text, ''"))
+}
+
+/// Whether the text of what runs on another connection can be read by the view of the server.
+pub(super) fn see(backend: Backend) -> String {
+    let process = backend.process;
+    qualify(&format!(
+        "{WHO} UNION ALL SELECT 'seen', a.state, '' FROM pg_catalog.pg_stat_activity AS a \
+         WHERE a.pid {{=}} {process} AND pg_catalog.strpos(a.query, '{TRIAL}') {{>}} 0"
+    ))
+}
+
+/// The same by a function that no view needs.
+pub(super) fn see_behind(backend: Backend) -> String {
+    let is = backend.is();
+    qualify(&format!(
+        "{WHO} UNION ALL SELECT 'seen', '', '' {is} \
+         AND pg_catalog.strpos(pg_catalog.pg_stat_get_backend_activity(b.id), '{TRIAL}') {{>}} 0"
     ))
 }
 
@@ -194,7 +277,7 @@ pub(super) fn identity() -> String {
 }
 
 pub(super) fn probe() -> String {
-    union(&[WHO, SETTINGS, APPLIED_SETTINGS, EXTENSIONS, LIBRARIES])
+    union(&[WHO, &backend(), SETTINGS, APPLIED_SETTINGS, EXTENSIONS, LIBRARIES])
 }
 
 /// `reported`: the names of the settings that the server reported at login.
@@ -216,13 +299,22 @@ pub(super) fn reseed(random: u64) -> String {
     format!("SELECT 'seed', pg_catalog.setseed({seed:.17})::pg_catalog.text, ''")
 }
 
-/// What `target check` looks at, for `check::judge`.
-pub(super) fn check(level: &str) -> String {
+/// What `target check` looks at, for `check::judge`. `version`: the server's, such as 15.
+pub(super) fn check(version: u32) -> String {
+    let catalog = super::check::catalog(version);
+    // Functions have had bodies of parsed SQL, which it looks at, since then.
+    let hidden = (version >= 14).then(|| hidden_code(""));
     let mut parts = vec![WHO, SETTINGS, EXTENSIONS, LIBRARIES];
-    parts.extend(super::check::QUERIES);
-    if level == "read" {
-        parts.extend(super::check::READ_QUERIES);
-    }
+    parts.extend(hidden.as_deref());
+    parts.extend(catalog.iter().map(String::as_str));
+    union(&parts)
+}
+
+/// What the SQL for well-formed connectors is made from, for `check::form`.
+pub(super) fn form() -> String {
+    let outline = super::check::outline();
+    let mut parts = vec![WHO];
+    parts.extend(outline.iter().map(String::as_str));
     union(&parts)
 }
 
@@ -275,8 +367,16 @@ mod tests {
         let mut texts = vec![identity(), probe(), reset(["TimeZone"].into_iter()), SET_CONFIG.to_owned()];
         texts.push(reseed(u64::MAX));
         texts.extend([proof("", true), proof("12:-345", false)]);
-        texts.push(terminate(4711));
-        texts.extend(["read", "read_write", "admin"].map(check));
+        let backend = Backend { process: 4711, began: 1 };
+        texts.extend([
+            terminate(backend),
+            stop(backend),
+            see(backend),
+            see_behind(backend),
+            trial(5),
+            form(),
+        ]);
+        texts.extend([13, 15, 18].map(check));
         for text in texts {
             assert_qualified(&text);
         }

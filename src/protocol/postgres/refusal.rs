@@ -59,7 +59,7 @@ pub(crate) fn sqlstate(refusal: &Refusal) -> &'static str {
         // configuration_limit_exceeded.
         Refusal::RateLimited => "53400",
         // connection_failure.
-        Refusal::TargetUnavailable | Refusal::UpstreamLost => "08006",
+        Refusal::TargetUnavailable | Refusal::UpstreamLost | Refusal::ConnectorRefused => "08006",
         // protocol_violation.
         Refusal::ProtocolViolation(_) => "08P01",
         // cannot_connect_now: worth another try elsewhere or later.

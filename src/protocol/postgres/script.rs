@@ -18,7 +18,8 @@ use super::relay::stamped_name;
 use super::{check, query, stateful};
 use crate::model::limits;
 use crate::protocol::session::{
-    Findings, Purpose, Report, Script, ScriptStep, ServerError, ServerErrorKind, WireError,
+    Act, Findings, Logins, Purpose, Report, Script, ScriptStep, ServerError, ServerErrorKind, Termination,
+    WireError,
 };
 
 /// The oid of `text`.
@@ -48,11 +49,25 @@ pub struct PostgresScript {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Job<'a> {
     Probe,
-    Prepare { stamp: &'a str, settings: &'a Settings },
-    Reset { in_transaction: bool },
+    Prepare {
+        stamp: &'a str,
+        settings: &'a Settings,
+    },
+    Reset {
+        in_transaction: bool,
+    },
     Ping,
-    Check { level: &'a str },
-    Terminate { process: i32 },
+    Check {
+        level: &'a str,
+    },
+    Form {
+        logins: &'a Logins,
+    },
+    /// One act of a trial.
+    Try(Act<'a>),
+    Terminate {
+        termination: &'a Termination,
+    },
 }
 
 impl<'a> Job<'a> {
@@ -63,11 +78,9 @@ impl<'a> Job<'a> {
             Purpose::Reset { in_transaction, .. } => Self::Reset { in_transaction },
             Purpose::Ping(_) => Self::Ping,
             Purpose::Check { level, .. } => Self::Check { level },
-            // Our own form of it begins with the process id; 0 is nobody's.
-            Purpose::Terminate { interruption, .. } => {
-                let process = interruption.0.first_chunk().map_or(0, |id| i32::from_be_bytes(*id));
-                Self::Terminate { process }
-            }
+            Purpose::Form { logins, .. } => Self::Form { logins },
+            Purpose::Try { act, .. } => Self::Try(act),
+            Purpose::Terminate { termination, .. } => Self::Terminate { termination },
         }
     }
 }
@@ -79,6 +92,10 @@ enum Task {
     Reset,
     Ping,
     Check(String),
+    Form(Logins),
+    /// A statement of which nothing but its end is of interest.
+    Run,
+    See,
     Terminate,
 }
 
@@ -141,7 +158,10 @@ impl PostgresScript {
             Job::Reset { .. } => Task::Reset,
             Job::Ping => Task::Ping,
             Job::Check { level } => Task::Check(level.to_owned()),
-            Job::Terminate { .. } => Task::Terminate,
+            Job::Form { logins } => Task::Form(logins.clone()),
+            Job::Try(Act::Run) => Task::Run,
+            Job::Try(Act::See(_) | Act::SeeBehind(_)) => Task::See,
+            Job::Try(Act::Stop(_) | Act::End(_)) | Job::Terminate { .. } => Task::Terminate,
         };
         let mut script = Self {
             task,
@@ -161,10 +181,29 @@ impl PostgresScript {
             Job::Prepare { stamp, settings } => script.prepare(stamp, settings),
             Job::Reset { in_transaction } => script.reset(in_transaction),
             Job::Ping => script.simple("", [Due::EmptyQuery]),
-            Job::Check { level } => script.select(&query::check(level)),
-            Job::Terminate { process } => script.select(&query::terminate(process)),
+            Job::Check { .. } => script.select(&query::check(major(&facts.version))),
+            Job::Form { .. } => script.select(&query::form()),
+            Job::Try(Act::Run) => script.select(&query::trial(limits::TRIAL.as_secs())),
+            Job::Try(Act::See(of)) => script.aim(of, query::see),
+            Job::Try(Act::SeeBehind(of)) => script.aim(of, query::see_behind),
+            Job::Try(Act::Stop(of)) => script.aim(of, query::stop),
+            Job::Try(Act::End(of)) | Job::Terminate { termination: of } => script.aim(of, query::terminate),
         }
         script
+    }
+
+    /// A statement about one backend.
+    fn aim(&mut self, termination: &Termination, text: fn(query::Backend) -> String) {
+        match query::Backend::parse(termination) {
+            Some(backend) => self.select(&text(backend)),
+            None => {
+                self.error = Some(ServerError {
+                    kind: ServerErrorKind::Other,
+                    code: "XX000".into(),
+                    message: "which connection is meant is not known".into(),
+                });
+            }
+        }
     }
 
     /// What follows `DISCARD ALL`, without it.
@@ -333,6 +372,9 @@ impl PostgresScript {
         if let Some(row) = self.rows.iter().find(|row| row.topic == query::APPLIED && !self.is_known(row)) {
             return Some(format!("the role's setting {} changed while we logged in", row.subject));
         }
+        if matches!(self.task, Task::Terminate) && !self.has(query::ENDED, "true") {
+            return Some("there is no such connection any more".into());
+        }
         if !matches!(self.task, Task::Reset) {
             return None;
         }
@@ -343,6 +385,10 @@ impl PostgresScript {
             let (_, dialled) = self.dialled.iter().find(|(known, _)| known == name)?;
             (dialled != value).then(|| format!("the setting {name} is not what it was after login"))
         })
+    }
+
+    fn has(&self, topic: &str, subject: &str) -> bool {
+        self.rows.iter().any(|row| row.topic == topic && row.subject == subject)
     }
 
     /// Whether a setting that came with the role is one that the role still has. The value only counts where
@@ -358,13 +404,23 @@ impl PostgresScript {
         let mut findings =
             Findings { parameters: std::mem::take(&mut self.parameters), ..Default::default() };
         match &self.task {
-            Task::Ping | Task::Prepare(_) | Task::Terminate => return findings,
+            Task::Ping | Task::Prepare(_) | Task::Terminate | Task::Run => return findings,
+            Task::See => {
+                findings.seen = self.rows.iter().any(|row| row.topic == query::SEEN);
+                return findings;
+            }
+            Task::Form(logins) => {
+                findings.form = check::form(&self.rows, logins);
+                return findings;
+            }
             // All that it reports is back to what it was, as was just verified.
             Task::Reset => findings.parameters = self.dialled.to_vec(),
             Task::Probe | Task::Check(_) => {}
         }
         findings.fingerprint = fingerprint(&self.rows);
         findings.stateful = stateful(&self.rows);
+        let backend = self.rows.iter().find(|row| row.topic == query::BACKEND && !row.detail.is_empty());
+        findings.termination = backend.map(|row| Termination(format!("{} {}", row.subject, row.detail)));
         if let Task::Check(level) = &self.task {
             findings.checks = check::judge(&self.rows, level, &self.user, &findings.stateful);
         }
@@ -385,6 +441,11 @@ impl Script for PostgresScript {
         }
         Ok(ScriptStep::NeedBytes)
     }
+}
+
+/// The server's version without what follows its first number; 0 where it says none.
+fn major(version: &str) -> u32 {
+    version.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 /// The error names what cannot be written.

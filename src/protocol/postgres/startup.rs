@@ -10,6 +10,10 @@ use crate::protocol::session::{CancelKey, WireError};
 
 /// Protocol 3.0: major in the upper half, minor in the lower.
 pub(super) const VERSION_3_0: u32 = 0x0003_0000;
+/// Protocol 3.2 of PostgreSQL 18: longer cancel keys, nothing else.
+pub(super) const VERSION_3_2: u32 = 0x0003_0002;
+/// The type of the record that a TLS ClientHello comes in.
+pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 /// Codes of a "version" 1234 are requests of their own.
 pub(super) const CANCEL_REQUEST: u32 = 0x04d2_162e;
 pub(super) const SSL_REQUEST: u32 = 0x04d2_162f;
@@ -67,10 +71,6 @@ impl Packet {
     /// Takes one packet off the front of what a client sent; never a byte more. `None`: not whole yet.
     pub fn take(input: &mut BytesMut) -> Result<Option<Self>, WireError> {
         const PLACE: &str = "start-up packet";
-        if input.first() == Some(&0x16) {
-            // The record type of a ClientHello: `sslnegotiation=direct`.
-            return Err(WireError::new(PLACE, "TLS has to be asked for first (sslnegotiation=postgres)"));
-        }
         let Some(length) = input.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
         if !(8..=limits::STARTUP_BYTES_MAX).contains(&length) {
@@ -106,6 +106,17 @@ fn cancel_key(mut body: &[u8]) -> CancelKey {
 }
 
 impl Startup {
+    /// The version as asked for.
+    pub fn asked(&self) -> u32 {
+        VERSION_3_0 | u32::from(self.minor)
+    }
+
+    /// The version in which the conversation goes on: the highest that both speak. There never was a 3.1, and
+    /// clients refuse to be led to it, so who asks for it gets 3.0.
+    pub fn spoken(&self) -> u32 {
+        if self.asked() >= VERSION_3_2 { VERSION_3_2 } else { VERSION_3_0 }
+    }
+
     /// Pairs of zero-terminated texts, then one more zero byte. Of a name that comes twice the last
     /// value counts, as in PostgreSQL.
     fn parse(minor: u16, mut body: &[u8]) -> Result<Self, WireError> {
@@ -325,9 +336,9 @@ mod tests {
             let mut input = BytesMut::from(&length.to_be_bytes()[..]);
             assert!(Packet::take(&mut input).is_err(), "{length}");
         }
-        // A browser, and a client that begins with TLS.
+        // A browser, and TLS where none is due.
         assert!(Packet::take(&mut BytesMut::from(&b"GET / HTTP/1.1\r\n"[..])).is_err());
-        assert!(Packet::take(&mut BytesMut::from(&b"\x16\x03\x01"[..])).is_err());
+        assert!(Packet::take(&mut BytesMut::from(&b"\x16\x03\x01\x00"[..])).is_err());
     }
 
     #[test]

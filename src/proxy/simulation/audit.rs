@@ -17,7 +17,7 @@ pub fn check<C: Cast>(stage: &Stage<C>) {
     }
     let lines = read(stage);
     let mut statements: BTreeMap<Tag, Vec<(String, u64)>> = BTreeMap::new();
-    let mut extended = BTreeSet::new();
+    let (mut extended, mut texts) = (BTreeSet::new(), BTreeMap::new());
     let mut results: BTreeMap<(String, u64), Vec<String>> = BTreeMap::new();
     let mut sessions: BTreeMap<String, (u32, u32, u64)> = BTreeMap::new();
     let mut peers: BTreeMap<String, String> = BTreeMap::new();
@@ -35,6 +35,7 @@ pub fn check<C: Cast>(stage: &Stage<C>) {
                 if line["kind"] == "extended" {
                     extended.extend(tags.iter().copied());
                 }
+                texts.insert(about.clone(), whole.chars().take(200).collect());
                 tags.into_iter().for_each(|tag| statements.entry(tag).or_default().push(about.clone()));
             }
             "result" => results.entry(about).or_default().push(text("sqlstate")),
@@ -61,14 +62,14 @@ pub fn check<C: Cast>(stage: &Stage<C>) {
             stage.witness.wrong(format_args!("{session} began {began} times and ended {ended} times"));
         }
     }
-    compare(stage, &statements, &results, &extended);
+    compare(stage, &statements, &results, (&extended, &texts));
 }
 
 fn compare<C: Cast>(
     stage: &Stage<C>,
     statements: &BTreeMap<Tag, Vec<(String, u64)>>,
     results: &BTreeMap<(String, u64), Vec<String>>,
-    extended: &BTreeSet<Tag>,
+    (extended, texts): (&BTreeSet<Tag>, &BTreeMap<(String, u64), String>),
 ) {
     let (ran, reached) = {
         let seen = stage.witness.see();
@@ -83,6 +84,9 @@ fn compare<C: Cast>(
     for (tag, lines) in statements {
         if lines.len() > 1 {
             stage.witness.wrong(format_args!("{tag} is in the trail {} times", lines.len()));
+            for line in lines.iter().filter_map(|about| texts.get(about)) {
+                stage.witness.tell(line);
+            }
         }
         for line in lines {
             let of = results.get(line).map_or(&[][..], Vec::as_slice);

@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::BytesMut;
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -26,12 +27,14 @@ use crate::observe::{Metrics, Trail, TrailSettings};
 use crate::pool::Pools;
 use crate::protocol::session::TlsOffer;
 use crate::proxy::cancel::Cancels;
-use crate::proxy::door::{Drain, Entrance, SessionDoor, SessionLimits, Shared};
+use crate::proxy::door::{Caller, Drain, Entrance, SessionDoor, SessionLimits, Shared};
 use crate::proxy::ids::SessionIds;
 use crate::proxy::keeper::LedgerKeeper;
 use crate::proxy::listener::Arrival;
 use crate::proxy::node::{end_grants, follow_targets};
+use crate::proxy::peer::Peer;
 use crate::proxy::registry::Registry;
+use crate::proxy::tally::Tally;
 use crate::proxy::throttle::Throttle;
 use crate::secret::Secrets;
 use crate::store::Store;
@@ -168,6 +171,7 @@ impl<C: Cast> Stage<C> {
             registry: registry.clone(),
             cancels: Cancels::new(registry.clone()).unwrap(),
             throttle: Throttle::default(),
+            refusals: Tally::default(),
             limits: ArcSwap::from_pointee(SessionLimits {
                 login: Duration::from_secs(10),
                 idle: plan.idle,
@@ -190,6 +194,9 @@ impl<C: Cast> Stage<C> {
             target: Some(name(TARGET)),
             tls: TlsOffer::Unavailable,
             certificate: None,
+            server_name_suffix: None,
+            certificate_required: false,
+            proxy_from: Vec::new(),
         };
         tokio::spawn(end_grants(ledger.clone()));
         tokio::spawn(follow_targets(ledger.clone(), pools.clone()));
@@ -215,7 +222,8 @@ impl<C: Cast> Stage<C> {
         let session = self.door.shared.ids.next();
         self.witness.tell(format_args!("{peer} is connected"));
         let stream = Stream::Memory(Box::new(pipe));
-        let served = self.door.session(session, stream, peer, self.entrance.clone(), Arrival::unlimited());
+        let caller = Caller { stream, peer: Peer::tcp(peer), input: BytesMut::new() };
+        let served = self.door.session(session, caller, self.entrance.clone(), Arrival::unlimited());
         if !until_it_spins(served).await {
             self.witness.wrong(format_args!("the session of {peer} turns without end"));
         }
@@ -234,6 +242,8 @@ impl<C: Cast> Stage<C> {
             database: Some(DATABASE.into()),
             tls: TlsMode::Disable,
             tls_ca: None,
+            upstream: Default::default(),
+            remembered: Default::default(),
             details: String::new(),
             owners: Default::default(),
             connectors: LEVELS.map(connector).into(),

@@ -340,6 +340,11 @@ impl Node {
 
     /// Every line that is in the audit files now.
     pub fn trail(&self) -> Vec<Value> {
+        self.trail_about("")
+    }
+
+    /// Those of them that hold this text: much faster where the trail is long.
+    pub fn trail_about(&self, text: &str) -> Vec<Value> {
         let folder = self.folder.join("state/audit");
         let mut files: Vec<_> =
             std::fs::read_dir(folder).expect("the audit folder").flatten().map(|e| e.path()).collect();
@@ -350,11 +355,12 @@ impl Node {
             .map(|path| std::fs::read_to_string(path).expect("an audit file"))
             .collect::<String>();
         // The last line may be half written while we read.
-        lines.split_inclusive('\n').filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let lines = lines.split_inclusive('\n').filter(|line| line.contains(text));
+        lines.filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     pub fn events(&self, event: &str) -> Vec<Value> {
-        self.trail().into_iter().filter(|line| line["event"] == event).collect()
+        self.trail_about(event).into_iter().filter(|line| line["event"] == event).collect()
     }
 
     /// Waits for a line; gives the first that fits.
@@ -362,6 +368,17 @@ impl Node {
         let mut found = None;
         wait_until(&format!("a fitting {event} is in the trail"), PATIENCE, || {
             found = self.events(event).into_iter().find(|line| fits(line));
+            found.is_some()
+        });
+        found.expect("just waited for")
+    }
+
+    /// Waits for the end of a session of this id.
+    pub fn wait_end_of(&self, session: &str) -> Value {
+        let mut found = None;
+        wait_until(&format!("the end of {session} is in the trail"), PATIENCE, || {
+            let lines = self.trail_about(session).into_iter();
+            found = lines.rev().find(|line| line["event"] == "session_end" && line["session"] == session);
             found.is_some()
         });
         found.expect("just waited for")

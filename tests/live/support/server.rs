@@ -124,6 +124,7 @@ impl Server {
         let settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{folder}'\n\
              fsync = off\nsynchronous_commit = off\nshared_buffers = 64MB\nmax_connections = 300\n\
+             max_prepared_transactions = 20\n\
              ssl = on\nssl_cert_file = '{folder}/server.pem'\nssl_key_file = '{folder}/server.key'\n\
              log_statement = 'all'\nlog_line_prefix = '%m [%p] %a %d '\nautovacuum = off\n{}\n",
             options.settings,
@@ -175,6 +176,11 @@ impl Server {
         wait_until("the new certificate is shown", Duration::from_secs(30), || {
             Client::connect(&config, Some(authority)).is_err()
         });
+    }
+
+    /// Where its data, its unix socket and its log are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub fn log_file(&self) -> PathBuf {

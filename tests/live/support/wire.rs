@@ -97,12 +97,22 @@ impl Wire {
         password: &str,
         parameters: &[(&str, &str)],
     ) -> Result<Self, Box<(Told, Self)>> {
-        let mut wire = Self::connect(port);
+        Self::connect(port).log_in(VERSION_3, user, password, parameters)
+    }
+
+    /// The same on a connection that stands, in this version.
+    pub fn log_in(
+        mut self,
+        version: u32,
+        user: &str,
+        password: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<Self, Box<(Told, Self)>> {
         let parameters = [&[("user", user)], parameters].concat();
-        wire.send(&startup_packet(VERSION_3, &parameters));
-        match wire.authenticate(password) {
-            Ok(()) => Ok(wire),
-            Err(told) => Err(Box::new((told, wire))),
+        self.send(&startup_packet(version, &parameters));
+        match self.authenticate(password) {
+            Ok(()) => Ok(self),
+            Err(told) => Err(Box::new((told, self))),
         }
     }
 
@@ -144,6 +154,7 @@ impl Wire {
                 }
                 'E' => return Err(message.told()),
                 'N' => self.notices.push(message.field(b'M')),
+                'v' => {}
                 'Z' => return Ok(()),
                 other => panic!("{other} during login"),
             }

@@ -155,6 +155,10 @@ impl PostgresRelay {
         if self.resync {
             return Err(violation("a COPY failed and no Sync followed"));
         }
+        // What a name stands for is certain when all are back.
+        if !self.attaching.is_empty() {
+            return Err(Stop::Step(RelayStep::Hold));
+        }
         let words = self.stamp.wants_words() && self.client_at_sync();
         // While the server waits for COPY data nothing would come; what is no data is an error that it
         // must tell.
@@ -275,6 +279,11 @@ impl PostgresRelay {
         flow: &mut Flow<'_>,
     ) {
         let masked = if secret { lexer::mask(text, self.conforming) } else { text.into() };
+        // Which of them is the password cannot be told.
+        let parameters = match secret && has_values(parameters.values) {
+            true => Parameters { types: &[], values: &[], ..parameters },
+            false => parameters,
+        };
         flow.notes.push(&Note::Statement {
             number: run.number,
             kind,
@@ -754,4 +763,10 @@ fn function_values_length(rest: &[u8], length: usize, whole: bool) -> Result<usi
         return Err(wrong());
     }
     Ok(length - 2)
+}
+
+/// Whether there is a value behind the format codes of a Bind.
+fn has_values(bind: &[u8]) -> bool {
+    let short = |at: usize| bind.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    short(0).and_then(|formats| short(2 + 2 * usize::from(formats))).is_some_and(|values| values > 0)
 }

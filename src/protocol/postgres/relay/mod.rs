@@ -32,6 +32,7 @@
 //! does not; during COPY FROM STDIN, Sync and Flush are ignored.
 
 mod client;
+mod known;
 #[cfg(test)]
 mod model;
 mod outstanding;
@@ -61,10 +62,11 @@ pub(crate) use stamp::{DIAL_APPLICATION_NAME, stamped_name};
 use super::facts::{PostgresFacts, Settings};
 use super::frame;
 use super::refusal::{Severity, put_error, put_notice};
-use crate::model::limits::{AUDIT_TEXT_BYTES_MAX, PARAMETERS_MAX};
+use crate::model::limits::AUDIT_TEXT_BYTES_MAX;
 use crate::model::{Note, Notes, Refusal};
 use crate::protocol::session::{
-    Ask, Boundary, CancelKey, Entry, Flow, Pinned, Plan, Proof, Relay, RelayStep, Restore, Side, WireError,
+    Ask, Boundary, CancelKey, Entry, Flow, Pinned, Plan, Prepared, Proof, Relay, RelayStep, Restore, Side,
+    WireError,
 };
 
 const APPLICATION_NAME: &str = "application_name";
@@ -84,7 +86,7 @@ pub struct PostgresRelay {
     portals: Table<Portal>,
     stamp: Stamp,
     /// What the client was last told of the server's settings.
-    parameters: Vec<(String, Vec<u8>)>,
+    parameters: known::Known,
     /// `standard_conforming_strings` is on.
     conforming: bool,
     /// The message under way from each side.
@@ -115,6 +117,13 @@ pub struct PostgresRelay {
     left: proof::Left,
     /// The server is asked whether the session may move.
     proving: Option<Box<proof::Proving>>,
+    /// Prepared statements that are being put back, with what they were; the client is held until they are.
+    attaching: Vec<(prepared::Id, u64)>,
+    /// Of these, the ones that are not what they were.
+    misfits: Vec<prepared::Id>,
+    /// What the server says of the one that is being described.
+    description: Option<std::hash::DefaultHasher>,
+    undescribed: bool,
     /// The answer is there, and the engine has not been told.
     proven: bool,
     /// The role that we are at the server.
@@ -175,7 +184,7 @@ impl PostgresRelay {
             statements: Table::new(),
             portals: Table::new(),
             stamp: Stamp::new(stamp, settings),
-            parameters: Vec::with_capacity(facts.parameters.len()),
+            parameters: known::Known::default(),
             conforming: true,
             from_client: Passing::default(),
             from_server: Passing::default(),
@@ -194,6 +203,10 @@ impl PostgresRelay {
             dropped_by_sql: false,
             left: proof::Left::default(),
             proving: None,
+            attaching: Vec::new(),
+            misfits: Vec::new(),
+            description: None,
+            undescribed: false,
             proven: false,
             user: facts.user.clone(),
             detached: false,
@@ -226,17 +239,7 @@ impl PostgresRelay {
         if name == "standard_conforming_strings" {
             self.conforming = value != b"off";
         }
-        if let Some((_, known)) = self.parameters.iter_mut().find(|(known, _)| known == name) {
-            let changed = known != value;
-            if changed {
-                *known = value.to_vec();
-            }
-            return changed;
-        }
-        if self.parameters.len() < PARAMETERS_MAX {
-            self.parameters.push((name.to_owned(), value.to_vec()));
-        }
-        true
+        self.parameters.put(name.as_bytes(), value)
     }
 
     /// Everything that the client sent so far is passed whole, and ends with a Sync or with what surely is
@@ -266,7 +269,6 @@ impl PostgresRelay {
         words::put_sync(out);
         self.due.push(Due::Own { answers, inline: false });
         self.due.push(Due::OwnSync(purpose));
-        self.own_failed = false;
     }
 
     /// [`Self::speak`] into a plan.
@@ -376,7 +378,8 @@ impl Relay for PostgresRelay {
     }
 
     /// Settings are on the connection already (`Wire::dressed`). A prepared statement that cannot be put back,
-    /// because a table is gone for example, is one that does not exist: an error when the client uses it.
+    /// because a table is gone, or that would be another, because a table was altered, is one that does not
+    /// exist: an error when the client uses it, upon which drivers prepare it again.
     fn attach(&mut self, facts: &PostgresFacts, restore: Restore, upstream: &mut BytesMut) {
         self.detached = false;
         self.user = facts.user.clone();
@@ -386,17 +389,19 @@ impl Relay for PostgresRelay {
                 words::put_parameter_status(&mut self.unsaid, name, value.as_bytes());
             }
         }
-        for (name, text, types) in &restore.prepared {
+        for Prepared { name, text, types, described } in &restore.prepared {
             // They were confirmed once, so there is room for the name. Each by itself: one that cannot be put
             // back takes no other along.
             let Ok(entry) = self.statements.entry_or_new(name) else { continue };
             words::put_parse(upstream, name, text, types);
+            words::put_describe_statement(upstream, name);
+            self.attaching.push((entry, *described));
             let statement = self.add_statement(name, text, text.len() as u64, false);
             self.statements.change(statement, |statement| {
                 types.iter().for_each(|oid| statement.types.extend_from_slice(&oid.to_be_bytes()));
             });
             self.statements.set_confirmed(entry, Some(statement), |_| {});
-            self.sync_own(1, Purpose::Attach(entry), upstream);
+            self.sync_own(3, Purpose::Attach(entry), upstream);
         }
         self.stamp.moved();
         self.speak(upstream);

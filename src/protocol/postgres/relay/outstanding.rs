@@ -67,8 +67,12 @@ pub(super) enum Due {
 pub(super) enum Purpose {
     /// The stamp or start-up settings.
     Stamp,
-    /// A prepared statement of a session that moved here.
+    /// A prepared statement of a session that moved here: put back and described.
     Attach(Id),
+    /// What a prepared statement is, before the session moves.
+    Describe(Id),
+    /// Statements that are not what they were on the last connection are closed.
+    Misfits,
     /// Whether the session may give its connection back.
     Proof,
     /// To learn which Syncs a failed COPY had swallowed.

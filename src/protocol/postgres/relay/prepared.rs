@@ -146,6 +146,10 @@ impl<R: Record> Table<R> {
         if name.is_empty() { Some(UNNAMED) } else { self.names.get(key(name)).copied() }
     }
 
+    pub fn name(&self, entry: Id) -> &[u8] {
+        &self.entries[entry as usize].name
+    }
+
     pub fn entry_or_new(&mut self, name: &[u8]) -> Result<Id, TooMany> {
         if let Some(entry) = self.entry(name) {
             return Ok(entry);

@@ -6,6 +6,8 @@
 //! answer is then of no use any more. An error in the answer (the client's own `statement_timeout`, for
 //! example) pins: nothing was proven.
 
+use std::hash::Hasher;
+
 use bytes::BytesMut;
 
 use super::super::frame;
@@ -14,10 +16,12 @@ use super::super::message::row;
 use super::super::query;
 use super::PostgresRelay;
 use super::outstanding::Purpose;
-use super::prepared::Table;
-use super::words::{OWN_NAME, put_own_close, put_own_run, put_parse};
-use crate::model::limits::{INSPECT_BYTES_MAX, PROOF_ROWS_MAX, RESTORED_SETTING_BYTES_MAX, SETTINGS_MAX};
-use crate::protocol::session::{Ask, Boundary, Pinned, Proof, Restore, WireError};
+use super::prepared::{Id, Table};
+use super::words::{self, OWN_NAME, put_own_close, put_own_run, put_parse};
+use crate::model::limits::{
+    INSPECT_BYTES_MAX, PROOF_ROWS_MAX, RESTORED_SETTING_BYTES_MAX, RESTORED_STATEMENTS_MAX, SETTINGS_MAX,
+};
+use crate::protocol::session::{Ask, Boundary, Pinned, Prepared, Proof, Restore, WireError};
 
 /// What texts may have left at the server, and from which statement on.
 #[derive(Debug, Default)]
@@ -34,6 +38,10 @@ pub(super) struct Proving {
     failed: bool,
     /// The client has sent something since.
     stale: bool,
+    /// What the server says of prepared statements, by entry.
+    described: Vec<(Id, u64)>,
+    /// A prepared statement is one no more.
+    broken: bool,
     /// Answered.
     through: bool,
     accept_sequences: bool,
@@ -68,8 +76,7 @@ impl PostgresRelay {
     pub(super) fn ascii_safe(&self) -> bool {
         const UNSAFE: [&[u8]; 7] =
             [b"SJIS", b"SHIFT_JIS_2004", b"BIG5", b"GBK", b"UHC", b"GB18030", b"JOHAB"];
-        let encoding = self.parameters.iter().find(|(name, _)| name == "client_encoding");
-        encoding.is_none_or(|(_, value)| !UNSAFE.contains(&&**value))
+        self.parameters.value(b"client_encoding").is_none_or(|value| !UNSAFE.contains(&value))
     }
 
     /// What only we know to keep the session where it is.
@@ -95,6 +102,30 @@ impl PostgresRelay {
         if let Some(pinned) = self.pinned() {
             return Err(pinned);
         }
+        // What is asked for is not there before; an error at each question would fill the server's log.
+        let version = self.parameters.value(b"server_version").unwrap_or_default();
+        let major = version.split(|byte| !byte.is_ascii_digit()).next().unwrap_or_default();
+        if std::str::from_utf8(major)
+            .ok()
+            .and_then(|major| major.parse().ok())
+            .is_none_or(|major: u32| major < 14)
+        {
+            return Err(Pinned("a server older than PostgreSQL 14"));
+        }
+        let entries: Vec<(Id, Vec<u8>)> = self
+            .statements
+            .confirmed()
+            .iter()
+            .filter_map(|(name, _)| Some((self.statements.entry(name)?, name.to_vec())))
+            .collect();
+        if entries.len() > RESTORED_STATEMENTS_MAX {
+            return Err(Pinned("too many prepared statements"));
+        }
+        // Each by itself, since one that is an error by now must not take the rest along.
+        for (entry, name) in entries {
+            words::put_describe_statement(out, &name);
+            self.sync_own(2, Purpose::Describe(entry), out);
+        }
         let sequences = self.left.pins.inserts && !ask.sequences;
         put_own_close(out);
         put_parse(out, OWN_NAME.as_bytes(), query::proof(ask.code, sequences).as_bytes(), &[]);
@@ -104,6 +135,66 @@ impl PostgresRelay {
         self.sync_own(6, Purpose::Proof, out);
         self.proving = Some(Box::new(Proving { accept_sequences: !sequences, ..Proving::default() }));
         Ok(())
+    }
+
+    /// A ParameterDescription, RowDescription or NoData in answer to words of ours. `None`: it is too long to be
+    /// looked at.
+    pub(super) fn own_description(&mut self, tag: u8, body: Option<&[u8]>) {
+        match body {
+            None => self.undescribed = true,
+            Some(body) => {
+                let hasher = self.description.get_or_insert_default();
+                hasher.write_u8(tag);
+                hasher.write(body);
+            }
+        }
+    }
+
+    /// The description of one statement is whole; `None`: there is none that could be compared.
+    fn take_description(&mut self) -> Option<u64> {
+        let unseen = std::mem::take(&mut self.undescribed);
+        self.description.take().filter(|_| !unseen).map(|hasher| hasher.finish())
+    }
+
+    /// What a prepared statement is, before the session moves.
+    pub(super) fn described_before(&mut self, entry: Id, failed: bool) {
+        let description = self.take_description().filter(|_| !failed);
+        if let Some(proving) = &mut self.proving {
+            match description {
+                Some(description) => proving.described.push((entry, description)),
+                None => proving.broken = true,
+            }
+        }
+    }
+
+    /// What a prepared statement is on the new connection. One that is not what it was, because a table was
+    /// altered meanwhile, would give its rows in a form that the client does not expect: to the client it does not
+    /// exist any more, as one that cannot be put back.
+    pub(super) fn described_after(&mut self, entry: Id, failed: bool) {
+        let description = self.take_description();
+        let at = self.attaching.iter().position(|(waiting, _)| *waiting == entry);
+        let expected = at.map(|at| self.attaching.remove(at).1);
+        if failed {
+            // There is nothing to close.
+            self.statements.set_confirmed(entry, None, |_| {});
+        } else if description.is_none() || description != expected {
+            self.misfits.push(entry);
+        }
+    }
+
+    /// All prepared statements are back: those that are not what they were go.
+    pub(super) fn close_misfits(&mut self, out: &mut BytesMut) {
+        if !self.attaching.is_empty() || self.misfits.is_empty() {
+            return;
+        }
+        let misfits = std::mem::take(&mut self.misfits);
+        for entry in &misfits {
+            words::put_close_statement(out, self.statements.name(*entry));
+        }
+        for entry in &misfits {
+            self.statements.set_confirmed(*entry, None, |_| {});
+        }
+        self.sync_own(misfits.len() as u32, Purpose::Misfits, out);
     }
 
     /// The client sends something: whatever was proven holds no more.
@@ -157,7 +248,7 @@ impl PostgresRelay {
     }
 
     pub(super) fn take_proof(&mut self) -> Option<Proof> {
-        let mut proving = self.proving.take_if(|proving| proving.through)?;
+        let mut proving = self.proving.take_if(|proving| proving.through && proving.settings.is_none())?;
         let rows = std::mem::take(&mut proving.rows);
         let mut proof = Proof { code: String::new(), hidden: Vec::new(), pinned: None };
         for [topic, subject, _] in &rows {
@@ -181,6 +272,9 @@ impl PostgresRelay {
     fn judge(&self, proving: &Proving, rows: &[[String; 3]]) -> Result<Vec<(String, String)>, Pinned> {
         if proving.failed {
             return Err(UNPROVEN);
+        }
+        if proving.broken {
+            return Err(Pinned("a prepared statement whose tables were changed"));
         }
         let mut identity = rows.iter().filter(|row| row[0] == query::IDENTITY);
         let Some([_, login, acting]) = identity.next() else { return Err(UNPROVEN) };
@@ -218,7 +312,8 @@ impl PostgresRelay {
 
     /// What only the relay itself must have put back elsewhere, with what the server said of settings.
     pub(super) fn let_go(&mut self) -> Result<Restore, Pinned> {
-        let settings = self.proving.take().and_then(|proving| proving.settings).ok_or(UNPROVEN)?;
+        let proving = self.proving.take().ok_or(UNPROVEN)?;
+        let settings = proving.settings.ok_or(UNPROVEN)?;
         if self.detached || self.boundary_now() != Boundary::Idle || !self.unsaid.is_empty() {
             return Err(Pinned("the conversation is not at rest"));
         }
@@ -229,21 +324,34 @@ impl PostgresRelay {
         for (name, statement) in self.statements.confirmed() {
             let types = statement.types.chunks_exact(4);
             let types = types.map(|oid| u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]]));
-            restore.prepared.push((name.to_vec(), statement.text.clone(), types.collect()));
+            let entry = self.statements.entry(name);
+            let described = proving.described.iter().find(|(known, _)| Some(*known) == entry);
+            restore.prepared.push(Prepared {
+                name: name.to_vec(),
+                text: statement.text.clone(),
+                types: types.collect(),
+                described: described.map(|(_, description)| *description).ok_or(UNPROVEN)?,
+            });
         }
         self.portals = Table::new();
         self.statements = Table::new();
+        // Who sits there and does nothing owns no buffers.
         self.unrun = super::client::Unrun::default();
-        self.scratch = BytesMut::new();
+        self.due = super::Outstanding::default();
+        (self.scratch, self.unsaid) = (BytesMut::new(), BytesMut::new());
+        (self.attaching, self.misfits) = (Vec::new(), Vec::new());
         self.detached = true;
         Ok(restore)
     }
 
-    /// As if the server had confirmed that nothing would be lost.
+    /// As if the server had confirmed that nothing would be lost, and had described every statement like this.
     #[cfg(any(test, feature = "testing"))]
-    pub(super) fn assume_proven(&mut self) {
+    pub(super) fn assume_proven(&mut self, described: u64) {
         let settings = Some(Vec::new());
-        self.proving = Some(Box::new(Proving { settings, through: true, ..Proving::default() }));
+        let names = self.statements.confirmed();
+        let described =
+            names.iter().filter_map(|(name, _)| Some((self.statements.entry(name)?, described))).collect();
+        self.proving = Some(Box::new(Proving { settings, described, through: true, ..Proving::default() }));
     }
 }
 

@@ -57,6 +57,7 @@ pub(super) fn facts(client_name: &str) -> PostgresFacts {
         user: "connector".into(),
         process_id: 4711,
         secret_key: vec![1, 2, 3, 4],
+        termination: None,
         version: "15.14".into(),
     }
 }
@@ -205,7 +206,7 @@ fn move_upstream(rig: &mut Rig) {
     if rig.relay.boundary() != Boundary::Idle {
         return;
     }
-    rig.relay.assume_proven();
+    rig.relay.assume_proven(0);
     if let Ok(restore) = rig.relay.detach() {
         let facts = facts("fuzz");
         let parameters: Arc<[(String, String)]> =

@@ -78,6 +78,17 @@ impl PostgresRelay {
                 self.from_server.start(header.total, false, rest.len(), flow.plan);
                 continue;
             }
+            if matches!(header.tag, b't' | b'T' | b'n') && self.describes_for_us() {
+                let needed = proof::row_needs(header.total);
+                if rest.len() < needed {
+                    return Ok(RelayStep::Continue);
+                }
+                let body = &rest[HEADER_BYTES..needed];
+                self.own_description(header.tag, (needed == header.total).then_some(body));
+                self.own_answer();
+                self.from_server.start(header.total, false, rest.len(), flow.plan);
+                continue;
+            }
             if matches!(header.tag, b'D' | b'd') {
                 self.settle_slack();
                 self.data(header.tag, rest, flow)?;
@@ -93,6 +104,7 @@ impl PostgresRelay {
             let fate = self.answer(header, &rest[HEADER_BYTES..needed], flow)?;
             self.from_server.start(header.total, fate == Fate::Pass, rest.len(), flow.plan);
             if header.tag == b'Z' {
+                self.close_misfits(flow.back);
                 self.speak(flow.back);
                 if std::mem::take(&mut self.proven) {
                     return Ok(RelayStep::Proven);
@@ -149,14 +161,11 @@ impl PostgresRelay {
             return self.error(header, body, flow);
         }
         self.due.bytes_down += header.total as u64;
-        if let Some(Due::Own { answers, .. }) = self.due.front_mut() {
+        if let Some(Due::Own { .. }) = self.due.front() {
             if !matches!(header.tag, b'1' | b'2' | b'3' | b'C') {
                 return Err(unasked("an answer to words of ours"));
             }
-            *answers -= 1;
-            if *answers == 0 {
-                self.pop();
-            }
+            self.own_answer();
             return Ok(Fate::Swallow);
         }
         match header.tag {
@@ -172,6 +181,23 @@ impl PostgresRelay {
             _ => self.copy_response(header.tag),
         }?;
         Ok(Fate::Pass)
+    }
+
+    /// One answer to words of ours has come.
+    fn own_answer(&mut self) {
+        if let Some(Due::Own { answers, .. }) = self.due.front_mut() {
+            *answers -= 1;
+            if *answers == 0 {
+                self.pop();
+            }
+        }
+    }
+
+    /// Words of ours that ask what a prepared statement is are being answered.
+    fn describes_for_us(&self) -> bool {
+        let ours = matches!(self.due.front(), Some(Due::Own { .. }));
+        let purpose = self.due.get(1);
+        ours && matches!(purpose, Some(Due::OwnSync(Purpose::Attach(_) | Purpose::Describe(_))))
     }
 
     /// The front is through. A COPY has no bytes left to count when nothing is due.
@@ -226,7 +252,10 @@ impl PostgresRelay {
         let Some((count, types)) = body.split_first_chunk::<2>() else {
             return Err(WireError::new("ParameterDescription", "too short"));
         };
-        if usize::from(u16::from_be_bytes(*count)) * 4 != header.total - HEADER_BYTES - 2 {
+        // A statement may have more parameters than the count can say, and then cannot be executed: the
+        // server's count is cut to its 16 bits.
+        let bytes = header.total - HEADER_BYTES - 2;
+        if !bytes.is_multiple_of(4) || (bytes / 4) as u16 != u16::from_be_bytes(*count) {
             return Err(WireError::new("ParameterDescription", "a count that does not fit its length"));
         }
         if let Some(statement) = statement {
@@ -468,8 +497,7 @@ impl PostgresRelay {
         }
         match self.due.front() {
             Some(Due::OwnSync(Purpose::Stamp)) => self.own_failed = true,
-            // To the server it does not exist, so the client's next use of it is an error.
-            Some(&Due::OwnSync(Purpose::Attach(entry))) => self.statements.set_confirmed(entry, None, |_| {}),
+            Some(Due::OwnSync(Purpose::Attach(_) | Purpose::Describe(_))) => self.own_failed = true,
             Some(Due::OwnSync(Purpose::Proof)) => self.proof_failed(),
             _ => return Err(unasked("ErrorResponse")),
         }
@@ -614,14 +642,17 @@ impl PostgresRelay {
     }
 
     fn own_ready(&mut self, purpose: Purpose, status: u8) -> Result<(), WireError> {
+        let failed = std::mem::take(&mut self.own_failed);
         match purpose {
             Purpose::Stamp => {
                 if status != self.status {
                     return Err(WireError::new("SET", "words of ours broke the client's transaction"));
                 }
-                self.stamp.words_ended(self.own_failed)?;
+                self.stamp.words_ended(failed)?;
             }
-            Purpose::Attach(_) => {}
+            Purpose::Attach(entry) => self.described_after(entry, failed),
+            Purpose::Describe(entry) => self.described_before(entry, failed),
+            Purpose::Misfits => {}
             Purpose::Proof => self.proven = self.proof_through(),
             Purpose::Fence => (self.fenced, self.slack) = (false, 0),
         }

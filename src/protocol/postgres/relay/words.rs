@@ -55,6 +55,22 @@ pub(super) fn put_own_close(out: &mut BytesMut) {
     });
 }
 
+pub(super) fn put_describe_statement(out: &mut BytesMut, name: &[u8]) {
+    put_of_statement(out, b'D', name);
+}
+
+pub(super) fn put_close_statement(out: &mut BytesMut, name: &[u8]) {
+    put_of_statement(out, b'C', name);
+}
+
+fn put_of_statement(out: &mut BytesMut, tag: u8, name: &[u8]) {
+    frame::put(out, tag, |body| {
+        body.put_u8(b'S');
+        body.put_slice(name);
+        body.put_u8(0);
+    });
+}
+
 pub(super) fn put_sync(out: &mut BytesMut) {
     frame::put(out, b'S', |_| {});
 }

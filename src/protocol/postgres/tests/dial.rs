@@ -8,9 +8,9 @@ use super::super::{Goal, PostgresDial};
 use super::{message, packet};
 use crate::credential::Secret;
 use crate::credential::scram::Exchange;
-use crate::model::{Name, limits};
+use crate::model::{AuthMethod, ChannelBinding, Name, Upstream, limits};
 use crate::protocol::kit::{self, Outcome};
-use crate::protocol::session::{DialTls, Facts, Findings, Interruption};
+use crate::protocol::session::{DialTls, DialTlsFacts, DialWay, Facts, Findings, Interruption};
 
 static SECRET: LazyLock<Secret> =
     LazyLock::new(|| Secret::new("connector".into(), Zeroizing::new("right".into()), 1));
@@ -21,7 +21,7 @@ fn login() -> Goal {
 
 fn dial(goal: Goal, tls: DialTls, turns: &[Vec<u8>]) -> Outcome {
     let turns: Vec<&[u8]> = turns.iter().map(Vec::as_slice).collect();
-    let mut machine = PostgresDial::towards(goal, tls, &SECRET);
+    let mut machine = PostgresDial::towards(goal, kit::postgres::lenient(tls), &SECRET);
     kit::dial(&mut machine, &mut kit::script(&turns), &mut kit::whole).0
 }
 
@@ -106,7 +106,7 @@ fn what_we_cannot_prove_is_named() {
         assert!(end.starts_with("error: authentication request") && end.contains(name), "{end}");
     }
     let plus = end(DialTls::Without, &[authentication(10, b"SCRAM-SHA-256-PLUS\0\0")]);
-    assert!(plus.contains("channel binding is not supported yet"), "{plus}");
+    assert!(plus.contains("SCRAM-SHA-256-PLUS only, which needs TLS"), "{plus}");
     let other = end(DialTls::Without, &[authentication(10, b"OAUTHBEARER\0\0")]);
     assert!(other.contains("SCRAM-SHA-256 is"), "{other}");
     for list in [&b""[..], b"SCRAM-SHA-256", b"\0SCRAM-SHA-256\0"] {
@@ -228,7 +228,7 @@ fn an_old_server_is_told_apart_so_that_it_is_tried_again_without_options() {
 fn refusals_keep_what_the_pool_needs() {
     for (code, kind) in [
         ("28P01", "BadSecret"),
-        ("28000", "BadSecret"),
+        ("28000", "NotAdmitted"),
         ("3D000", "NoDatabase"),
         ("42501", "NoDatabase"),
         ("53300", "Full"),
@@ -263,4 +263,153 @@ fn facts_follow_what_scripts_learn() {
     facts.apply(&Findings { parameters: parameters.clone(), ..Findings::default() });
     assert_eq!(facts.parameters.to_vec(), parameters);
     assert_eq!(facts.dialled.to_vec(), [("TimeZone".to_owned(), "UTC".to_owned())]);
+}
+
+/// A login under these rules, with what TLS shows of the server.
+fn ruled(rules: &Upstream, tls: Option<&DialTlsFacts>, turns: &[Vec<u8>]) -> Outcome {
+    let mut way = DialWay::from(if tls.is_some() { DialTls::Demand } else { DialTls::Without });
+    way.rules = rules.clone();
+    let yes = tls.is_some().then(|| b"S".to_vec());
+    let turns: Vec<&[u8]> = yes.iter().chain(turns).map(Vec::as_slice).collect();
+    let mut machine = PostgresDial::towards(login(), way, &SECRET);
+    machine.fix_nonce("client");
+    let facts = tls.cloned().unwrap_or_default();
+    kit::dial_inside(&mut machine, &mut kit::script(&turns), &mut kit::whole, &facts).0
+}
+
+fn tls(verified: bool) -> DialTlsFacts {
+    DialTlsFacts { verified, end_point: Some(vec![0xab; 32]) }
+}
+
+/// Whoever stands in for the server chooses what it asks for: a stranger gets no hash and no password, and
+/// is not believed when it asks for nothing.
+#[test]
+fn a_stranger_is_shown_nothing_that_a_password_is_guessed_from() {
+    let (stranger, known) = (tls(false), tls(true));
+    let clear = authentication(3, b"");
+    let md5 = authentication(5, b"salt");
+    for ask in [&clear, &md5, &welcome()] {
+        for tls in [None, Some(&stranger)] {
+            let outcome = ruled(&Upstream::default(), tls, &[ask.clone(), welcome()]);
+            assert!(
+                outcome.end.starts_with("error: authentication request: the server asks for"),
+                "{}",
+                outcome.end
+            );
+            assert!(!outcome.said.contains(&b'p') || !outcome.said.ends_with(b"right\0"));
+        }
+        assert_eq!(
+            ruled(&Upstream::default(), Some(&known), &[ask.clone(), welcome()]).end.as_str(),
+            "ready"
+        );
+    }
+    // The operator may accept it; the password in clear outside TLS is beyond that.
+    let all = Upstream {
+        require_auth: Some(AuthMethod::ALL.map(|(_, method)| method).into()),
+        ..Upstream::default()
+    };
+    assert_eq!(ruled(&all, None, &[md5.clone(), welcome()]).end, "ready");
+    assert_eq!(ruled(&all, Some(&stranger), &[clear.clone(), welcome()]).end, "ready");
+    assert!(ruled(&all, None, &[clear.clone(), welcome()]).end.contains("only sent inside TLS"));
+    // Over a unix socket the server is known.
+    let way = DialWay { local: true, ..DialWay::from(DialTls::Without) };
+    for ask in [&clear, &md5] {
+        let turns = [ask.as_slice(), &welcome()];
+        let mut machine = PostgresDial::towards(login(), way.clone(), &SECRET);
+        assert_eq!(kit::dial(&mut machine, &mut kit::script(&turns), &mut kit::whole).0.end, "ready");
+    }
+    let scram = Upstream { require_auth: Some([AuthMethod::ScramSha256].into()), ..Upstream::default() };
+    for ask in [clear, md5, welcome()] {
+        assert!(ruled(&scram, Some(&known), &[ask]).end.starts_with("error: authentication request"));
+    }
+    let none = Upstream { require_auth: Some([AuthMethod::None].into()), ..Upstream::default() };
+    let refused = ruled(&none, Some(&known), &[authentication(10, b"SCRAM-SHA-256\0\0")]).end;
+    assert!(refused.contains("which require_auth leaves out"), "{refused}");
+}
+
+#[test]
+fn a_secret_without_a_password_proves_none() {
+    let secret = Secret::new("connector".into(), Zeroizing::default(), 1);
+    let end = |turn: Vec<u8>| {
+        let mut machine = PostgresDial::towards(login(), kit::postgres::lenient(DialTls::Demand), &secret);
+        let turns = [b"S".as_slice(), &turn, &welcome()];
+        kit::dial(&mut machine, &mut kit::script(&turns), &mut kit::whole).0.end
+    };
+    for ask in [authentication(3, b""), authentication(5, b"salt"), authentication(10, b"SCRAM-SHA-256\0\0")]
+    {
+        assert!(end(ask).ends_with("the server asks for a password, and the secret has none"));
+    }
+    assert_eq!(end(welcome()), "ready");
+    let mut machine = PostgresDial::towards(login(), DialTls::Without, &secret);
+    let outcome = kit::dial(&mut machine, &mut kit::script(&[&welcome()]), &mut kit::whole).0;
+    assert_eq!(outcome.end, "ready", "there is nothing to prove");
+}
+
+#[test]
+fn a_proof_is_bound_to_the_connection_wherever_both_can() {
+    let both = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
+    let plain = b"SCRAM-SHA-256\0\0";
+    let said = |binding, tls: Option<&DialTlsFacts>, offer: &[u8]| {
+        let rules = Upstream { channel_binding: binding, ..Upstream::default() };
+        let outcome = ruled(&rules, tls, &[authentication(10, offer)]);
+        let answer = outcome.said.windows(14).position(|window| window.starts_with(b"SCRAM-SHA-256"));
+        match answer {
+            None => outcome.end,
+            Some(at) => outcome.said[at..].escape_ascii().to_string(),
+        }
+    };
+    let inside = tls(false);
+    let unknown = DialTlsFacts { end_point: None, ..tls(true) };
+    let (disable, prefer, require) =
+        (ChannelBinding::Disable, ChannelBinding::Prefer, ChannelBinding::Require);
+    let bound = r"SCRAM-SHA-256-PLUS\x00\x00\x00\x00#p=tls-server-end-point,,n=,r=client";
+    assert_eq!(said(prefer, Some(&inside), both), bound);
+    assert_eq!(said(require, Some(&inside), both), bound);
+    // Said to be possible: a server that had offered it notices that its offer was taken out.
+    assert_eq!(said(prefer, Some(&inside), plain), r"SCRAM-SHA-256\x00\x00\x00\x00\x0ey,,n=,r=client");
+    let without = r"SCRAM-SHA-256\x00\x00\x00\x00\x0en,,n=,r=client";
+    assert_eq!(said(disable, Some(&inside), both), without);
+    assert_eq!(said(prefer, Some(&unknown), both), without);
+    assert_eq!(said(prefer, None, plain), without);
+    for (tls, offer) in [(Some(&inside), &plain[..]), (Some(&unknown), both), (None, both)] {
+        assert!(said(require, tls, offer).contains("channel_binding = \"require\""));
+    }
+    // Nor does another proof, or none, pass for it.
+    let rules = Upstream { channel_binding: require, ..Upstream::default() };
+    for ask in [authentication(3, b""), authentication(5, b"salt"), welcome()] {
+        let end = ruled(&rules, Some(&tls(true)), &[ask]).end;
+        assert!(end.contains("channel_binding = \"require\""), "{end}");
+    }
+}
+
+#[test]
+fn direct_tls_begins_without_a_word() {
+    let outcome = dial(login(), DialTls::Direct, &[welcome()]);
+    assert_eq!(outcome.end, "ready");
+    assert_eq!(outcome.said[4..8], [0, 3, 0, 2], "the first bytes are the start-up message");
+}
+
+#[test]
+fn an_older_version_is_accepted_once_and_options_never() {
+    let negotiated = |version: u32, options: u32, more: &[u8]| {
+        message(b'v', &[&version.to_be_bytes()[..], &options.to_be_bytes(), more].concat())
+    };
+    let whole = negotiated(0x0003_0000, 0, b"");
+    let end = |turns: &[Vec<u8>]| end(DialTls::Without, &[turns.concat()]);
+    assert_eq!(end(&[whole.clone(), welcome()]), "ready");
+    assert_eq!(end(&[negotiated(0, 0, b""), welcome()]), "ready", "as the documents have it");
+    assert_eq!(end(&[whole.clone(), whole]), "error: NegotiateProtocolVersion: a second one");
+    for (version, options, more) in [
+        (0x0003_0003, 0, &b""[..]),
+        (0x0004_0000, 0, b""),
+        (0x0003_0000, 1, b"_pq_.x\0"),
+        (0x0003_0000, 0, b"x"),
+    ] {
+        let end = end(&[negotiated(version, options, more), welcome()]);
+        assert!(end.starts_with("error: NegotiateProtocolVersion"), "{end}");
+    }
+    assert_eq!(end(&[message(b'v', b"\0\x03")]), "error: NegotiateProtocolVersion: too short");
+    // A key as long as 3.2 allows.
+    let key = message(b'K', &[0; 4 + 256]);
+    assert_eq!(end(&[authentication(0, b""), key, message(b'Z', b"I")]), "ready");
 }

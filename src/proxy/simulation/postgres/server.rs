@@ -659,7 +659,9 @@ impl Session<'_> {
         } else if text == texts::identity() {
             self.rows(simple, &[identity]);
         } else if text == texts::probe() {
-            self.rows(simple, &[identity, row("extension", "plpgsql", ""), row("language", "plpgsql", "")]);
+            let (process, began) = (self.process.to_string(), self.number.to_string());
+            let backend = row("backend", &process, &began);
+            self.rows(simple, &[identity, backend, row("extension", "plpgsql", ""), row("language", "plpgsql", "")]);
         } else if text == texts::SET_CONFIG {
             self.settings.insert(values[0].clone(), values[1].clone());
             if values[0] == "application_name" {
@@ -679,7 +681,7 @@ impl Session<'_> {
             self.rows(simple, &[row("seed", "", "")]);
         } else if let Some(process) = texts::terminated(text) {
             let done = self.server.terminate(process, &self.role);
-            self.rows(simple, &[identity, row("terminated", if done { "true" } else { "false" }, "")]);
+            self.rows(simple, &[identity, row("ended", if done { "true" } else { "false" }, "")]);
         } else if texts::is_proof(text) {
             self.prove(identity);
         } else if text == "DISCARD ALL" {

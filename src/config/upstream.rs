@@ -1,0 +1,166 @@
+//! The keys of a target that say how the proxy logs in there, read, checked and written back.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::checks::tls_name;
+use super::table::{Table, Value};
+use crate::model::{AuthMethod, ChannelBinding, TlsMode, TlsNegotiation, UpkeepLogin, Upstream, is_unix};
+
+const BINDINGS: [(&str, ChannelBinding); 3] = [
+    ("disable", ChannelBinding::Disable),
+    ("prefer", ChannelBinding::Prefer),
+    ("require", ChannelBinding::Require),
+];
+
+const NEGOTIATIONS: [(&str, TlsNegotiation); 2] =
+    [("postgres", TlsNegotiation::Postgres), ("direct", TlsNegotiation::Direct)];
+
+/// Reads them; `secret` reads the reference in `[target.upkeep]`.
+pub(super) fn read(table: &Table<'_>, secret: impl FnOnce(&Table<'_>) -> Option<String>) -> Upstream {
+    let channel_binding =
+        table.read_or("channel_binding", ChannelBinding::default(), |value| one_of(value.text()?, &BINDINGS));
+    let tls_negotiation = table
+        .read_or("tls_negotiation", TlsNegotiation::default(), |value| one_of(value.text()?, &NEGOTIATIONS));
+    let require_auth = table.read("require_auth", methods);
+    let upkeep = match table.has("upkeep") {
+        true => table.section("upkeep", secret).map(|secret| UpkeepLogin { secret }),
+        false => None,
+    };
+    Upstream { channel_binding, require_auth, tls_negotiation, upkeep }
+}
+
+fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
+    let found = known.iter().find(|(name, _)| *name == text);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        format!("must be one of {}", names.join(", "))
+    })
+}
+
+/// One name or a list of them.
+fn methods(value: &Value<'_>) -> Result<BTreeSet<AuthMethod>, String> {
+    if let Ok(text) = value.text() {
+        return text.split(',').map(|name| method(name.trim())).collect();
+    }
+    Ok(value.texts(method)?.into_iter().collect())
+}
+
+fn method(name: &str) -> Result<AuthMethod, String> {
+    match name {
+        "gss" | "sspi" | "oauth" | "creds" => {
+            Err(format!("{name} is not supported towards servers; there are {}", all_methods()))
+        }
+        _ if name.starts_with('!') => {
+            Err(format!("names what is allowed, not what is not; there are {}", all_methods()))
+        }
+        _ => one_of(name, &AuthMethod::ALL),
+    }
+}
+
+fn all_methods() -> String {
+    AuthMethod::ALL.map(|(name, _)| name).join(", ")
+}
+
+/// What the target's `tls` is where it says nothing.
+pub(super) fn default_tls(address: Option<&str>) -> TlsMode {
+    match address.is_some_and(is_unix) {
+        true => TlsMode::Disable,
+        false => TlsMode::default(),
+    }
+}
+
+/// What these keys cannot mean together: the key and a sentence for each.
+pub(super) fn contradictions(
+    upstream: &Upstream,
+    address: &str,
+    tls: TlsMode,
+) -> Vec<(&'static str, String)> {
+    let mut wrong = Vec::new();
+    let unix = is_unix(address);
+    let always_tls = matches!(tls, TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull);
+    if unix && always_tls {
+        wrong.push((
+            "tls",
+            format!("tls = \"{}\" cannot be kept: a unix socket has no TLS; leave it out", tls_name(tls)),
+        ));
+    }
+    let needs_tls = "needs TLS that is always used: tls = \"require\", \"verify-ca\" or \"verify-full\", and no unix socket";
+    if upstream.tls_negotiation == TlsNegotiation::Direct && (unix || !always_tls) {
+        wrong.push(("tls_negotiation", format!("\"direct\" {needs_tls}")));
+    }
+    if upstream.channel_binding == ChannelBinding::Require {
+        if unix || !always_tls {
+            wrong.push(("channel_binding", format!("\"require\" {needs_tls}")));
+        }
+        if upstream.require_auth.as_ref().is_some_and(|methods| !methods.contains(&AuthMethod::ScramSha256)) {
+            wrong.push((
+                "require_auth",
+                "channel_binding = \"require\" needs scram-sha-256 among them".into(),
+            ));
+        }
+    }
+    if upstream.require_auth.as_ref().is_some_and(BTreeSet::is_empty) {
+        let what =
+            format!("empty, so no login would be accepted; name some of {}, or leave it out", all_methods());
+        wrong.push(("require_auth", what));
+    }
+    wrong
+}
+
+/// The keys among the target's own; the table of `upkeep` is [`write_upkeep`]'s.
+pub(super) fn write_keys(to: &mut impl fmt::Write, upstream: &Upstream) -> fmt::Result {
+    if let Some((name, _)) = BINDINGS
+        .iter()
+        .find(|(_, known)| *known == upstream.channel_binding && *known != ChannelBinding::default())
+    {
+        writeln!(to, "channel_binding = \"{name}\"")?;
+    }
+    if let Some(methods) = &upstream.require_auth {
+        let names: Vec<_> = methods.iter().map(|method| format!("\"{}\"", method.as_str())).collect();
+        writeln!(to, "require_auth = [{}]", names.join(", "))?;
+    }
+    if let Some((name, _)) = NEGOTIATIONS
+        .iter()
+        .find(|(_, known)| *known == upstream.tls_negotiation && *known != TlsNegotiation::default())
+    {
+        writeln!(to, "tls_negotiation = \"{name}\"")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradictions_are_named() {
+        let default = Upstream::default();
+        let keys = |upstream: &Upstream, address, tls| -> Vec<&str> {
+            contradictions(upstream, address, tls).into_iter().map(|(key, _)| key).collect()
+        };
+        assert_eq!(keys(&default, "db:1", TlsMode::VerifyFull), Vec::<&str>::new());
+        assert_eq!(keys(&default, "unix:/run", TlsMode::Disable), Vec::<&str>::new());
+        assert_eq!(keys(&default, "unix:/run", TlsMode::Prefer), Vec::<&str>::new());
+        assert_eq!(keys(&default, "unix:/run", TlsMode::VerifyFull), ["tls"]);
+        let direct = Upstream { tls_negotiation: TlsNegotiation::Direct, ..default.clone() };
+        assert_eq!(keys(&direct, "db:1", TlsMode::Require), Vec::<&str>::new());
+        assert_eq!(keys(&direct, "db:1", TlsMode::Prefer), ["tls_negotiation"]);
+        let bound = Upstream {
+            channel_binding: ChannelBinding::Require,
+            require_auth: Some([AuthMethod::Md5].into()),
+            ..default.clone()
+        };
+        assert_eq!(keys(&bound, "unix:/run", TlsMode::Disable), ["channel_binding", "require_auth"]);
+        let none = Upstream { require_auth: Some(BTreeSet::new()), ..default };
+        assert_eq!(keys(&none, "db:1", TlsMode::Require), ["require_auth"]);
+    }
+
+    #[test]
+    fn methods_have_libpqs_names() {
+        assert_eq!(method("scram-sha-256"), Ok(AuthMethod::ScramSha256));
+        assert!(method("gss").unwrap_err().contains("not supported"));
+        assert!(method("!md5").unwrap_err().contains("names what is allowed"));
+        assert!(method("scram").unwrap_err().contains("scram-sha-256"));
+    }
+}
