@@ -119,7 +119,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-use super::*;
+    use super::*;
 
     fn place() -> Place {
         ("orders".parse().unwrap(), AccessLevel::Read)

@@ -125,7 +125,8 @@ impl<W: Wire> SessionDoor<W> {
         changed.mark_changed();
         let outcome = loop {
             let settled = all_landed && interruptions.is_empty();
-            let timer = [self.next_look(entered, settled), self.tell_of_the_end(entered)].into_iter().flatten().min();
+            let timer =
+                [self.next_look(entered, settled), self.tell_of_the_end(entered)].into_iter().flatten().min();
             // The pump comes last: where both sides always have more to move, it leaves nothing of a
             // turn's budget, and whatever came after it would not be looked at.
             tokio::select! {

@@ -321,7 +321,8 @@ pub fn close() {
 
 /// `None`: there is no such address in memory.
 pub fn connect(address: &str) -> Option<impl Future<Output = io::Result<Stream>> + Send + use<>> {
-    let (delay, made) = SERVERS.with_borrow_mut(|servers| servers.get_mut(address).map(|connect| connect()))?;
+    let (delay, made) =
+        SERVERS.with_borrow_mut(|servers| servers.get_mut(address).map(|connect| connect()))?;
     Some(async move {
         tokio::time::sleep(delay).await;
         made.map(|pipe| Stream::Memory(Box::new(pipe)))

@@ -26,6 +26,21 @@ mod startup;
 mod stateful;
 pub mod value;
 
+/// Every reading of a statement's text that decides something. Panics when a promise is broken.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn fuzz_text(text: &[u8]) {
+    for conforming in [true, false] {
+        let masked = lexer::mask(text, conforming);
+        assert!(masked.len() <= 4 * text.len() + 16, "{} bytes became {}", text.len(), masked.len());
+        assert!(lexer::setting_changes(text, conforming).len() <= text.len());
+        let pins = lexer::pins(text, conforming, true);
+        // Less is known of a text whose bytes may be parts of other characters: it pins as much, or more.
+        let unsafe_pins = lexer::pins(text, conforming, false);
+        assert!(pins.lasting.is_none() || unsafe_pins.lasting.is_some());
+    }
+    assert!(lexer::first_words(text, 5).len() <= 5);
+}
+
 #[cfg(test)]
 mod tests;
 

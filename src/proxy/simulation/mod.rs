@@ -131,9 +131,9 @@ impl Plan {
             latency: clients.latency_max.max(servers.latency_max),
             clients_calm: clients.lost_once_in == 0,
             servers_calm: servers.lost_once_in == 0 && self.unreachable == 0 && self.crashes == 0,
-            fast: [clients, servers].iter().all(|weather| {
-                weather.latency_max <= Duration::from_millis(5) && weather.capacity > 1_000
-            }),
+            fast: [clients, servers]
+                .iter()
+                .all(|weather| weather.latency_max <= Duration::from_millis(5) && weather.capacity > 1_000),
             session: self.session,
         }
     }
@@ -159,7 +159,8 @@ struct Run {
 fn run<C: Cast>(seed: u64) -> Run {
     // Before virtual time begins, or it would begin ahead of it.
     let _ = super::clock::monotonic_micros();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let witness = runtime.block_on(simulate::<C>(seed));
     memory::close();
     drop(runtime);
@@ -347,7 +348,10 @@ mod tests {
             statements += run.statements;
         }
         println!("{runs} runs from seed {first}, {statements} statements");
-        assert!(runs < RUNS || statements as u64 > 10 * runs, "hardly anything was done: {statements} statements");
+        assert!(
+            runs < RUNS || statements as u64 > 10 * runs,
+            "hardly anything was done: {statements} statements"
+        );
     }
 
     #[test]

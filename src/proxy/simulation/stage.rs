@@ -38,8 +38,8 @@ use crate::proxy::tally::Tally;
 use crate::proxy::throttle::Throttle;
 use crate::secret::Secrets;
 use crate::store::Store;
-use crate::tls::memory::{Dice, Pipe};
 use crate::tls::Stream;
+use crate::tls::memory::{Dice, Pipe};
 
 pub const TARGET: &str = "orders";
 pub const DATABASE: &str = "shop";
@@ -359,12 +359,12 @@ impl<C: Cast> Stage<C> {
         let open = {
             let mut seen = self.witness.see();
             let mut grants = seen.authority.grants.iter_mut();
-            grants
-                .find(|given| given.user == user && given.ended.is_none() && given.until > now)
-                .map(|given| {
+            grants.find(|given| given.user == user && given.ended.is_none() && given.until > now).map(
+                |given| {
                     given.ended = Some(now);
                     given.id
-                })
+                },
+            )
         };
         let Some(id) = open else { return };
         let ended = Ended { at: clock::wall(), cause: EndCause::Revoked, reason: None };

@@ -98,6 +98,12 @@ impl Authority {
             && !self.suspended.iter().any(|pause| within(at, *pause))
     }
 
+    /// Whether it was open at every moment of these.
+    fn open_throughout(&self, who: &Who, from: Instant, to: Instant) -> bool {
+        let moments = self.moments.iter().filter(|moment| (from..=to).contains(moment));
+        moments.chain([&from, &to]).all(|moment| self.open_at(who, *moment))
+    }
+
     /// Whether it was open at any moment of these.
     fn open_between(&self, who: &Who, from: Instant, to: Instant) -> bool {
         let moments = self.moments.iter().filter(|moment| (from..=to).contains(moment));
@@ -291,10 +297,12 @@ impl Witness {
         let unasked = {
             let seen = self.see();
             let known = &seen.clients[&tag.client];
+            let from = now.checked_sub(STOPPED_WITHIN + 8 * self.sky.latency).unwrap_or(now).max(self.began);
             let theirs = known.asked_to_stop && how == "cancel";
-            let old = self.sky.session.zip(known.entered).is_some_and(|(limit, at)| at.elapsed() + LOGIN >= limit);
+            let old =
+                self.sky.session.zip(known.entered).is_some_and(|(limit, at)| at.elapsed() + LOGIN >= limit);
             let over = known.left.is_some() || known.ended.is_some() || known.killed || known.deaf || old;
-            !theirs && !over && seen.authority.open_at(&known.who, now)
+            !theirs && !over && seen.authority.open_throughout(&known.who, from, now)
         };
         self.tell(format_args!("server: {how} of {tag}"));
         if unasked {

@@ -37,7 +37,8 @@ const LENGTHS: [u32; 12] = [
 ];
 
 fn startup(pairs: &[(&str, &str)]) -> Vec<u8> {
-    let body: Vec<u8> = pairs.iter().flat_map(|(name, value)| format!("{name}\0{value}\0").into_bytes()).collect();
+    let body: Vec<u8> =
+        pairs.iter().flat_map(|(name, value)| format!("{name}\0{value}\0").into_bytes()).collect();
     packet(VERSION_3_0, &[&body[..], b"\0"].concat())
 }
 
@@ -117,7 +118,11 @@ fn cve_2026_107348_and_6668_and_6664_lengths_of_a_client_that_lie() {
             let waits = outcome.end == "gone" && (length as usize) <= limits::STARTUP_BYTES_MAX;
             // Never taken for whole, and nothing is waited for that is longer than any packet.
             let ends = outcome.end.starts_with("error") || outcome.end.starts_with("cancel");
-            assert!(waits || ends || outcome.end == "bytes ahead of TLS", "{length:#x} {code:#x}: {}", outcome.end);
+            assert!(
+                waits || ends || outcome.end == "bytes ahead of TLS",
+                "{length:#x} {code:#x}: {}",
+                outcome.end
+            );
         }
         for tag in [b'p', b'Q', b'X'] {
             let outcome = client_says(&[hello.clone(), lying(tag, length, b"SCRAM-SHA-256\0")]);

@@ -79,7 +79,7 @@ impl Client {
             known.left = Some(tokio::time::Instant::now());
         });
         self.lane.say(b'X', b"");
-        self.lane.flush().await?;
+        self.send().await;
         if self.player.dice.once_in(2) {
             // Until the other side has shut its own.
             let end = async { while self.turn().await.is_ok() {} };
@@ -88,6 +88,13 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Writes what is to be written. That the other side has gone is found out by reading what it said last.
+    async fn send(&mut self) {
+        if self.lane.flush().await.is_err() {
+            self.lane.out.clear();
+        }
     }
 
     fn wrong(&self, what: &str) {
@@ -221,7 +228,7 @@ impl Client {
             0 => {
                 let some = self.player.dice.below(body.len() as u64) as usize;
                 self.lane.out.truncate(some);
-                self.lane.flush().await?;
+                self.send().await;
                 self.rest(Duration::from_secs(2)).await?;
                 return Err(Stop::Vanish);
             }
@@ -230,7 +237,7 @@ impl Client {
         }
         self.prove(&secret(&who)).await?;
         if self.player.dice.once_in(20) {
-            self.lane.flush().await?;
+            self.send().await;
             return Err(Stop::Vanish);
         }
         self.due = 1;
@@ -328,7 +335,11 @@ impl Client {
                 // A transaction.
                 for text in ["BEGIN", "SELECT", "COMMIT"] {
                     let tag = self.tag();
-                    let text = if text == "SELECT" { format!("SELECT '{tag}'") } else { format!("{text} /* {tag} */") };
+                    let text = if text == "SELECT" {
+                        format!("SELECT '{tag}'")
+                    } else {
+                        format!("{text} /* {tag} */")
+                    };
                     self.query(&text);
                     self.settle().await?;
                 }
@@ -341,7 +352,7 @@ impl Client {
                 self.query(&text);
                 let some = self.player.dice.below(self.lane.out.len() as u64 + 1) as usize;
                 self.lane.out.truncate(some);
-                self.lane.flush().await?;
+                self.send().await;
                 let time = self.player.dice.millis(0, 500);
                 self.rest(time).await?;
                 Err(Stop::Vanish)
@@ -370,7 +381,9 @@ impl Client {
             4 => format!("COMMIT /* {tag} */"),
             5 | 6 => format!("ROLLBACK /* {tag} */"),
             7 if self.player.dice.once_in(3) => format!("SET my.x TO '{tag}'"),
-            7 | 17 | 18 => format!("SET {} TO '{tag}'", pick(&mut self.player.dice, &["work_mem", "search_path"])),
+            7 | 17 | 18 => {
+                format!("SET {} TO '{tag}'", pick(&mut self.player.dice, &["work_mem", "search_path"]))
+            }
             8 => format!("SET ROLE \"{tag}\""),
             9 => format!("CREATE TEMP TABLE \"{tag}\" ()"),
             10 => format!("LISTEN \"{tag}\""),
@@ -459,7 +472,7 @@ impl Client {
         match self.player.dice.below(6) {
             0 => self.lane.say(b'f', b"no\0"),
             1 => {
-                self.lane.flush().await?;
+                self.send().await;
                 return Err(Stop::Vanish);
             }
             _ => self.lane.say(b'c', b""),

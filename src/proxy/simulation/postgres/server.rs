@@ -170,7 +170,8 @@ pub async fn serve(server: &Postgres, pipe: Pipe, dice: Dice) {
         return;
     }
     assert_eq!(code >> 16, 3);
-    let texts: Vec<&str> = packet[4..].split(|byte| *byte == 0).map(|t| std::str::from_utf8(t).unwrap()).collect();
+    let texts: Vec<&str> =
+        packet[4..].split(|byte| *byte == 0).map(|t| std::str::from_utf8(t).unwrap()).collect();
     let parameters: BTreeMap<&str, &str> = texts.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
     let role = parameters["user"].to_owned();
     if log_in(server, &mut lane).await.is_err() {
@@ -182,7 +183,8 @@ pub async fn serve(server: &Postgres, pipe: Pipe, dice: Dice) {
         let mut state = server.state();
         state.next += 1;
         let process = state.next;
-        let backend = Backend { key: process * 7, role: role.clone(), running: None, signals: signal, lent: None };
+        let backend =
+            Backend { key: process * 7, role: role.clone(), running: None, signals: signal, lent: None };
         state.backends.insert(process, backend);
         process
     };
@@ -424,7 +426,12 @@ impl Session<'_> {
         self.lane.say(b'C', format!("{tag}\0").as_bytes());
     }
 
-    async fn execute(&mut self, text: &str, values: &[String], simple: bool) -> Result<Result<(), Failed>, Over> {
+    async fn execute(
+        &mut self,
+        text: &str,
+        values: &[String],
+        simple: bool,
+    ) -> Result<Result<(), Failed>, Over> {
         // A value that is put back still bears the mark of the statement that made it.
         let whole = format!("{text} {values:?}");
         let Some(tag) = Tag::first(&whole).filter(|_| text != texts::SET_CONFIG) else {
@@ -649,7 +656,9 @@ impl Session<'_> {
 
     /// What is not a client's is of the engine: its scripts, and what it puts back.
     fn own(&mut self, text: &str, values: &[String], simple: bool) -> Result<(), Failed> {
-        let row = |topic: &str, subject: &str, detail: &str| vec![topic.to_owned(), subject.to_owned(), detail.to_owned()];
+        let row = |topic: &str, subject: &str, detail: &str| {
+            vec![topic.to_owned(), subject.to_owned(), detail.to_owned()]
+        };
         let identity = row("identity", &self.role, &self.acting);
         if self.status == b'E' && text != "ROLLBACK" {
             return Err(Failed("25P02"));
@@ -661,7 +670,10 @@ impl Session<'_> {
         } else if text == texts::probe() {
             let (process, began) = (self.process.to_string(), self.number.to_string());
             let backend = row("backend", &process, &began);
-            self.rows(simple, &[identity, backend, row("extension", "plpgsql", ""), row("language", "plpgsql", "")]);
+            self.rows(
+                simple,
+                &[identity, backend, row("extension", "plpgsql", ""), row("language", "plpgsql", "")],
+            );
         } else if text == texts::SET_CONFIG {
             self.settings.insert(values[0].clone(), values[1].clone());
             if values[0] == "application_name" {
@@ -725,7 +737,8 @@ impl Session<'_> {
             }
         }
         // No catalog shows one with a dot.
-        let plain = self.settings.iter().filter(|(name, _)| !name.contains('.') && *name != "application_name");
+        let plain =
+            self.settings.iter().filter(|(name, _)| !name.contains('.') && *name != "application_name");
         rows.extend(plain.map(|(name, value)| row("setting", name, value)));
         self.rows(false, &rows);
     }
