@@ -1,73 +1,55 @@
-//! New connections as fast as they come: connect, SCRAM, one query, goodbye. The client's own key
-//! derivation (4,096 rounds, by far the dearest part of a login) is done once, as drivers that keep the
-//! salted password do; or it would be the client that is measured.
+//! New connections as fast as they come: connect, SCRAM, one query, goodbye; over TLS too.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
+use rustls::pki_types::ServerName;
 
-/// What one salt and password come to.
-struct Keys {
-    salt: String,
-    client: [u8; 32],
-    stored: [u8; 32],
+use crate::client::Login;
+use crate::keys;
+
+/// What came of it.
+pub struct Storm {
+    pub logins: f64,
+    /// TLS handshakes that took up an earlier one.
+    pub resumed: f64,
 }
 
 /// How many logins `threads` finished together in `seconds`.
-pub fn run(port: u16, user: &str, password: &str, database: &str, threads: usize, seconds: u64) -> f64 {
+pub fn run(login: &Login, threads: usize, seconds: u64) -> Storm {
     // Once before the clock runs: the pool is warm and the keys are made.
+    once(login, &AtomicU64::new(0));
+    let (count, resumed) = (AtomicU64::new(0), AtomicU64::new(0));
     let deadline = Instant::now() + Duration::from_secs(seconds);
-    let counts: Vec<u64> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(move || {
-                    let mut keys = None;
-                    let mut count = 0;
-                    while Instant::now() < deadline {
-                        login(port, user, password, database, &mut keys);
-                        count += 1;
-                    }
-                    count
-                })
-            })
-            .collect();
-        workers.into_iter().map(|worker| worker.join().expect("a worker ends")).collect()
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while Instant::now() < deadline {
+                    once(login, &resumed);
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
     });
-    counts.iter().sum::<u64>() as f64
+    Storm { logins: count.into_inner() as f64, resumed: resumed.into_inner() as f64 }
 }
 
-fn mac(key: &[u8], data: &[u8]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length is a key");
-    mac.update(data);
-    mac.finalize().into_bytes().into()
-}
-
-fn derive(password: &str, salt: &str, rounds: u32) -> Keys {
-    let mut salted = [0; 32];
-    let bytes = STANDARD.decode(salt).expect("base64");
-    pbkdf2::pbkdf2::<Hmac<Sha256>>(password.as_bytes(), &bytes, rounds, &mut salted)
-        .expect("a length that fits");
-    let client = mac(&salted, b"Client Key");
-    Keys { salt: salt.to_owned(), client, stored: Sha256::digest(client).into() }
-}
-
-struct Connection {
-    socket: TcpStream,
+struct Connection<S> {
+    stream: S,
     /// What was read and not looked at yet.
     buffer: Vec<u8>,
 }
 
-impl Connection {
+impl<S: Read + Write> Connection<S> {
     fn send(&mut self, tag: Option<u8>, body: &[u8]) {
         let mut bytes: Vec<u8> = tag.into_iter().collect();
         bytes.extend((body.len() as u32 + 4).to_be_bytes());
         bytes.extend(body);
-        self.socket.write_all(&bytes).expect("the peer reads");
+        self.stream.write_all(&bytes).expect("the peer reads");
+        self.stream.flush().expect("the peer reads");
     }
 
     fn read(&mut self) -> (u8, Vec<u8>) {
@@ -82,7 +64,7 @@ impl Connection {
                 }
             }
             let mut piece = [0; 4096];
-            let count = self.socket.read(&mut piece).expect("the peer answers");
+            let count = self.stream.read(&mut piece).expect("the peer answers");
             assert!(count > 0, "closed in the middle of a login");
             self.buffer.extend(&piece[..count]);
         }
@@ -105,38 +87,38 @@ impl Connection {
             }
         }
     }
+
+    fn visit(&mut self, login: &Login) {
+        let strings = ["user", &login.user, "database", &login.database, ""].join("\0");
+        self.send(None, &[&196_608u32.to_be_bytes()[..], strings.as_bytes(), &[0]].concat());
+        self.authentication(10);
+        self.send(Some(b'p'), &keys::first());
+        let challenge = self.authentication(11);
+        self.send(Some(b'p'), &keys::last(&login.password, &challenge));
+        self.authentication(12);
+        self.until_ready();
+        self.send(Some(b'Q'), b"select 1\0");
+        self.until_ready();
+        self.send(Some(b'X'), &[]);
+    }
 }
 
-fn login(port: u16, user: &str, password: &str, database: &str, keys: &mut Option<Keys>) {
-    let socket = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+fn once(login: &Login, resumed: &AtomicU64) {
+    let mut socket = TcpStream::connect(("127.0.0.1", login.port)).expect("it listens");
     socket.set_nodelay(true).expect("no delay");
     socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
-    let mut connection = Connection { socket, buffer: Vec::new() };
-    let strings = ["user", user, "database", database, ""].join("\0");
-    connection.send(None, &[&196_608u32.to_be_bytes()[..], strings.as_bytes(), &[0]].concat());
-    connection.authentication(10);
-    // Our nonce may be the same each time: the server's is not.
-    let first_bare = "n=,r=Y2xpZW50IG5vbmNlIG9m";
-    let first = format!("n,,{first_bare}");
-    let body = [&b"SCRAM-SHA-256\0"[..], &(first.len() as u32).to_be_bytes(), first.as_bytes()].concat();
-    connection.send(Some(b'p'), &body);
-    let challenge = connection.authentication(11);
-    let field = |name: &str| {
-        let found = challenge.split(',').find_map(|field| field.strip_prefix(name));
-        found.unwrap_or_else(|| panic!("no {name} in {challenge}"))
+    let Some(config) = &login.tls else {
+        return Connection { stream: socket, buffer: Vec::new() }.visit(login);
     };
-    let (nonce, salt) = (field("r="), field("s="));
-    if keys.as_ref().is_none_or(|keys| keys.salt != salt) {
-        *keys = Some(derive(password, salt, field("i=").parse().expect("a number")));
+    socket.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).expect("the peer reads");
+    let mut answer = [0];
+    socket.read_exact(&mut answer).expect("the peer answers");
+    assert_eq!(answer, *b"S", "TLS is refused");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let tls = rustls::ClientConnection::new(Arc::clone(config), name).expect("a client");
+    let mut connection = Connection { stream: rustls::StreamOwned::new(tls, socket), buffer: Vec::new() };
+    connection.visit(login);
+    if connection.stream.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+        resumed.fetch_add(1, Ordering::Relaxed);
     }
-    let keys = keys.as_ref().expect("just made");
-    let without_proof = format!("c=biws,r={nonce}");
-    let signature = mac(&keys.stored, format!("{first_bare},{challenge},{without_proof}").as_bytes());
-    let proof: Vec<u8> = keys.client.iter().zip(signature).map(|(key, sign)| key ^ sign).collect();
-    connection.send(Some(b'p'), format!("{without_proof},p={}", STANDARD.encode(proof)).as_bytes());
-    connection.authentication(12);
-    connection.until_ready();
-    connection.send(Some(b'Q'), b"select 1\0");
-    connection.until_ready();
-    connection.send(Some(b'X'), &[]);
 }

@@ -191,6 +191,17 @@ pub const INTERRUPTIONS_MAX: usize = 4;
 pub const ADMIN_STRANGERS_MAX: usize = 8;
 /// How long such a user may take to ask and to be refused.
 pub const ADMIN_STRANGER_WAIT: Duration = Duration::from_secs(2);
+/// Rows of the session history that are stored together.
+pub const HISTORY_BATCH_MAX: usize = 1_000;
+/// How long the history waits for more rows before it writes again: a crowd of short sessions then
+/// costs ten writes a second.
+pub const HISTORY_PAUSE: Duration = Duration::from_millis(100);
+/// How long the end of the process waits for the history to be stored.
+pub const HISTORY_FINISH: Duration = Duration::from_secs(2);
+/// How long connections may come back to a pool by a glance, before one of them is looked at
+/// thoroughly: what the role's own settings are is then known this fresh. A connection that is made
+/// is always looked at, so a changed setting reaches nobody; this is how soon the alarm comes.
+pub const POOL_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest text of which a statement's verbs and tables are looked for; of a longer one only the
 /// first words are named. Reading this much takes a fraction of a millisecond.
 pub const LABEL_TEXT_BYTES_MAX: usize = 16 << 10;
@@ -235,6 +246,10 @@ pub const LOGIN_RETRY_MAX: Duration = Duration::from_secs(300);
 pub const SECRET_LOOK: Duration = Duration::from_secs(5);
 /// Connections of a level beyond its pool: those of `target check`, and those that end others.
 pub const SPARE_CONNECTIONS: u32 = 5;
+/// What is read at once of a client that logs in: its start-up message and its proof are shorter.
+pub const LOGIN_READ_BYTES: usize = 1 << 10;
+/// What is read at once of the answers to a script of ours: most are shorter.
+pub const SCRIPT_READ_BYTES: usize = 2 << 10;
 /// A start-up setting's value as the trail shows it.
 pub const SHOWN_SETTING_BYTES_MAX: usize = 256;
 /// The random part of a cancel key that a client of protocol 3.2 gets, as PostgreSQL 18 makes them. One of 3.0

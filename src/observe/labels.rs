@@ -337,6 +337,13 @@ mod tests {
     const PIECES: &[&str] = &[
         "select ",
         "delete from ",
+        "explain (analyze ",
+        ") ",
+        "update ",
+        " set a = ",
+        "copy ",
+        "with ",
+        " as (",
         "t",
         "1",
         "23",

@@ -280,8 +280,8 @@ impl Metrics {
     /// # Errors
     /// A trail is shown already.
     pub fn show_trail(&self, trail: &Trail) -> Result<(), Error> {
-        let TrailMeters { records, lines, bytes, dropped, backlog, lag } = trail.meters().clone();
-        for counter in [records, lines, bytes, dropped] {
+        let TrailMeters { records, lines, bytes, dropped, unlabelled, backlog, lag } = trail.meters().clone();
+        for counter in [records, lines, bytes, dropped, unlabelled] {
             self.registry.register(Box::new(counter))?;
         }
         self.registry.register(Box::new(backlog))?;
@@ -305,6 +305,7 @@ pub(super) struct TrailMeters {
     pub lines: IntCounter,
     pub bytes: IntCounter,
     pub dropped: IntCounter,
+    pub unlabelled: IntCounter,
     pub backlog: IntGauge,
     pub lag: Histogram,
 }
@@ -319,6 +320,10 @@ impl TrailMeters {
             dropped: counter(
                 "tidegate_audit_dropped_total",
                 "Facts that are in no audit line because the trail had failed and was told to continue.",
+            )?,
+            unlabelled: counter(
+                "tidegate_audit_unlabelled_total",
+                "Statements that were written down without a label because the writer was busy.",
             )?,
             backlog: IntGauge::with_opts(Opts::new(
                 "tidegate_audit_backlog_bytes",

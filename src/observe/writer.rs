@@ -212,8 +212,10 @@ impl Writer {
         }
     }
 
-    fn account(&self, sum: &Sum, batch: &Batch) {
+    fn account(&mut self, sum: &Sum, batch: &Batch) {
+        let unlabelled = std::mem::take(&mut self.lines.labels.skipped);
         let shared = &self.shared;
+        shared.meters.unlabelled.inc_by(unlabelled);
         shared.journal.settle(sum.bytes);
         shared.meters.records.inc_by(sum.records);
         shared.meters.lines.inc_by(sum.lines);

@@ -23,6 +23,8 @@ pub(super) struct Connection<W: Wire> {
     pub epoch: u64,
     /// Role settings at the server when it was made.
     pub fingerprint: String,
+    /// What the last thorough look at the server's catalogs found, for the next reset to compare with.
+    pub catalogs: Option<String>,
     /// Extensions, languages and code in its database whose state no reset clears.
     pub stateful: BTreeSet<String>,
     /// Who had it last. Where the operator has not accepted all of `stateful`, nobody else gets it.
@@ -96,6 +98,8 @@ pub async fn run_script<S: Script>(stream: &mut Stream, script: &mut S) -> Resul
                 if input.len() > limits::SCRIPT_MESSAGE_BYTES_MAX {
                     return Err(Exchange::TooMuch);
                 }
+                // Without room of its own the buffer would be given 64 bytes at a time.
+                input.reserve(limits::SCRIPT_READ_BYTES);
                 if stream.read_buf(&mut input).await? == 0 {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                 }

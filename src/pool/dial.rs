@@ -64,7 +64,9 @@ impl Dialer {
                 login(true).await?
             }
             // Some services in front of servers hang up on a version of the protocol that they do not know.
-            Err(DialFault::Connect { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(DialFault::Connect { source, .. })
+                if matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) =>
+            {
                 login(true).await?
             }
             other => other?,
@@ -173,6 +175,7 @@ impl Dialer {
                     if input.len() > limits::SCRIPT_MESSAGE_BYTES_MAX {
                         return Err(self.wire(WireError::new("login", "a message that is too long")));
                     }
+                    input.reserve(limits::SCRIPT_READ_BYTES);
                     let count = stream.read_buf(&mut input).await.map_err(|source| self.connect(source))?;
                     if count == 0 {
                         return Err(self.connect(io::ErrorKind::UnexpectedEof.into()));
@@ -240,11 +243,12 @@ impl Dialer {
 }
 
 /// No delay for small messages, and keepalive so that a peer whose machine died is noticed.
-pub(crate) fn prepare_socket(tcp: &TcpStream) {
-    let _ = tcp.set_nodelay(true);
+pub(crate) fn prepare_socket(socket: &impl std::os::fd::AsFd) {
+    let socket = socket2::SockRef::from(socket);
+    let _ = socket.set_tcp_nodelay(true);
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(10))
         .with_retries(3);
-    let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_keepalive(&keepalive);
 }

@@ -131,42 +131,69 @@ impl<W: Wire> Lease<W> {
             Boundary::Idle => false,
             Boundary::InTransaction => true,
         };
-        let connection = &mut self.held.connection;
-        let upkeep = Upkeep::new();
-        let purpose = Purpose::Reset { upkeep: &upkeep, in_transaction };
-        let mut script = self.pool.wire.script(purpose, &connection.facts);
-        let reset = run_script(&mut connection.stream, &mut script);
-        let findings = match tokio::time::timeout(self.pool.reset_limit(), reset).await {
-            Ok(Ok(Report::Done(findings))) => findings,
-            Ok(Ok(Report::Unclean(what))) => {
-                tracing::warn!(pool = ?self.pool, what, "a reset left something behind");
-                return Err("the server shows that something was left");
-            }
-            Ok(Ok(Report::Refused(error))) => {
-                tracing::warn!(pool = ?self.pool, %error, "a reset was refused");
-                return Err("the server refused the reset");
-            }
-            Ok(Err(error)) => {
-                tracing::debug!(pool = ?self.pool, %error, "a reset failed");
-                return Err("the reset failed");
-            }
-            Err(_) => return Err("the reset took too long"),
-        };
-        if findings.fingerprint != connection.fingerprint {
-            self.pool.keeper.alarm(&self.pool.target, &self.pool.level, super::pool::ROLE_CHANGED).await;
-            return Err("the role's own settings were changed");
-        }
-        Ok(Clean(findings))
+        // Thoroughly now and then: see `look`.
+        let known = if self.pool.looks.is_due() { None } else { self.held.connection.catalogs.clone() };
+        reset(&self.pool, &mut self.held, in_transaction, known.as_deref()).await
     }
 
     fn put_back(self, clean: Clean) -> Finished {
-        let Self { held, pool, user, .. } = self;
-        let Held { mut connection, slot } = held;
-        // What was found once stays: a reset looks for less than the probe did.
-        connection.stateful.extend(clean.0.stateful);
-        connection.last_user = Some(user);
-        pool.give_back(Held { connection, slot });
+        let Self { mut held, pool, user, .. } = self;
+        held.connection.last_user = Some(user);
+        put_back(&pool, held, clean);
         Finished::Reused
+    }
+}
+
+/// Resets a connection and has the server say that nothing is left. Where that is not proven, says why.
+async fn reset<W: Wire>(
+    pool: &Pool<W>,
+    held: &mut Held<W>,
+    in_transaction: bool,
+    known: Option<&str>,
+) -> Result<Clean, &'static str> {
+    let connection = &mut held.connection;
+    let upkeep = Upkeep::new();
+    let purpose = Purpose::Reset { upkeep: &upkeep, in_transaction, known };
+    let mut script = pool.wire.script(purpose, &connection.facts);
+    let reset = run_script(&mut connection.stream, &mut script);
+    let findings = match tokio::time::timeout(pool.reset_limit(), reset).await {
+        Ok(Ok(Report::Done(findings))) => findings,
+        Ok(Ok(Report::Unclean(what))) => {
+            tracing::warn!(?pool, what, "a reset left something behind");
+            return Err("the server shows that something was left");
+        }
+        Ok(Ok(Report::Refused(error))) => {
+            tracing::warn!(?pool, %error, "a reset was refused");
+            return Err("the server refused the reset");
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(?pool, %error, "a reset failed");
+            return Err("the reset failed");
+        }
+        Err(_) => return Err("the reset took too long"),
+    };
+    if findings.catalogs.is_some() && findings.fingerprint != connection.fingerprint {
+        pool.keeper.alarm(&pool.target, &pool.level, super::pool::ROLE_CHANGED).await;
+        return Err("the role's own settings were changed");
+    }
+    Ok(Clean(findings))
+}
+
+fn put_back<W: Wire>(pool: &Arc<Pool<W>>, held: Held<W>, clean: Clean) {
+    let Held { mut connection, slot } = held;
+    if clean.0.catalogs.is_some() {
+        connection.catalogs = clean.0.catalogs;
+    }
+    // What was found once stays: a reset looks for less than the probe did.
+    connection.stateful.extend(clean.0.stateful);
+    pool.give_back(Held { connection, slot });
+}
+
+/// Looks at an idle connection as thoroughly as at one that was just made, and gives it back.
+pub(super) async fn look<W: Wire>(pool: &Arc<Pool<W>>, mut held: Held<W>) {
+    match reset(pool, &mut held, false, None).await {
+        Ok(clean) => put_back(pool, held, clean),
+        Err(why) => tracing::debug!(?pool, why, "an idle connection is not kept"),
     }
 }
 

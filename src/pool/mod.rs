@@ -11,6 +11,7 @@ mod checks;
 mod connection;
 mod dial;
 mod lease;
+mod look;
 #[expect(clippy::module_inception, reason = "the noun of this folder is the pool")]
 mod pool;
 mod pools;

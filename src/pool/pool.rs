@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::connection::{Connection, Exchange, run_script};
 use super::dial::{DialFault, Dialer};
+use super::look::Looks;
 use super::pools::Keeper;
 use super::trouble::{Place, Troubles, Try};
 use crate::credential::Secret;
@@ -66,6 +67,7 @@ pub struct Pool<W: Wire> {
     place: Place,
     state: Mutex<State<W>>,
     warming: AtomicBool,
+    pub(super) looks: Looks,
 }
 
 struct State<W: Wire> {
@@ -145,6 +147,7 @@ impl<W: Wire> Pool<W> {
             place,
             state: Mutex::new(state),
             warming: AtomicBool::new(false),
+            looks: Looks::new(),
         })
     }
 
@@ -212,9 +215,12 @@ impl<W: Wire> Pool<W> {
         }
         // Nobody passes those who wait already.
         if state.line.is_empty() {
-            while let Some(at) =
-                state.idle.iter().rposition(|connection| connection.suits(user, &plan.accepted))
-            {
+            let here = std::thread::current().id();
+            loop {
+                let suits = |connection: &Connection<W>| connection.suits(user, &plan.accepted);
+                // One of this thread's own need not be moved to it.
+                let at = state.idle.iter().rposition(|idle| idle.home == here && suits(idle));
+                let Some(at) = at.or_else(|| state.idle.iter().rposition(suits)) else { break };
                 let mut connection = state.idle.remove(at);
                 if connection.epoch >= state.epoch && connection.is_quiet() {
                     return Ok(Taken::Held(Held { connection, slot: self.slot() }));
@@ -355,6 +361,7 @@ impl<W: Wire> Pool<W> {
             idle_since: now,
             home: std::thread::current().id(),
             epoch: secret.epoch(),
+            catalogs: findings.catalogs,
             stateful: findings.stateful.into_iter().collect(),
             fingerprint: findings.fingerprint,
             last_user: None,
@@ -514,6 +521,17 @@ impl<W: Wire> Pool<W> {
             let _ = pool.warm().await;
             pool.warming.store(false, Ordering::Release);
         });
+    }
+
+    /// Pays a look that is owed, on an idle connection; where none is idle, one that comes back pays.
+    pub(super) fn look_in_background(self: &Arc<Self>) {
+        if !self.looks.take_debt() {
+            return;
+        }
+        let Some(connection) = self.state().idle.pop() else { return self.looks.owe() };
+        let held = Held { connection, slot: self.slot() };
+        let pool = self.clone();
+        tokio::spawn(async move { super::lease::look(&pool, held).await });
     }
 
     /// Whether connections are kept ready in it.

@@ -215,6 +215,7 @@ impl<W: Wire> Pools<W> {
                     pool.look_at_secret();
                 }
                 let missing = pool.sweep();
+                pool.look_in_background();
                 let status = pool.status();
                 let sum = shown.entry((pool.target.clone(), pool.level.clone())).or_default();
                 *sum = (sum.0 + status.total, sum.1 + status.idle, sum.2 + status.waiting);

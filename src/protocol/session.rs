@@ -407,7 +407,7 @@ pub trait Relay: Send {
     /// in the engine's buffers. `Err`: something is known to keep the session where it is.
     ///
     /// The answer is said by [`RelayStep::Proven`], and by nothing where the client went on meanwhile.
-    fn prove(&mut self, ask: &Ask<'_>, upstream: &mut BytesMut) -> Result<(), Pinned>;
+    fn prove(&mut self, ask: Ask, upstream: &mut BytesMut) -> Result<(), Pinned>;
     /// The client has nothing under way; what makes the conversation busy is our own question.
     fn is_proving(&self) -> bool;
     /// What the server answered; once.
@@ -463,9 +463,9 @@ pub struct Pinned(pub &'static str);
 
 /// What [`Relay::prove`] is told.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
-    /// Stands for the code in the database that was looked through before; empty: none was.
-    pub code: &'a str,
+pub struct Ask {
+    /// Look through the code in the database, too.
+    pub code: bool,
     /// The operator accepts that current values of sequences are lost.
     pub sequences: bool,
 }
@@ -475,8 +475,7 @@ pub struct Ask<'a> {
 pub struct Proof {
     /// Stands for the code that is in the database now; empty where the server did not say.
     pub code: String,
-    /// Code that may leave state which nothing shows, behind a plain statement. Only looked for where `code`
-    /// is not the one that was known.
+    /// Code that may leave state which nothing shows, behind a plain statement; where [`Ask::code`] asked for it.
     pub hidden: Vec<String>,
     pub pinned: Option<Pinned>,
 }
@@ -594,8 +593,10 @@ pub enum Purpose<'a, S> {
     Probe(&'a Upkeep),
     /// Dresses a connection for one person: the stamp, the client's start-up settings.
     Prepare { admission: &'a Admission, stamp: &'a str, settings: &'a S },
-    /// Back to how it was after login, verified at the server.
-    Reset { upkeep: &'a Upkeep, in_transaction: bool },
+    /// Back to how it was after login, verified at the server. With `known`, which is [`Findings::catalogs`] of an
+    /// earlier look, what only changes together with the catalogs is not asked for again while the server
+    /// shows the same as then.
+    Reset { upkeep: &'a Upkeep, in_transaction: bool, known: Option<&'a str> },
     /// Is the connection alive?
     Ping(&'a Upkeep),
     /// `target check`: what the connector's rights allow, judged for the level it serves.
@@ -660,6 +661,9 @@ pub struct Findings {
     /// Settings of the role that outlive a session, as one comparable text; empty where the
     /// script did not look.
     pub fingerprint: String,
+    /// What the server's catalogs show that a connection's state may hang on, as one comparable text;
+    /// `None` where the script did not look, at the fingerprint neither.
+    pub catalogs: Option<String>,
     /// Extensions, languages and C code whose state a reset does not clear.
     pub stateful: Vec<String>,
     pub checks: Vec<Check>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cancel::Cancels;
 use super::listener::Arrival;
@@ -40,8 +40,10 @@ pub(super) struct Shared {
 }
 
 pub(super) enum History {
-    Started(SessionRow),
-    Ended(SessionRow),
+    /// What is known of a session now.
+    Row(Box<SessionRow>),
+    /// Answered when all that was sent before is in the store.
+    Flush(oneshot::Sender<()>),
 }
 
 /// The limits of sessions that a reload may change.

@@ -59,6 +59,13 @@ impl Gate {
     /// descriptors makes it wait instead of spin.
     pub async fn accept(self: Arc<Self>, endpoint: Endpoint, workers: Arc<Workers>) {
         let mut drain = self.shared.drain.clone();
+        let endpoint = match endpoint.move_here() {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                tracing::error!(listener = self.entrance.name, %error, "the listener cannot be served");
+                return;
+            }
+        };
         loop {
             let accepted = tokio::select! {
                 accepted = endpoint.accept() => accepted,

@@ -412,7 +412,7 @@ impl<W: Wire> SessionDoor<W> {
         });
         let first_grant = admission.grant();
         let row = row(&entry.listed, &admission, first_grant);
-        let _ = self.shared.history.try_send(History::Started(row));
+        let _ = self.shared.history.try_send(History::Row(Box::new(row)));
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
         let key: CancelKey = issued.key.clone();
@@ -508,6 +508,8 @@ impl<W: Wire> Guest<W> {
             let refusal = Refusal::ProtocolViolation("too many bytes for a login");
             return Err(Stop::refuse(refusal, "too many bytes"));
         }
+        // Without room of its own the buffer would be given 64 bytes at a time.
+        self.input.reserve(limits::LOGIN_READ_BYTES);
         match self.stream.read_buf(&mut self.input).await {
             Ok(count) if count > 0 => Ok(()),
             _ => Err(Stop::Silent),

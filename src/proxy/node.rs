@@ -1,5 +1,6 @@
 //! A running node: everything that `serve` starts but the admin API, which sits above.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,7 +129,8 @@ impl Node {
             });
             tracing::info!(listener = configured.name, %address, protocol = configured.protocol, "listening");
             let gate = Gate::new(door.clone(), entrance, configured.connections_max, shared.clone());
-            tokio::spawn(Arc::new(gate).accept(endpoint, workers.clone()));
+            let accepting = Arc::new(gate).accept(endpoint, workers.clone());
+            workers.host(listeners.len(), accepting);
         }
         tokio::spawn(end_grants(ledger.clone()));
         tokio::spawn(follow_targets(ledger.clone(), pools.clone()));
@@ -187,7 +189,19 @@ impl Node {
         if let Err(error) = self.trail.flush().await {
             tracing::error!(%error, "the trail could not be finished; the next start does it");
         }
+        self.finish_history().await;
         left
+    }
+
+    /// Or the sessions that have just ended would be called lost at the next start.
+    async fn finish_history(&self) {
+        let (done, written) = tokio::sync::oneshot::channel();
+        let flush = async {
+            if self.shared.history.send(History::Flush(done)).await.is_ok() {
+                let _ = written.await;
+            }
+        };
+        let _ = tokio::time::timeout(limits::HISTORY_FINISH, flush).await;
     }
 
     async fn empty(&self) {
@@ -440,14 +454,31 @@ pub(super) async fn follow_targets<W: Wire>(ledger: Arc<Ledger>, pools: Arc<Pool
     }
 }
 
+/// Writes the session history, what comes in a while together. Of a session that has ended by then only the
+/// end is written: its row holds all of it.
 async fn keep_history(store: Store, mut rows: mpsc::Receiver<History>) {
-    while let Some(row) = rows.recv().await {
-        let kept = match &row {
-            History::Started(row) => store.session_started(row).await,
-            History::Ended(row) => store.session_ended(row).await,
-        };
-        if let Err(error) = kept {
-            tracing::warn!(%error, "a row of the session history could not be stored");
+    let mut batch = Vec::new();
+    while rows.recv_many(&mut batch, limits::HISTORY_BATCH_MAX).await > 0 {
+        let (mut latest, mut waiting) = (HashMap::new(), Vec::new());
+        for item in batch.drain(..) {
+            match item {
+                History::Row(row) => drop(latest.insert(row.session, row)),
+                History::Flush(done) => waiting.push(done),
+            }
+        }
+        let latest: Vec<_> = latest.values().map(|row| &**row).collect();
+        if !latest.is_empty()
+            && let Err(error) = store.keep_sessions(&latest).await
+        {
+            tracing::warn!(%error, rows = latest.len(), "rows of the session history could not be stored");
+        }
+        let in_a_hurry = !waiting.is_empty();
+        for done in waiting {
+            // Whoever asked may have given up.
+            let _ = done.send(());
+        }
+        if !in_a_hurry {
+            tokio::time::sleep(limits::HISTORY_PAUSE).await;
         }
     }
 }

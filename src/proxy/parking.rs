@@ -73,18 +73,30 @@ impl<W: Wire> SessionDoor<W> {
     pub(super) fn look_whether_to_park(&self, entered: &mut Entered<W>, settled: bool) {
         let Some(after) = self.shared.limits.load().park else { return };
         let last = entered.pump.last_activity;
-        let idle = clock::instant(last).elapsed() >= after && entered.berth.looked_at != last;
-        if idle && settled {
+        if clock::instant(last).elapsed() < after || entered.berth.looked_at == last {
+            return;
+        }
+        // Also where nothing can be asked at this moment, because bytes are on their way or an interruption is:
+        // this look was in vain, and one that is due at once again would leave the bytes no turn, for ever.
+        entered.berth.looked_at = last;
+        if settled {
             self.ask_whether_to_park(entered);
         }
     }
 
     pub(super) fn ask_whether_to_park(&self, entered: &mut Entered<W>) {
-        let Some(lease) = entered.pump.lease() else { return };
-        if !entered.pump.is_quiet() || entered.pump.relay.boundary() != Boundary::Idle {
+        let code = entered.pump.lease().and_then(|lease| lease.pool().code());
+        self.ask(entered, code);
+    }
+
+    /// `code`: what is known of the code in the database; `None`: that is asked for too.
+    fn ask(&self, entered: &mut Entered<W>, code: Option<Arc<Code>>) {
+        if entered.pump.lease().is_none()
+            || !entered.pump.is_quiet()
+            || entered.pump.relay.boundary() != Boundary::Idle
+        {
             return;
         }
-        let code = lease.pool().code();
         let accepts = {
             let book = self.shared.ledger.book();
             let target = book.target(entered.admission.target().as_str());
@@ -96,8 +108,7 @@ impl<W: Wire> SessionDoor<W> {
         if entered.berth.process_known {
             return self.pin(entered, PROCESS_KNOWN);
         }
-        let ask = Ask { code: code.as_ref().map_or("", |code| &code.number), sequences };
-        match entered.pump.prove(&ask) {
+        match entered.pump.prove(Ask { code: code.is_none(), sequences }) {
             Ok(()) => entered.berth.asked = code,
             Err(pinned) => self.pin(entered, pinned),
         }
@@ -110,9 +121,14 @@ impl<W: Wire> SessionDoor<W> {
         let asked = entered.berth.asked.take();
         let Some(pool) = entered.pump.lease().map(|lease| lease.pool().clone()) else { return Ok(()) };
         let code = match asked {
-            Some(asked) if asked.number == proof.code => asked,
-            _ if proof.code.is_empty() => Arc::default(),
-            _ => pool.learn(Code { number: proof.code, hidden: proof.hidden }),
+            Some(asked) if asked.number == proof.code || proof.pinned.is_some() => asked,
+            // There is other code now: once more, with a look at that.
+            Some(_) => {
+                self.ask(entered, None);
+                return Ok(());
+            }
+            None if proof.code.is_empty() => Arc::default(),
+            None => pool.learn(Code { number: proof.code, hidden: proof.hidden }),
         };
         if let Some(pinned) = proof.pinned {
             self.pin(entered, pinned);

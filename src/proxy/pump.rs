@@ -139,6 +139,8 @@ impl<W: Wire> Pump<W> {
         self.lease = Some(lease);
         self.client.held = false;
         self.look_again = true;
+        // However long the wait was, its end is a sign of life.
+        self.last_activity = clock::monotonic_micros();
     }
 
     /// Nothing read from the server is unconsumed, nothing for it is unwritten.
@@ -153,7 +155,7 @@ impl<W: Wire> Pump<W> {
     }
 
     /// Asks the server whether anything would be lost without this connection.
-    pub fn prove(&mut self, ask: &Ask<'_>) -> Result<(), Pinned> {
+    pub fn prove(&mut self, ask: Ask) -> Result<(), Pinned> {
         self.relay.prove(ask, &mut self.server.out)
     }
 

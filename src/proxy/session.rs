@@ -91,7 +91,7 @@ impl<W: Wire> SessionDoor<W> {
         row.how = Some(how_word(closed.how).into());
         row.code = code.map(str::to_owned);
         (row.statements, row.bytes_up, row.bytes_down) = (statements, bytes_up, bytes_down);
-        let _ = self.shared.history.try_send(History::Ended(row));
+        let _ = self.shared.history.try_send(History::Row(Box::new(row)));
         drop((live, entry));
     }
 

@@ -1,6 +1,8 @@
 //! One thread and one single-threaded runtime per core. A session stays on the worker that accepted it,
 //! and the connection it is lent is registered there, so moving a message crosses no thread.
 
+use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Builder, Handle};
@@ -8,11 +10,29 @@ use tokio::sync::watch;
 
 use crate::tls::Socket;
 
+thread_local! {
+    /// The number of the worker that this thread is.
+    static HERE: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
 /// Ends its threads when it is dropped; what still runs on them then is dropped with them.
 pub(super) struct Workers {
     handles: Vec<Handle>,
-    next: AtomicUsize,
+    /// How many connections each of them serves.
+    loads: Arc<[AtomicUsize]>,
     _stop: watch::Sender<()>,
+}
+
+/// One connection of a worker's load.
+struct Load {
+    loads: Arc<[AtomicUsize]>,
+    worker: usize,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.loads[self.worker].fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Workers {
@@ -28,28 +48,97 @@ impl Workers {
             std::thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || {
+                    HERE.set(Some(number));
                     // An error says that the sender is gone, which is what is waited for.
                     let _ = runtime.block_on(stopped.changed());
                     runtime.shutdown_background();
                 })
                 .map_err(say)?;
         }
-        Ok(Self { handles, next: AtomicUsize::new(0), _stop: stop })
+        let loads = handles.iter().map(|_| AtomicUsize::new(0)).collect();
+        Ok(Self { handles, loads, _stop: stop })
     }
 
-    /// Serves a connection on the next worker in turn; `serve` is called there, with the socket
-    /// registered there.
+    /// Runs a listener on one of the workers: what it accepts for its own worker then wakes no other
+    /// thread.
+    pub fn host(&self, listener: usize, accept: impl Future<Output = ()> + Send + 'static) {
+        self.handles[listener % self.handles.len()].spawn(accept);
+    }
+
+    /// Serves a connection on the worker that serves the fewest, which is this one where it is a tie;
+    /// `serve` is called there, with the socket registered there.
     pub fn spawn<F: Future<Output = ()> + Send + 'static>(
         &self,
         socket: Socket,
         serve: impl FnOnce(Socket) -> F + Send + 'static,
     ) {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.handles.len();
+        let here = HERE.get();
+        let load = |worker: usize| self.loads[worker].load(Ordering::Relaxed);
+        let fewest = (0..self.handles.len()).min_by_key(|worker| (load(*worker), Some(*worker) != here));
+        let Some(worker) = fewest else { return };
+        self.loads[worker].fetch_add(1, Ordering::Relaxed);
+        let load = Load { loads: self.loads.clone(), worker };
+        if Some(worker) == here {
+            self.handles[worker].spawn(async move {
+                let _load = load;
+                serve(socket).await;
+            });
+            return;
+        }
         let Ok(socket) = socket.into_std() else { return };
-        self.handles[turn].spawn(async move {
+        self.handles[worker].spawn(async move {
+            let _load = load;
             if let Ok(socket) = Socket::from_std(socket) {
                 serve(socket).await;
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpStream;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_are_spread_and_end() {
+        let workers = Arc::new(Workers::start(3).unwrap());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let listener = listener.into_std().unwrap();
+        let (names, mut named) = mpsc::unbounded_channel();
+        let spawning = workers.clone();
+        workers.host(1, async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                let names = names.clone();
+                spawning.spawn(tcp.into(), |mut socket| async move {
+                    names.send(HERE.get().unwrap()).unwrap();
+                    // Until the peer closes.
+                    let _ = tokio::io::AsyncReadExt::read(&mut socket, &mut [0]).await;
+                });
+            }
+        });
+        let mut clients = Vec::new();
+        for _ in 0..6 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut all = Vec::new();
+        for _ in 0..6 {
+            all.push(named.recv().await.unwrap());
+        }
+        all.sort_unstable();
+        assert_eq!(all, [0, 0, 1, 1, 2, 2]);
+        clients.clear();
+        while workers.loads.iter().any(|load| load.load(Ordering::Relaxed) > 0) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let _first = TcpStream::connect(address).await.unwrap();
+        assert_eq!(named.recv().await, Some(1), "a tie is served where it was accepted");
     }
 }

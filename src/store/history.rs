@@ -10,32 +10,43 @@ use super::{SessionRow, Store, StoreError};
 use crate::model::limits::{SESSION_ROWS_MAX, SESSION_ROWS_SWEEP};
 use crate::model::{SessionId, Time};
 
-pub(super) async fn put(pool: &SqlitePool, row: &SessionRow) -> Result<(), Trouble> {
-    // SQLite's numbers have a sign; nobody transfers 9 exabytes in a session.
-    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+/// Writes these rows in one statement, each in the place of an earlier one of its session: a crowd that comes
+/// and goes costs one write and not one each.
+pub(super) async fn put(pool: &SqlitePool, rows: &[&SessionRow]) -> Result<(), Trouble> {
+    let rows: Vec<_> = rows.iter().map(|row| columns(row)).collect();
     sqlx::query(
         "INSERT OR REPLACE INTO sessions (id, user_name, target, level, grant_id, database, peer, protocol, \
          started_at, ended_at, how, code, statements, bytes_up, bytes_down) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
+         value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, \
+         value ->> 14 FROM json_each(?)",
     )
-    .bind(row.session.to_string())
-    .bind(row.user.as_str())
-    .bind(row.target.as_str())
-    .bind(row.level.as_str())
-    .bind(row.grant.to_string())
-    .bind(&row.database)
-    .bind(&row.peer)
-    .bind(&row.protocol)
-    .bind(time(row.started_at))
-    .bind(row.ended_at.map(time))
-    .bind(&row.how)
-    .bind(&row.code)
-    .bind(number(row.statements))
-    .bind(number(row.bytes_up))
-    .bind(number(row.bytes_down))
+    .bind(serde_json::Value::Array(rows).to_string())
     .execute(pool)
     .await?;
     Ok(())
+}
+
+fn columns(row: &SessionRow) -> serde_json::Value {
+    // SQLite's numbers have a sign; nobody transfers 9 exabytes in a session.
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    serde_json::json!([
+        row.session.to_string(),
+        row.user.as_str(),
+        row.target.as_str(),
+        row.level.as_str(),
+        row.grant.to_string(),
+        row.database,
+        row.peer,
+        row.protocol,
+        time(row.started_at),
+        row.ended_at.map(time),
+        row.how,
+        row.code,
+        number(row.statements),
+        number(row.bytes_up),
+        number(row.bytes_down),
+    ])
 }
 
 pub(super) async fn newest(pool: &SqlitePool, limit: u32) -> Result<Vec<SessionRow>, Trouble> {
@@ -61,8 +72,11 @@ pub(super) async fn close_lost(pool: &SqlitePool, at: Time) -> Result<(), Troubl
 
 impl Store {
     /// Cuts the history to size now and then. The caller has the turn.
-    pub(super) async fn sweep_sometimes(&self) -> Result<(), StoreError> {
-        if self.inner.unswept.fetch_add(1, Ordering::Relaxed) + 1 >= SESSION_ROWS_SWEEP {
+    pub(super) async fn sweep_sometimes(&self, written: usize) -> Result<(), StoreError> {
+        let written = u32::try_from(written).unwrap_or(u32::MAX);
+        if self.inner.unswept.fetch_add(written, Ordering::Relaxed).saturating_add(written)
+            >= SESSION_ROWS_SWEEP
+        {
             self.sweep().await?;
         }
         Ok(())

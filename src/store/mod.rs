@@ -105,16 +105,11 @@ impl Store {
         apply::apply(&self.inner.writer, changes, at).await.map_err(|trouble| self.failed(trouble))
     }
 
-    pub async fn session_started(&self, row: &SessionRow) -> Result<(), StoreError> {
+    /// Writes rows of the session history, each in the place of an earlier one of the same session.
+    pub async fn keep_sessions(&self, rows: &[&SessionRow]) -> Result<(), StoreError> {
         let _turn = self.turn().await;
-        history::put(&self.inner.history, row).await.map_err(|trouble| self.failed(trouble))?;
-        self.sweep_sometimes().await
-    }
-
-    /// Replaces the row that `session_started` wrote.
-    pub async fn session_ended(&self, row: &SessionRow) -> Result<(), StoreError> {
-        let _turn = self.turn().await;
-        history::put(&self.inner.history, row).await.map_err(|trouble| self.failed(trouble))
+        history::put(&self.inner.history, rows).await.map_err(|trouble| self.failed(trouble))?;
+        self.sweep_sometimes(rows.len()).await
     }
 
     /// Newest first.

@@ -6,7 +6,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::support::{
-    CUT, Node, Options, PATIENCE, Server, Version, block, on_both_servers, runtime, shared, text, wait_until,
+    Node, Options, PATIENCE, Server, Version, block, on_both_servers, runtime, shared, text, wait_until,
 };
 
 on_both_servers!(statements_are_labelled);
@@ -121,7 +121,7 @@ fn a_revocation_that_cannot_be_stored_cuts_at_once_and_is_stored_later() {
     block(sqlx::query("BEGIN IMMEDIATE").execute(&mut other)).expect("the store is locked");
     std::thread::scope(|scope| {
         let revoking = scope.spawn(|| node.tg(&["grant", "revoke", &grant, "--reason", "now"]));
-        wait_until("the session is cut while the store is locked", CUT, || !client.is_open());
+        wait_until("the session is cut while the store is locked", PATIENCE, || !client.is_open());
         assert_eq!(alice.refused().code, "28000", "nobody gets in by it");
         let answer = revoking.join().expect("it answers");
         let said = text(&answer.stderr);

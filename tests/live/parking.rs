@@ -211,6 +211,8 @@ fn more_sessions_than_connections_take_turns(server: &'static Server) {
     clients[0].0.run("begin");
     let waiting = clients[1].0.start("select 'at last'");
     wait_until("bob waits", PATIENCE, || states(&node, "bob")[0].0 == "waiting");
+    // Longer than it takes to be parked: with a connection at last, the statement comes before that question.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
     clients[0].0.run("commit");
     assert_eq!(waiting.wait().expect("a turn")[0][0].as_deref(), Some("at last"));
 }

@@ -223,25 +223,17 @@ fn role(statement: &Statement) -> Role {
     }
 }
 
-/// Whether an EXPLAIN runs its statement. In doubt it does.
+/// Whether an EXPLAIN runs its statement. In doubt it does, and literals are doubt: a label must not hang
+/// on what is in one.
 fn runs(analyze: bool, options: Option<&Vec<UtilityOption>>) -> bool {
     let is_off = |argument: &Expr| match argument {
-        Expr::Value(value) => match &value.value {
-            Value::Boolean(on) => !on,
-            Value::Number(number, _) => number == "0",
-            Value::SingleQuotedString(word) => is_no(word),
-            _ => false,
-        },
-        Expr::Identifier(word) => is_no(&word.value),
+        Expr::Value(value) => value.value == Value::Boolean(false),
+        Expr::Identifier(word) => word.quote_style.is_none() && word.value.eq_ignore_ascii_case("off"),
         _ => false,
     };
     let named =
         options.into_iter().flatten().filter(|option| option.name.value.eq_ignore_ascii_case("analyze"));
     analyze || named.map(|option| option.arg.as_ref()).any(|argument| !argument.is_some_and(is_off))
-}
-
-fn is_no(word: &str) -> bool {
-    ["off", "false", "0"].iter().any(|no| word.eq_ignore_ascii_case(no))
 }
 
 /// A part of a name as the server takes it: without quotes it is in lower case. A literal in a name's place

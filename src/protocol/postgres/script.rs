@@ -56,6 +56,12 @@ pub(crate) enum Job<'a> {
     Reset {
         in_transaction: bool,
     },
+    /// A reset that is verified by one row, where nothing looks otherwise than it did.
+    Glance {
+        in_transaction: bool,
+        known: &'a str,
+        random: u64,
+    },
     Ping,
     Check {
         level: &'a str,
@@ -75,7 +81,10 @@ impl<'a> Job<'a> {
         match *purpose {
             Purpose::Probe(_) => Self::Probe,
             Purpose::Prepare { stamp, settings, .. } => Self::Prepare { stamp, settings },
-            Purpose::Reset { in_transaction, .. } => Self::Reset { in_transaction },
+            Purpose::Reset { in_transaction, known, .. } => match (known, getrandom::u64()) {
+                (Some(known), Ok(random)) => Self::Glance { in_transaction, known, random },
+                _ => Self::Reset { in_transaction },
+            },
             Purpose::Ping(_) => Self::Ping,
             Purpose::Check { level, .. } => Self::Check { level },
             Purpose::Form { logins, .. } => Self::Form { logins },
@@ -90,6 +99,8 @@ enum Task {
     /// With the names of the settings, in the order in which they are set.
     Prepare(Vec<String>),
     Reset,
+    /// With what was seen before.
+    Glance(String),
     Ping,
     Check(String),
     Form(Logins),
@@ -110,6 +121,8 @@ enum Due {
     Rows,
     /// The row of one `set_config`, then `CommandComplete`.
     Setting,
+    /// The row of a glance, then `CommandComplete`.
+    Glance,
     /// `CommandComplete` with this tag.
     Command(&'static str),
     EmptyQuery,
@@ -128,7 +141,7 @@ pub(super) struct Row {
 impl PostgresScript {
     pub(super) fn new(purpose: &Purpose<'_, Settings>, facts: &PostgresFacts) -> Self {
         let mut script = Self::run(Job::of(purpose), facts);
-        if matches!(purpose, Purpose::Reset { .. }) {
+        if matches!(script.task, Task::Reset) {
             script.reseed();
         }
         script
@@ -156,6 +169,7 @@ impl PostgresScript {
             Job::Probe => Task::Probe,
             Job::Prepare { .. } => Task::Prepare(Vec::new()),
             Job::Reset { .. } => Task::Reset,
+            Job::Glance { known, .. } => Task::Glance(known.to_owned()),
             Job::Ping => Task::Ping,
             Job::Check { level } => Task::Check(level.to_owned()),
             Job::Form { logins } => Task::Form(logins.clone()),
@@ -179,7 +193,15 @@ impl PostgresScript {
         match job {
             Job::Probe => script.select(&query::probe()),
             Job::Prepare { stamp, settings } => script.prepare(stamp, settings),
-            Job::Reset { in_transaction } => script.reset(in_transaction),
+            Job::Reset { in_transaction } => {
+                script.discard(in_transaction);
+                script.verify();
+            }
+            Job::Glance { in_transaction, random, .. } => {
+                script.discard(in_transaction);
+                let text = query::glance(script.dialled.iter().map(|(name, _)| name.as_str()), random);
+                script.simple(&text, [Due::Description, Due::Glance]);
+            }
             Job::Ping => script.simple("", [Due::EmptyQuery]),
             Job::Check { .. } => script.select(&query::check(major(&facts.version))),
             Job::Form { .. } => script.select(&query::form()),
@@ -225,14 +247,13 @@ impl PostgresScript {
         self.simple(text, [Due::Description, Due::Rows]);
     }
 
-    fn reset(&mut self, in_transaction: bool) {
+    fn discard(&mut self, in_transaction: bool) {
         if in_transaction {
             self.simple("ROLLBACK", [Due::Command("ROLLBACK")]);
         }
         // By itself: inside a transaction block, which several statements in one Query are, it is
         // refused.
         self.simple("DISCARD ALL", [Due::Command("DISCARD ALL")]);
-        self.verify();
     }
 
     /// One statement of ours, as a simple Query.
@@ -285,7 +306,7 @@ impl PostgresScript {
             (b'Z', Some(Due::Ready)) => {
                 self.status = status(body).ok_or(WireError::new("ReadyForQuery", "malformed"))?;
                 self.due.pop_front();
-                if self.due.is_empty() {
+                if self.due.is_empty() && !self.looks_again() {
                     return Ok(Some(self.report()));
                 }
             }
@@ -302,7 +323,10 @@ impl PostgresScript {
                 let [topic, subject, detail] = columns.ok_or(WireError::new("DataRow", "malformed"))?;
                 self.rows.push(Row { topic, subject, detail });
             }
-            (b'C', Some(due @ (Due::Setting | Due::Rows))) if body.starts_with(b"SELECT ") => {
+            (b'D', Some(Due::Glance)) => {
+                self.glanced(row(body).ok_or(WireError::new("DataRow", "malformed"))?)?;
+            }
+            (b'C', Some(due @ (Due::Setting | Due::Rows | Due::Glance))) if body.starts_with(b"SELECT ") => {
                 self.taken += usize::from(due == Due::Setting);
                 self.due.pop_front();
             }
@@ -312,6 +336,62 @@ impl PostgresScript {
             _ => return Err(WireError::new(PLACE, "a message that is not due")),
         }
         Ok(None)
+    }
+
+    /// Takes the row of a glance for the rows that the whole question would have given.
+    fn glanced(&mut self, columns: Vec<String>) -> Result<(), WireError> {
+        let mut columns = columns.into_iter();
+        let (fixed, settings): (Vec<String>, _) = (columns.by_ref().take(query::GLANCED).collect(), columns);
+        let [session, current, temporary, prepared, cursor, channel, extensions, languages, _seed] =
+            <[String; query::GLANCED]>::try_from(fixed)
+                .map_err(|_| WireError::new("DataRow", "not the columns that were asked for"))?;
+        let mut add = |topic: &str, subject: &str, detail: &str| {
+            let [topic, subject, detail] = [topic, subject, detail].map(str::to_owned);
+            self.rows.push(Row { topic, subject, detail });
+        };
+        add(query::IDENTITY, &session, &current);
+        for (what, is_left) in [
+            ("a prepared statement", prepared),
+            ("a cursor", cursor),
+            ("a channel that is listened to", channel),
+        ] {
+            // Whatever is not a clear no.
+            if is_left != "false" {
+                add(query::LEFTOVER, what, "");
+            }
+        }
+        // It stays where there ever was one; whether something is in it is another question.
+        if temporary != "0" {
+            add(query::TEMPORARY, &temporary, "");
+        }
+        for (topic, names) in [(query::EXTENSION, &extensions), (query::LANGUAGE, &languages)] {
+            names.lines().for_each(|name| add(topic, name, ""));
+        }
+        let dialled = self.dialled.clone();
+        let mut names = query::reported(dialled.iter().map(|(name, _)| name.as_str()));
+        for value in settings {
+            let name = names.next().ok_or(WireError::new("DataRow", "more settings than were asked for"))?;
+            let (topic, subject) = (query::REPORTED.to_owned(), name.to_owned());
+            self.rows.push(Row { topic, subject, detail: value });
+        }
+        match names.next() {
+            None => Ok(()),
+            Some(_) => Err(WireError::new("DataRow", "fewer settings than were asked for")),
+        }
+    }
+
+    /// After a glance that shows something new: asks for the whole.
+    fn looks_again(&mut self) -> bool {
+        let Task::Glance(before) = &self.task else { return false };
+        let is_new =
+            self.rows.iter().any(|row| row.topic == query::TEMPORARY) || *before != catalogs(&self.rows);
+        if !is_new || self.error.is_some() || self.status != b'I' || self.unclean().is_some() {
+            return false;
+        }
+        self.task = Task::Reset;
+        self.rows.clear();
+        self.verify();
+        true
     }
 
     fn fail(&mut self, complaint: Complaint) -> Option<Report> {
@@ -375,7 +455,7 @@ impl PostgresScript {
         if matches!(self.task, Task::Terminate) && !self.has(query::ENDED, "true") {
             return Some("there is no such connection any more".into());
         }
-        if !matches!(self.task, Task::Reset) {
+        if !matches!(self.task, Task::Reset | Task::Glance(_)) {
             return None;
         }
         // What it reported on the way, and what it says when asked.
@@ -414,10 +494,15 @@ impl PostgresScript {
                 return findings;
             }
             // All that it reports is back to what it was, as was just verified.
+            Task::Glance(_) => {
+                findings.parameters = self.dialled.to_vec();
+                return findings;
+            }
             Task::Reset => findings.parameters = self.dialled.to_vec(),
             Task::Probe | Task::Check(_) => {}
         }
         findings.fingerprint = fingerprint(&self.rows);
+        findings.catalogs = Some(catalogs(&self.rows));
         findings.stateful = stateful(&self.rows);
         let backend = self.rows.iter().find(|row| row.topic == query::BACKEND && !row.detail.is_empty());
         findings.termination = backend.map(|row| Termination(format!("{} {}", row.subject, row.detail)));
@@ -439,6 +524,8 @@ impl Script for PostgresScript {
                 return Ok(ScriptStep::Done(report));
             }
         }
+        // A second question, where the answer to the first calls for one.
+        out.extend_from_slice(&self.request.split());
         Ok(ScriptStep::NeedBytes)
     }
 }
@@ -484,6 +571,17 @@ fn fingerprint(rows: &[Row]) -> String {
         .iter()
         .filter(|row| row.topic == query::ROLE_SETTING || row.topic == query::DATABASE_SETTING)
         .map(|row| format!("{} {:?}: {:?}", row.topic, row.subject, row.detail))
+        .collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+/// The extensions and languages, in an order of ours: the server's is that of its files.
+fn catalogs(rows: &[Row]) -> String {
+    let mut lines: Vec<String> = rows
+        .iter()
+        .filter(|row| row.topic == query::EXTENSION || row.topic == query::LANGUAGE)
+        .map(|row| format!("{} {}", row.topic, row.subject))
         .collect();
     lines.sort_unstable();
     lines.join("\n")

@@ -17,7 +17,7 @@ async fn the_child_that_writes() {
     for number in store.snapshot().await.unwrap().users.len() / 2.. {
         let pair = ["a", "b"].map(|letter| put_user(user(&format!("{letter}-{number}"), &[])));
         store.apply(&pair, at(0)).await.unwrap();
-        store.session_started(&session(number as u64)).await.unwrap();
+        store.keep_sessions(&[&session(number as u64)]).await.unwrap();
         println!("stored {number}");
         std::io::stdout().flush().unwrap();
     }

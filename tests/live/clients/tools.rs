@@ -95,7 +95,7 @@ fn a_dump_is_the_same_and_comes_back(server: &'static Server) {
         assert_same(&expected, &without_keys(proxied.output(Mode::Tls, old())), Mode::Tls);
     }
     let file = node.folder.join("dump");
-    let mut dump = pg_dump();
+    let mut dump = client(installed("pg18/pg_dump"));
     dump.args(["--format=custom", "--file"]).arg(&file);
     proxied.output(Mode::Tls, dump);
     let mut restore = client(installed("pg18/pg_restore"));
@@ -127,7 +127,7 @@ fn pgbench_runs_its_own_load(server: &'static Server) {
     for (mode, protocol) in
         [(Mode::Plain, "simple"), (Mode::Tls, "extended"), (Mode::Plain, "prepared"), (Mode::Tls, "prepared")]
     {
-        let done = way.output(mode, pgbench(&["-c", "4", "-j", "2", "-t", "40", "-M", protocol]));
+        let done = way.output(mode, pgbench(&["-n", "-c", "4", "-j", "2", "-t", "40", "-M", protocol]));
         assert!(done.contains("number of transactions actually processed: 160/160"), "{done}");
         assert!(done.contains("number of failed transactions: 0 "), "{done}");
         transactions += 160;

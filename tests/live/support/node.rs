@@ -187,7 +187,8 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.folder.join("log")).expect("a log");
         // With the signal ignored a file size limit is an error of the write, as a full disk is.
         let child = Command::new("sh")
-            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_tidegate")])
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(program())
             .args(["serve", "--config", "tidegate.toml"])
             .current_dir(&self.folder)
             .stdin(Stdio::null())
@@ -430,9 +431,14 @@ impl Drop for Node {
     }
 }
 
+/// The program that was built with the tests, or another build of it.
+fn program() -> std::ffi::OsString {
+    std::env::var_os("TIDEGATE_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_tidegate").into())
+}
+
 /// Runs the program in `folder`, whatever a person's environment says.
 pub fn tidegate(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tidegate"))
+    Command::new(program())
         .args(args)
         .current_dir(folder)
         .env_remove("TIDEGATE_SOCKET")

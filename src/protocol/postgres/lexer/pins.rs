@@ -95,6 +95,16 @@ fn words(text: &[u8]) -> Words {
         let word = &text[at..end];
         let is = |other: &[u8]| word.eq_ignore_ascii_case(other);
         match word[0] | 0x20 {
+            b'0'..=b'9' => {
+                // Servers before PostgreSQL 15 read `1set` as a number and a word.
+                let ends = |other: &[u8]| {
+                    let start = word.len().saturating_sub(other.len());
+                    word[start..].eq_ignore_ascii_case(other)
+                };
+                found.look |= ends(b"set") || NOTED.iter().any(|noted| ends(noted));
+                found.look |= ends(b"u") && text[end..].starts_with(b"&");
+                found.inserts |= [&b"insert"[..], b"merge", b"default"].into_iter().any(ends);
+            }
             b's' if is(b"set") => found.look |= sets_more_than_a_plain_name(&text[end..]),
             b'i' => found.inserts |= is(b"insert"),
             b'm' => found.inserts |= is(b"merge"),

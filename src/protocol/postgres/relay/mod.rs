@@ -128,6 +128,8 @@ pub struct PostgresRelay {
     proven: bool,
     /// The role that we are at the server.
     user: Arc<str>,
+    /// The process id of the server's connection, and the one that the client was told.
+    process: (u32, u32),
     detached: bool,
     over: bool,
     /// Only the rest of the server's message under way is passed on.
@@ -209,6 +211,7 @@ impl PostgresRelay {
             undescribed: false,
             proven: false,
             user: facts.user.clone(),
+            process: (facts.process_id, key.process),
             detached: false,
             over: false,
             winding_down: false,
@@ -361,7 +364,7 @@ impl Relay for PostgresRelay {
         put_error(out, Severity::Fatal, refusal);
     }
 
-    fn prove(&mut self, ask: &Ask<'_>, upstream: &mut BytesMut) -> Result<(), Pinned> {
+    fn prove(&mut self, ask: Ask, upstream: &mut BytesMut) -> Result<(), Pinned> {
         self.ask_for_proof(ask, upstream)
     }
 
@@ -383,6 +386,7 @@ impl Relay for PostgresRelay {
     fn attach(&mut self, facts: &PostgresFacts, restore: Restore, upstream: &mut BytesMut) {
         self.detached = false;
         self.user = facts.user.clone();
+        self.process.0 = facts.process_id;
         self.status = b'I';
         for (name, value) in facts.parameters.iter().filter(|(name, _)| name != APPLICATION_NAME) {
             if self.remember_parameter(name, value.as_bytes()) {

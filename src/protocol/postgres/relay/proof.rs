@@ -94,7 +94,7 @@ impl PostgresRelay {
         None
     }
 
-    pub(super) fn ask_for_proof(&mut self, ask: &Ask<'_>, out: &mut BytesMut) -> Result<(), Pinned> {
+    pub(super) fn ask_for_proof(&mut self, ask: Ask, out: &mut BytesMut) -> Result<(), Pinned> {
         let at_rest = !self.detached && self.boundary_now() == Boundary::Idle && self.unsaid.is_empty();
         if !at_rest || self.stamp.wants_words() || self.from_server.left > 0 {
             return Err(Pinned("the conversation is not at rest"));

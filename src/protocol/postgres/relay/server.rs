@@ -9,7 +9,7 @@ use super::stamp::Shown;
 use super::{APPLICATION_NAME, PostgresRelay, proof, words};
 use crate::model::limits::{ERROR_HEAD_BYTES_MAX, INSPECT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use crate::model::{Note, Refusal};
-use crate::protocol::session::{Flow, RelayStep, WireError};
+use crate::protocol::session::{Flow, Plan, RelayStep, WireError};
 
 /// Tags for results that have none.
 const SUSPENDED: &[u8] = b"PortalSuspended";
@@ -101,6 +101,12 @@ impl PostgresRelay {
             if header.tag == b'W' {
                 return Ok(RelayStep::Refuse(Refusal::NotSupported("replication")));
             }
+            if header.tag == b'A' {
+                let own = self.is_own_notification(&rest[HEADER_BYTES..needed])?;
+                let head = if own { self.tell_as_own(&rest[..HEADER_BYTES], flow.plan) } else { 0 };
+                self.from_server.start(header.total - head, true, rest.len() - head, flow.plan);
+                continue;
+            }
             let fate = self.answer(header, &rest[HEADER_BYTES..needed], flow)?;
             self.from_server.start(header.total, fate == Fate::Pass, rest.len(), flow.plan);
             if header.tag == b'Z' {
@@ -111,6 +117,25 @@ impl PostgresRelay {
                 }
             }
         }
+    }
+
+    /// Whether a notification was sent by this very session.
+    fn is_own_notification(&self, body: &[u8]) -> Result<bool, WireError> {
+        let Some(process) = body.first_chunk() else {
+            return Err(WireError::new("NotificationResponse", "too short"));
+        };
+        let (server, told) = self.process;
+        Ok(server != told && u32::from_be_bytes(*process) == server)
+    }
+
+    /// Clients know their own notifications by the process id that they were told, which is not the server's
+    /// where the session may move. The head of such a message is ours then; gives its length.
+    fn tell_as_own(&self, header: &[u8], plan: &mut Plan) -> usize {
+        plan.own(header);
+        plan.own(&self.process.1.to_be_bytes());
+        let head = header.len() + size_of::<u32>();
+        plan.drop(head);
+        head
     }
 
     /// Rows and COPY data: counted and passed, as many as there are.
@@ -152,7 +177,7 @@ impl PostgresRelay {
     fn answer(&mut self, header: Header, body: &[u8], flow: &mut Flow<'_>) -> Result<Fate, WireError> {
         match header.tag {
             b'N' if matches!(self.due.front(), Some(Due::Own { .. })) => return Ok(Fate::Swallow),
-            b'N' | b'A' => return Ok(Fate::Pass),
+            b'N' => return Ok(Fate::Pass),
             b'S' => return self.parameter_status(body, flow),
             b'Z' => return self.ready(body, flow),
             _ => self.settle_slack(),
@@ -663,7 +688,9 @@ impl PostgresRelay {
 /// The largest head that we wait for.
 fn needed(header: Header) -> Result<usize, WireError> {
     let limit = match header.tag {
-        b'N' | b'A' | b'V' | b'T' => return Ok(HEADER_BYTES),
+        b'N' | b'V' | b'T' => return Ok(HEADER_BYTES),
+        // The process id is in front.
+        b'A' => return Ok(header.total.min(HEADER_BYTES + size_of::<u32>())),
         b'E' => return Ok(header.total.min(ERROR_HEAD_BYTES_MAX)),
         b't' => return Ok(header.total.min(INSPECT_BYTES_MAX)),
         b'S' => INSPECT_BYTES_MAX,

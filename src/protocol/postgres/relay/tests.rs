@@ -262,6 +262,27 @@ fn many_binds_of_a_long_text_are_noted_in_portions() {
     assert!(rig.notes_max < crate::model::limits::NOTES_BYTES_MAX + 2 * text.len(), "{}", rig.notes_max);
 }
 
+/// The rig's client was told 1 of the server's 4711.
+#[test]
+fn a_clients_own_notifications_bear_the_process_id_that_it_was_told() {
+    let mut rig = rig();
+    rig.to_client.clear();
+    let notification = |process: u32| {
+        let body = [&process.to_be_bytes()[..], b"news\0hello\0"].concat();
+        [&b"A"[..], &(body.len() as u32 + 4).to_be_bytes(), &body].concat()
+    };
+    for cut in 0..notification(0).len() {
+        for (sent, told) in [(4711, 1), (4712, 4712)] {
+            let sent = notification(sent);
+            rig.feed(Side::Upstream, &sent[..cut]);
+            rig.feed(Side::Upstream, &sent[cut..]);
+            assert_eq!(std::mem::take(&mut rig.to_client), notification(told));
+        }
+    }
+    rig.feed(Side::Upstream, b"A\0\0\0\x06\0\0");
+    assert!(rig.end.is_some(), "a notification of nobody");
+}
+
 #[test]
 fn goodbye_is_not_passed() {
     let mut rig = rig();
@@ -619,7 +640,7 @@ fn proof_answer(rows: &[(&str, &str, &str)]) -> Vec<Vec<u8>> {
 fn ask(rig: &mut Rig, rows: &[(&str, &str, &str)]) -> Result<Restore, Pinned> {
     rig.to_server.clear();
     let mut out = BytesMut::new();
-    rig.relay.prove(&Ask { code: "", sequences: false }, &mut out)?;
+    rig.relay.prove(Ask { code: true, sequences: false }, &mut out)?;
     assert_eq!(tags(&out), "CPBECCS");
     assert!(rig.relay.is_proving());
     assert_eq!(rig.server(&proof_answer(rows)), "", "nothing of it is the client's");
@@ -660,7 +681,7 @@ fn the_server_says_what_is_put_back_and_what_pins() {
     let mut answer = proof_answer(&[]);
     answer[3] = proof_row("identity", "connector", "somebody");
     let mut out = BytesMut::new();
-    rig.relay.prove(&Ask { code: "", sequences: false }, &mut out).unwrap();
+    rig.relay.prove(Ask { code: true, sequences: false }, &mut out).unwrap();
     rig.server(&answer);
     assert_eq!(rig.relay.proof().unwrap().pinned, Some(Pinned("another role was taken on")));
 }
@@ -671,7 +692,7 @@ fn what_is_prepared_is_described_before_it_moves() {
     rig.client(&[parse("s", "select 1"), sync()]);
     rig.server(&[message('1', b""), ready('I')]);
     let mut out = BytesMut::new();
-    rig.relay.prove(&Ask { code: "", sequences: false }, &mut out).unwrap();
+    rig.relay.prove(Ask { code: true, sequences: false }, &mut out).unwrap();
     assert_eq!(tags(&out), "DSCPBECCS");
     assert_eq!(rig.server(&[message('t', b"\0\0"), message('n', b""), ready('I')]), "");
     rig.server(&proof_answer(&[("prepared", "protocol", "1")]));
@@ -681,7 +702,7 @@ fn what_is_prepared_is_described_before_it_moves() {
     let mut rig = Rig::new(Settings::default());
     rig.client(&[parse("s", "select 1"), sync()]);
     rig.server(&[message('1', b""), ready('I')]);
-    rig.relay.prove(&Ask { code: "", sequences: false }, &mut BytesMut::new()).unwrap();
+    rig.relay.prove(Ask { code: true, sequences: false }, &mut BytesMut::new()).unwrap();
     rig.server(&[error("0A000"), ready('I')]);
     rig.server(&proof_answer(&[("prepared", "protocol", "1")]));
     let pinned = rig.relay.proof().unwrap().pinned;
@@ -692,7 +713,7 @@ fn what_is_prepared_is_described_before_it_moves() {
 fn a_question_that_fails_pins_and_the_client_sees_nothing() {
     let mut rig = rig();
     let mut out = BytesMut::new();
-    rig.relay.prove(&Ask { code: "", sequences: false }, &mut out).unwrap();
+    rig.relay.prove(Ask { code: true, sequences: false }, &mut out).unwrap();
     let answer = [message('3', b""), message('1', b""), error("57014"), ready('I')];
     assert_eq!(rig.server(&answer), "");
     assert!(rig.relay.proof().unwrap().pinned.is_some());
@@ -705,7 +726,7 @@ fn a_question_that_fails_pins_and_the_client_sees_nothing() {
 fn a_client_that_goes_on_meanwhile_is_not_held_up() {
     let mut rig = rig();
     let mut out = BytesMut::new();
-    rig.relay.prove(&Ask { code: "", sequences: false }, &mut out).unwrap();
+    rig.relay.prove(Ask { code: true, sequences: false }, &mut out).unwrap();
     rig.to_server.clear();
     rig.client(&[query("select 1")]);
     assert_eq!(tags(&rig.to_server), "Q");
@@ -716,7 +737,7 @@ fn a_client_that_goes_on_meanwhile_is_not_held_up() {
     assert_eq!(rig.relay.proof(), None);
     assert!(rig.relay.detach().is_err());
     // Nor is one that was proven and went on before it was parked.
-    rig.relay.prove(&Ask { code: "", sequences: false }, &mut BytesMut::new()).unwrap();
+    rig.relay.prove(Ask { code: true, sequences: false }, &mut BytesMut::new()).unwrap();
     rig.server(&proof_answer(&[]));
     assert_eq!(rig.relay.proof().unwrap().pinned, None);
     rig.client(&[query("set a.b = 1")]);

@@ -242,6 +242,28 @@ fn each_thing_that_is_left_is_seen() {
 
 #[test]
 #[ignore = "needs a running server"]
+fn a_glance_sees_what_a_thorough_look_saw() {
+    let (mut server, mut facts) = dialled();
+    let known = server.done(Job::Probe, &mut facts).catalogs.unwrap();
+    let glance = Job::Glance { in_transaction: false, known: &known, random: 1 };
+    for text in &DIRTY {
+        server.query(text);
+    }
+    // A temporary schema is there from now on: the whole is asked for, and finds nothing in it.
+    let findings = server.done(glance, &mut facts);
+    assert_eq!(findings.catalogs.as_deref(), Some(&known[..]));
+    let (mut server, mut facts) = dialled();
+    for text in DIRTY.iter().filter(|text| !text.contains("TEMP") && !text.contains("pg_temp")) {
+        server.query(text);
+    }
+    let findings = server.done(glance, &mut facts);
+    assert_eq!(findings.catalogs, None, "a glance was enough");
+    assert_eq!(facts.parameters, facts.dialled);
+    assert_eq!(server.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), ["0"]);
+}
+
+#[test]
+#[ignore = "needs a running server"]
 fn a_hostile_role_and_search_path_change_no_answer() {
     let (mut server, mut facts) = dialled();
     server.query("DROP SCHEMA IF EXISTS hostile CASCADE");

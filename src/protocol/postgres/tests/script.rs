@@ -68,6 +68,74 @@ fn a_reset_needs_every_proof() {
     assert_eq!(run(reset, &[discarded(), report, answer(&[US], b'I')]).1.unwrap(), other);
 }
 
+/// The row of a glance: who, who acts, temporary schema, three leftovers, extensions, languages, seed, TimeZone.
+fn glanced(columns: [&str; 10]) -> Vec<u8> {
+    let mut body = 10u16.to_be_bytes().to_vec();
+    for column in columns {
+        body.extend_from_slice(&(column.len() as u32).to_be_bytes());
+        body.extend_from_slice(column.as_bytes());
+    }
+    [message(b'T', b"\0\0"), message(b'D', &body), message(b'C', b"SELECT 1\0"), message(b'Z', b"I")].concat()
+}
+
+const CLEAN: [&str; 10] =
+    ["alice", "alice", "0", "false", "false", "false", "plpgsql", "internal\nc\nsql\nplpgsql", "", "UTC"];
+const KNOWN: &str = "extension plpgsql\nlanguage c\nlanguage internal\nlanguage plpgsql\nlanguage sql";
+
+#[test]
+fn a_glance_is_enough_where_nothing_is_new() {
+    let glance = Job::Glance { in_transaction: false, known: KNOWN, random: 1 };
+    let end = |columns| run(glance, &[discarded(), glanced(columns)]).1;
+    let with = |at: usize, value: &'static str| {
+        let mut columns = CLEAN;
+        columns[at] = value;
+        columns
+    };
+    let Some(Report::Done(findings)) = end(CLEAN) else { panic!() };
+    assert_eq!((findings.catalogs, findings.fingerprint.as_str()), (None, ""), "it did not look");
+    assert_eq!(findings.parameters, [("TimeZone".into(), "UTC".into())]);
+    let unclean = |what: &str| Some(Report::Unclean(what.into()));
+    assert_eq!(end(with(0, "root")), unclean("we are \"root\" acting as \"alice\" there"));
+    assert_eq!(end(with(1, "root")), unclean("we are \"alice\" acting as \"root\" there"));
+    assert_eq!(end(with(3, "true")), unclean("a prepared statement is left"));
+    assert_eq!(end(with(4, "true")), unclean("a cursor is left"));
+    // Not a clear no.
+    assert_eq!(end(with(5, "")), unclean("a channel that is listened to is left"));
+    assert_eq!(end(with(9, "Asia/Tokyo")), unclean("the setting TimeZone is not what it was after login"));
+    // Inside a transaction it is nothing, and only the last word counts.
+    let open = [&glanced(CLEAN)[..glanced(CLEAN).len() - 6], &message(b'Z', b"T")[..]].concat();
+    assert_eq!(run(glance, &[discarded(), open]).1, unclean("a transaction is open"));
+    // Too few columns, too many.
+    for short in [row(US), row(["alice", "alice", "0"])] {
+        let answer = [message(b'T', b"\0\0"), short].concat();
+        assert!(run(glance, &[discarded(), answer]).0.starts_with("error"));
+    }
+    // No row at all.
+    let none = [message(b'T', b"\0\0"), message(b'C', b"SELECT 0\0"), message(b'Z', b"I")].concat();
+    assert_eq!(run(glance, &[discarded(), none]).1, unclean("the server does not say who we are there"));
+}
+
+#[test]
+fn a_glance_that_sees_something_new_asks_for_the_whole() {
+    let glance = Job::Glance { in_transaction: false, known: KNOWN, random: 1 };
+    for (at, value) in [(2, "16403"), (6, "plpgsql\ndblink"), (7, "internal\nc\nsql"), (6, "")] {
+        let mut columns = CLEAN;
+        columns[at] = value;
+        let turns =
+            |rows: &[[&str; 3]]| [discarded(), glanced(columns), answer(&[&[US], rows].concat(), b'I')];
+        let new = [["extension", "dblink", ""], ["role", "shop", "a=b"]];
+        let Some(Report::Done(findings)) = run(glance, &turns(&new)).1 else { panic!("{at}") };
+        assert_eq!(findings.catalogs.as_deref(), Some("extension dblink"));
+        assert_eq!(
+            (findings.fingerprint.as_str(), &findings.stateful[..]),
+            ("role \"shop\": \"a=b\"", &["dblink".to_owned()][..])
+        );
+        let left = [["leftover", "a temporary object", ""]];
+        assert_eq!(run(glance, &turns(&left)).1, Some(Report::Unclean("a temporary object is left".into())));
+        assert!(run(glance, &turns(&new)[..2]).1.is_none(), "the glance alone is not enough");
+    }
+}
+
 #[test]
 fn what_is_out_of_step_is_an_error_and_never_clean() {
     let reset = Job::Reset { in_transaction: false };

@@ -112,7 +112,7 @@ pub fn all() -> Vec<State<Postgres>> {
             deaf(running(stage, sql))
         }),
         state("not reading within a long row", Kind::Busy, Never, |_, stage| {
-            deaf(running(stage, "select repeat('x', 60000000)"))
+            deaf(running(stage, "select repeat('x', 20000000)"))
         }),
         // Last, because somebody else takes the connection that these wait for.
         state("waiting for a connection", Kind::Line, Always, waiting),
