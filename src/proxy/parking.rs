@@ -1,7 +1,9 @@
 //! Parking: a session that has been idle for long enough gives its connection back, when the server itself
 //! confirms that nothing would be lost, and is lent another at its next statement.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::clock;
 use super::door::SessionDoor;
@@ -53,12 +55,16 @@ impl<W: Wire> SessionDoor<W> {
     }
 
     /// When to look next whether the session can be parked.
-    pub(super) fn park_due(&self, entered: &Entered<W>) -> Option<Instant> {
+    /// `settled` as below.
+    pub(super) fn park_due(&self, entered: &Entered<W>, settled: bool) -> Option<Instant> {
         let after = self.shared.limits.load().park?;
         entered.pump.lease()?;
         let due = clock::instant(entered.pump.last_activity) + after;
+        // What is due and cannot be done yet must not be due at once: the session would look without end.
         let again = entered.pump.relay.boundary() != Boundary::Idle
-            || entered.berth.looked_at == entered.pump.last_activity;
+            || entered.berth.looked_at == entered.pump.last_activity
+            || !entered.pump.is_quiet()
+            || !settled;
         Some(if again { due.max(Instant::now() + after.max(LOOK_AGAIN)) } else { due })
     }
 
