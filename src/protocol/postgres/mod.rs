@@ -66,9 +66,15 @@ pub(crate) mod texts {
         text.starts_with(head)
     }
 
+    /// The settings that a glance asks for.
+    pub fn glanced(text: &str) -> Option<Vec<&str>> {
+        let asked = text.strip_prefix(query::GLANCE)?;
+        Some(asked.split("current_setting('").skip(1).filter_map(|rest| rest.split('\'').next()).collect())
+    }
+
     /// Whatever is known of the code.
     pub fn is_proof(text: &str) -> bool {
-        let proof = query::proof("", false);
+        let proof = query::proof(false, false);
         let (head, _) = proof.split_once("SELECT 'code'").unwrap();
         text.starts_with(head)
     }

@@ -190,7 +190,7 @@ async fn simulate<C: Cast>(seed: u64) -> Arc<Witness> {
     for number in 1..=plan.clients {
         let who = Who {
             user: (*pick(&mut dice, &USERS)).to_owned(),
-            level: *pick(&mut dice, &LEVELS),
+            level: pick::<&str>(&mut dice, &LEVELS),
             credential: 0,
         };
         witness.client(number, who.clone());

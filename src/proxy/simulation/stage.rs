@@ -108,9 +108,7 @@ static TEMPLATE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
 });
 
 fn prepare(folder: &Path) {
-    for file in ["tidegate.db"] {
-        std::fs::copy(TEMPLATE.path().join(file), folder.join(file)).unwrap();
-    }
+    std::fs::copy(TEMPLATE.path().join("tidegate.db"), folder.join("tidegate.db")).unwrap();
     std::fs::create_dir(folder.join("secrets")).unwrap();
     for level in LEVELS {
         let path = folder.join("secrets").join(format!("{level}.json"));

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Door, Fixture, Names};
 use crate::support::server::LEVELS;
-use crate::support::{Node, Options, Person};
+use crate::support::{Node, Options, PATIENCE, Person, wait_until};
 
 /// How a trace is kept from the next person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -688,6 +688,17 @@ impl Session<'_> {
             rows.push(row("reported", "application_name", &self.settings["application_name"]));
             rows.push(row("reported", "TimeZone", "UTC"));
             self.rows(simple, &rows);
+        } else if let Some(names) = texts::glanced(text) {
+            let left = self.left.iter().any(|left| left.discarded);
+            let [prepared, left] = [!self.statements.is_empty(), left].map(|is_left| is_left.to_string());
+            let mut columns = vec![self.role.to_string(), self.acting.to_string(), "0".into()];
+            columns.extend([prepared, left.clone(), left, "plpgsql".into(), "plpgsql".into(), String::new()]);
+            columns.extend(names.into_iter().map(|name| match name {
+                "application_name" => self.settings[name].clone(),
+                _ => "UTC".into(),
+            }));
+            self.left.retain(|left| left.what != "a seed");
+            self.rows(simple, &[columns]);
         } else if texts::is_reseed(text) {
             self.left.retain(|left| left.what != "a seed");
             self.rows(simple, &[row("seed", "", "")]);
