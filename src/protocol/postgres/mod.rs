@@ -68,7 +68,7 @@ pub(crate) mod texts {
 
     /// Whatever is known of the code.
     pub fn is_proof(text: &str) -> bool {
-        let proof = query::proof("", false);
+        let proof = query::proof(false, false);
         let (head, _) = proof.split_once("SELECT 'code'").unwrap();
         text.starts_with(head)
     }
