@@ -55,16 +55,12 @@ impl<W: Wire> SessionDoor<W> {
     }
 
     /// When to look next whether the session can be parked.
-    /// `settled` as below.
-    pub(super) fn park_due(&self, entered: &Entered<W>, settled: bool) -> Option<Instant> {
+    pub(super) fn park_due(&self, entered: &Entered<W>) -> Option<Instant> {
         let after = self.shared.limits.load().park?;
         entered.pump.lease()?;
         let due = clock::instant(entered.pump.last_activity) + after;
-        // What is due and cannot be done yet must not be due at once: the session would look without end.
         let again = entered.pump.relay.boundary() != Boundary::Idle
-            || entered.berth.looked_at == entered.pump.last_activity
-            || !entered.pump.is_quiet()
-            || !settled;
+            || entered.berth.looked_at == entered.pump.last_activity;
         Some(if again { due.max(Instant::now() + after.max(LOOK_AGAIN)) } else { due })
     }
 

@@ -124,9 +124,8 @@ impl<W: Wire> SessionDoor<W> {
         // What changed between the login and here.
         changed.mark_changed();
         let outcome = loop {
+            let timer = [self.next_look(entered), self.tell_of_the_end(entered)].into_iter().flatten().min();
             let settled = all_landed && interruptions.is_empty();
-            let timer =
-                [self.next_look(entered, settled), self.tell_of_the_end(entered)].into_iter().flatten().min();
             // The pump comes last: where both sides always have more to move, it leaves nothing of a
             // turn's budget, and whatever came after it would not be looked at.
             tokio::select! {
@@ -231,7 +230,7 @@ impl<W: Wire> SessionDoor<W> {
     }
 
     /// When the idle and session limits have to be looked at next.
-    fn next_look(&self, entered: &Entered<W>, settled: bool) -> Option<Instant> {
+    fn next_look(&self, entered: &Entered<W>) -> Option<Instant> {
         let limits = self.shared.limits.load();
         let session = limits.session.map(|limit| entered.began + limit);
         let idle = limits.idle.map(|limit| {
@@ -239,7 +238,7 @@ impl<W: Wire> SessionDoor<W> {
             // It is over while something runs, and begins again with the answer.
             due.max(Instant::now() + IDLE_LOOK)
         });
-        [session, idle, self.park_due(entered, settled)].into_iter().flatten().min()
+        [session, idle, self.park_due(entered)].into_iter().flatten().min()
     }
 
     fn look_at_clock(&self, entered: &mut Entered<W>) -> Option<Outcome> {

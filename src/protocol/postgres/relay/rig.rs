@@ -214,7 +214,7 @@ fn is_quiet(rig: &Rig) -> bool {
 /// Asks the server whether anything would be lost.
 fn ask(rig: &mut Rig) {
     let mut out = BytesMut::new();
-    if is_quiet(rig) && rig.relay.prove(Ask { code: false, sequences: false }, &mut out).is_ok() {
+    if is_quiet(rig) && rig.relay.prove(Ask { code: true, sequences: false }, &mut out).is_ok() {
         rig.to_server.extend_from_slice(&out);
     }
 }
