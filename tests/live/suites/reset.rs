@@ -256,9 +256,6 @@ impl<F: Fixture> Visit<'_, F> {
         // one that began before the change.
         wait_until("the level is suspended", PATIENCE, suspended);
         self.node.wait_event("alarm", |line| line["target"] == "shop" && line["level"] == level);
-        // Other traces gave alarms too: this one's comes with the pool's next thorough look.
-        let shown = || self.node.json(&["target", "show", "shop"])["connectors"][level]["suspended"].clone();
-        wait_until("the level is suspended", PATIENCE, || shown().is_string());
         let door = Door::of(self.node, self.next, level);
         let told = self.fixture.connect(&door, &[]).err().expect("the level is suspended");
         assert_eq!(told.code, self.fixture.code("TG002"), "{told:?}");
