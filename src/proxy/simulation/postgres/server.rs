@@ -348,7 +348,15 @@ impl Session<'_> {
                 }
             },
             b'B' => self.bind(&message.body, &strings),
-            b'D' => self.lane.say(b'n', b""),
+            b'D' => match strings[0].split_at(1) {
+                ("S", name) if !self.statements.contains_key(name) => self.fail_batch("26000", name),
+                (kind, _) => {
+                    if kind == "S" {
+                        self.lane.say(b't', &[0, 0]);
+                    }
+                    self.lane.say(b'n', b"");
+                }
+            },
             b'C' => {
                 let (kind, name) = strings[0].split_at(1);
                 match kind {
