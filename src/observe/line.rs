@@ -26,6 +26,9 @@ const CHAIN_MEMBER: &[u8; 10] = b",\"chain\":\"";
 pub struct LineWriter {
     readers: Readers,
     pub labels: Labels,
+    /// The last context, and how its protocol's statements are read: the next is often the same.
+    context: Vec<u8>,
+    reading: Option<Reading>,
     /// The last second written, as text: most lines share it with their neighbours.
     second: i64,
     second_text: String,
@@ -33,7 +36,8 @@ pub struct LineWriter {
 
 impl LineWriter {
     pub fn new(readers: Readers) -> Self {
-        Self { readers, labels: Labels::new(), second: i64::MIN, second_text: String::new() }
+        let (labels, context) = (Labels::new(), Vec::new());
+        Self { readers, labels, context, reading: None, second: i64::MIN, second_text: String::new() }
     }
 
     /// Calls `each` with a sequence number and a function that writes that line, for every line of the
@@ -50,6 +54,11 @@ impl LineWriter {
             }
             Kind::Event => Ok(()),
             Kind::Notes => {
+                if self.context != record.context {
+                    self.context.clear();
+                    self.context.extend_from_slice(record.context);
+                    self.reading = protocol_of(record.context).and_then(self.readers);
+                }
                 for ((micros, note), sequence) in NoteReader::new(record.payload).zip(record.sequence..) {
                     if sequence > after {
                         each(sequence, &mut |out| self.note(out, sequence, micros, record.context, &note))?;
@@ -122,7 +131,7 @@ impl LineWriter {
                 if !prepared.is_empty() {
                     members.text("prepared", prepared);
                 }
-                let reading = protocol_of(context).and_then(self.readers);
+                let reading = self.reading;
                 members.parameters(&parameters, reading.map(|reading| reading.describe));
                 match kind_of {
                     StatementKind::FunctionCall => put_members(members.out, &Label::call()),
@@ -143,7 +152,7 @@ impl LineWriter {
             Note::Prepare { name, text, length } => {
                 members.text("name", name);
                 members.cut_text(text, length);
-                let reading = protocol_of(context).and_then(self.readers);
+                let reading = self.reading;
                 members.label(&mut self.labels, reading, text, length);
             }
         }

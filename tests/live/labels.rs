@@ -1,6 +1,7 @@
 //! What the trail says of statements beyond their text, of logins beyond their name, and of revocations
 //! that cannot be stored.
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -22,7 +23,11 @@ fn statements_are_labelled(server: &'static Server) {
     for id in [992, 993] {
         block(alice.inner.execute(&statement, &[&id])).expect("deleted");
     }
-    alice.run("copy items to stdout");
+    block(async {
+        let rows = alice.inner.copy_out("copy items to stdout").await.expect("a copy begins");
+        futures_util::pin_mut!(rows);
+        while rows.next().await.is_some() {}
+    });
     alice.close();
     for (text, verbs, reads, writes) in [
         (
