@@ -1,11 +1,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::clock;
 use super::describe::describe;
 use super::pending::{Pending, Waiting};
 use crate::credential::{Identity, Keys, by_certificate, scram};
@@ -133,7 +134,7 @@ impl Ledger {
 
     /// Wall time as grants see it: never goes back while the process lives.
     pub fn now(&self) -> Time {
-        let wall = Time::now();
+        let wall = clock::wall();
         let latest = self.latest_micros.fetch_max(wall.as_microsecond(), Ordering::Relaxed);
         if latest > wall.as_microsecond() { Time::from_microsecond(latest).unwrap_or(wall) } else { wall }
     }
@@ -191,14 +192,14 @@ impl Ledger {
     }
 
     async fn apply(&self, changes: &[Change]) -> Result<(), StoreError> {
-        self.store.apply(changes, self.now()).await?;
+        clock::stored(self.store.apply(changes, self.now())).await?;
         self.publish().await
     }
 
     /// What is stored is in force even if reading it back fails: then nobody gets in by an old book, and
     /// reading is tried again with the next tick.
     pub(super) async fn publish(&self) -> Result<(), StoreError> {
-        let read = self.store.snapshot().await;
+        let read = clock::stored(self.store.snapshot()).await;
         self.stale.store(read.is_err(), Ordering::Relaxed);
         let (snapshot, result) = match read {
             Ok(snapshot) => (snapshot, Ok(())),

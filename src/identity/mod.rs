@@ -1,5 +1,6 @@
 //! Who may log in, answered from memory: the [`Ledger`] joins store, book and trail.
 
+pub(crate) mod clock;
 mod describe;
 mod ledger;
 mod pending;

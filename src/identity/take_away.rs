@@ -127,7 +127,7 @@ impl Ledger {
             Some(ending) if !ending.stored => ending.changes.clone(),
             _ => return Ok(()),
         };
-        self.store.apply(&changes, self.now()).await?;
+        super::clock::stored(self.store.apply(&changes, self.now())).await?;
         if let Some(ending) = self.pending.lock().find(number) {
             ending.stored = true;
         }

@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::task::{Context, Waker};
-use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
 
 use crate::model::{Name, limits};
 use crate::protocol::session::{Facts, Report, Script, ScriptStep, Wire, WireError};

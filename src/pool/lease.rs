@@ -1,5 +1,7 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::connection::run_script;
 use super::pool::{Held, Pool, upstream_name};
@@ -247,6 +249,8 @@ impl<W: Wire> Lease<W> {
             }
         };
         tokio::select! {
+            // Our side is shut before anything else is begun.
+            biased;
             () = silent => Some(since.elapsed()),
             _ = async { tokio::join!(ask, end) } => None,
             () = tokio::time::sleep(SILENCE_WAIT) => None,

@@ -1,10 +1,11 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::connection::{Connection, Exchange, run_script};
 use super::dial::{DialFault, Dialer};
@@ -169,7 +170,7 @@ impl<W: Wire> Pool<W> {
             Taken::Held(held) => Ok(held),
             Taken::Slot(slot) => self.make(slot).await,
             Taken::Line(mut turn) => {
-                let handed = tokio::time::timeout_at(deadline.into(), &mut turn.turn).await;
+                let handed = tokio::time::timeout_at(deadline, &mut turn.turn).await;
                 match handed {
                     Ok(Ok(handed)) => self.receive(handed).await,
                     Ok(Err(_)) => Err(Refusal::TargetUnavailable),

@@ -2,9 +2,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::time::Instant;
 
 use super::dial::Dialer;
 use super::pool::{Plan, Pool, PoolStatus};
@@ -40,7 +41,7 @@ pub trait Keeper: Send + Sync {
 }
 
 /// Two connections are interchangeable only if all of this is the same.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct PoolKey {
     target: Name,
     level: AccessLevel,
@@ -150,27 +151,37 @@ impl<W: Wire> Pools<W> {
         })
     }
 
+    /// Every pool, in an order that is always the same.
+    fn in_order(&self) -> Vec<(PoolKey, Arc<Pool<W>>, Place)> {
+        let known = |entry: dashmap::mapref::multiple::RefMulti<'_, PoolKey, Entry<W>>| {
+            (entry.key().clone(), entry.pool.clone(), entry.place.clone())
+        };
+        let mut pools: Vec<_> = self.pools.iter().map(known).collect();
+        pools.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        pools
+    }
+
     /// Makes the pools follow the targets: new limits at once; a place that changed, a target or level
     /// that is gone or suspended, retires its pools. Warm pools that are missing are made.
     pub fn refresh(&self, book: &Book) {
-        self.pools.retain(|key, entry| {
+        for (key, pool, at) in self.in_order() {
             let target = book.target(key.target.as_str());
             let plan = target
                 .filter(|target| target.suspended.is_none())
-                .filter(|target| place(target, &key.level).as_ref() == Some(&entry.place))
+                .filter(|target| place(target, &key.level).as_ref() == Some(&at))
                 .filter(|target| {
                     target.connectors.get(&key.level).is_some_and(|level| level.suspended.is_none())
                 })
                 .and_then(|target| self.plan(target, &key.level, &key.database).ok());
             match plan {
-                Some(plan) => entry.pool.plan.store(Arc::new(plan)),
+                Some(plan) => pool.plan.store(Arc::new(plan)),
                 None => {
                     self.troubles.mended(&(key.target.clone(), key.level.clone()));
-                    entry.pool.retire();
+                    pool.retire();
                 }
             }
-            !entry.pool.is_retired()
-        });
+        }
+        self.pools.retain(|_, entry| !entry.pool.is_retired());
         for target in &book.snapshot().targets {
             let Some(database) = target.database.as_deref().filter(|_| target.pool.warm_min > 0) else {
                 continue;
@@ -196,10 +207,10 @@ impl<W: Wire> Pools<W> {
             if look {
                 looked = Instant::now();
             }
-            let pools: Vec<_> = self.pools.iter().map(|entry| entry.pool.clone()).collect();
+            let pools = self.in_order();
             // The pools of one target and level, one per database, are shown together.
             let mut shown = HashMap::<_, (u32, usize, usize)>::new();
-            for pool in pools {
+            for (_, pool, _) in pools {
                 if look {
                     pool.look_at_secret();
                 }

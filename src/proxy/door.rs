@@ -20,7 +20,7 @@ use crate::observe::{Metrics, Trail};
 use crate::pool::Pools;
 use crate::protocol::session::{TlsOffer, Wire};
 use crate::store::SessionRow;
-use crate::tls::{ServerTls, Socket};
+use crate::tls::{ServerTls, Stream};
 
 /// What every session of the node shares.
 pub(super) struct Shared {
@@ -91,7 +91,7 @@ pub(super) struct Entrance {
 
 /// A connection that has been accepted.
 pub(super) struct Caller {
-    pub socket: Socket,
+    pub stream: Stream,
     pub peer: Peer,
     /// What has been read of it already.
     pub input: BytesMut,
@@ -150,7 +150,13 @@ impl<W: Wire> Door for SessionDoor<W> {
 }
 
 impl<W: Wire> SessionDoor<W> {
-    async fn session(&self, session: SessionId, caller: Caller, entrance: Arc<Entrance>, arrival: Arrival) {
+    pub(super) async fn session(
+        &self,
+        session: SessionId,
+        caller: Caller,
+        entrance: Arc<Entrance>,
+        arrival: Arrival,
+    ) {
         // The login's state is given back before the conversation begins: it may last for days.
         let Some(entered) = Box::pin(self.login(session, caller, &entrance)).await else { return };
         drop(arrival);

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::model::{SessionId, Time};
+use crate::identity::clock;
+use crate::model::SessionId;
 
 /// Session ids: the time and a counter that starts anywhere.
 pub(super) struct SessionIds(AtomicU32);
@@ -11,6 +12,6 @@ impl SessionIds {
     }
 
     pub fn next(&self) -> SessionId {
-        SessionId::new(Time::now(), self.0.fetch_add(1, Ordering::Relaxed))
+        SessionId::new(clock::wall(), self.0.fetch_add(1, Ordering::Relaxed))
     }
 }

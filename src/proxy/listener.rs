@@ -15,7 +15,7 @@ use super::peer::Peer;
 use super::workers::Workers;
 use crate::model::{Refusal, limits};
 use crate::protocol::proxy_header::{self, Brought};
-use crate::tls::Socket;
+use crate::tls::{Socket, Stream};
 
 /// A listener that turns connections away says so this often at most: who causes it is not logged in.
 const COMPLAINTS: Duration = Duration::from_secs(1);
@@ -92,7 +92,7 @@ impl Gate {
         if welcome || told.is_some() {
             let gate = self.clone();
             workers.spawn(socket, move |socket| async move {
-                let caller = Caller { socket, peer, input: BytesMut::new() };
+                let caller = Caller { stream: Stream::Plain(socket), peer, input: BytesMut::new() };
                 gate.greet(caller, brings, place.filter(|_| welcome), arrival, told).await;
             });
         }
@@ -168,7 +168,7 @@ impl Gate {
 /// does. What is behind the header stays in `input`. Cancel safe: dropping it drops the connection.
 async fn read_header(caller: &mut Caller) -> Result<Brought, Option<&'static str>> {
     loop {
-        match caller.socket.read_buf(&mut caller.input).await {
+        match caller.stream.read_buf(&mut caller.input).await {
             Ok(count) if count > 0 => {}
             _ if caller.input.is_empty() => return Err(None),
             _ => return Err(Some("it ends in the middle")),
@@ -214,6 +214,15 @@ impl Arrivals {
         *count += 1;
         drop(counts);
         Some(Arrival { arrivals: self.clone(), source })
+    }
+}
+
+#[cfg(test)]
+impl Arrival {
+    /// Of a connection that came by no listener.
+    pub fn unlimited() -> Self {
+        let source = IpAddr::from([127, 0, 0, 1]);
+        Self { arrivals: Arrivals::new(u32::MAX), source }
     }
 }
 

@@ -3,10 +3,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::cancel::IssuedKey;
 use super::door::{Caller, Drain, Entrance, History, SessionDoor};
@@ -102,7 +103,7 @@ impl<W: Wire> Waiter<W> for Entering<'_, W> {
             }
         };
         let late = WaitEnd::Refused(Refusal::LoginTimeout, "it took too long");
-        tokio::time::timeout_at(self.deadline.into(), talk).await.unwrap_or(late)
+        tokio::time::timeout_at(self.deadline, talk).await.unwrap_or(late)
     }
 }
 
@@ -129,7 +130,7 @@ impl<W: Wire> SessionDoor<W> {
         let began = Instant::now();
         let mut guest = self.guest(session, caller, entrance);
         let deadline = began + self.shared.limits.load().login;
-        let proof = tokio::time::timeout_at(deadline.into(), self.prove(&mut guest, entrance)).await;
+        let proof = tokio::time::timeout_at(deadline, self.prove(&mut guest, entrance)).await;
         let stop = match proof {
             Ok(Ok((identity, claim))) => match self.admit(&mut guest, &identity, &claim).await {
                 Ok((admission, seat)) => match self.enter(guest, admission, seat, began).await {
@@ -149,7 +150,7 @@ impl<W: Wire> SessionDoor<W> {
     }
 
     fn guest(&self, session: SessionId, caller: Caller, entrance: &Entrance) -> Guest<W> {
-        let Caller { socket, peer, input } = caller;
+        let Caller { stream, peer, input } = caller;
         let context = AcceptContext {
             target: entrance.target.clone(),
             peer: peer.ip(),
@@ -160,7 +161,7 @@ impl<W: Wire> SessionDoor<W> {
         Guest {
             session,
             peer,
-            stream: Stream::Plain(socket),
+            stream,
             accept: self.wire.accept(&context),
             fresh: !input.is_empty(),
             input,

@@ -20,6 +20,8 @@ mod peer;
 mod pump;
 mod registry;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod tally;
 mod throttle;
 mod waiting;

@@ -422,7 +422,7 @@ fn session_limits(config: &NodeConfig) -> SessionLimits {
 }
 
 /// Ends grants and credentials against wall time.
-async fn end_grants(ledger: Arc<Ledger>) {
+pub(super) async fn end_grants(ledger: Arc<Ledger>) {
     let mut tick = tokio::time::interval(limits::GRANT_TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut storing: Option<tokio::task::JoinHandle<()>> = None;
@@ -444,7 +444,7 @@ async fn store_ends(ledger: Arc<Ledger>) {
 }
 
 /// Makes the pools follow changes of the targets.
-async fn follow_targets(ledger: Arc<Ledger>, pools: Arc<Pools<Postgres>>) {
+pub(super) async fn follow_targets<W: Wire>(ledger: Arc<Ledger>, pools: Arc<Pools<W>>) {
     let mut changed = ledger.changed();
     loop {
         pools.refresh(&ledger.book());

@@ -1,7 +1,9 @@
 //! Parking: a session that has been idle for long enough gives its connection back, when the server itself
 //! confirms that nothing would be lost, and is lent another at its next statement.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::clock;
 use super::door::SessionDoor;

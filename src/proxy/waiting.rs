@@ -89,6 +89,7 @@ impl<W: Wire> Waiter<W> for Resuming<'_, W> {
         loop {
             // Nothing is read from the client meanwhile: what it sends stays with it, in order.
             tokio::select! {
+                biased;
                 command = self.entered.entry.listed.commands.next() => match command {
                     Command::Kill => return WaitEnd::Refused(Refusal::Killed, "killed while waiting"),
                     Command::Park => {}

@@ -3,6 +3,8 @@
 
 mod binding;
 mod client;
+#[cfg(test)]
+pub(crate) mod memory;
 mod server;
 mod stream;
 mod upstream;

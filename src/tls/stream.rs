@@ -110,6 +110,9 @@ pub enum Stream {
     Plain(Socket),
     Downstream(Box<tokio_rustls::server::TlsStream<Socket>>),
     Upstream(Box<tokio_rustls::client::TlsStream<Socket>>),
+    /// A pipe of a simulation.
+    #[cfg(test)]
+    Memory(Box<super::memory::Pipe>),
     /// Taken out for a TLS handshake that did not come back.
     Closed,
 }
@@ -120,6 +123,8 @@ impl Stream {
             Self::Plain(socket) => Some(socket),
             Self::Downstream(tls) => Some(tls.get_ref().0),
             Self::Upstream(tls) => Some(tls.get_ref().0),
+            #[cfg(test)]
+            Self::Memory(_) => None,
             Self::Closed => None,
         }
     }
@@ -131,6 +136,8 @@ impl Stream {
             Self::Plain(socket) => socket.move_here(),
             Self::Downstream(tls) => tls.get_mut().0.move_here(),
             Self::Upstream(tls) => tls.get_mut().0.move_here(),
+            #[cfg(test)]
+            Self::Memory(_) => Ok(()),
             Self::Closed => Ok(()),
         }
     }
@@ -142,6 +149,10 @@ impl Stream {
     /// Whether the peer has closed or reset the connection, even while bytes of it are unread.
     /// One system call; for moments when we do not read.
     pub fn peer_is_gone(&self) -> bool {
+        #[cfg(test)]
+        if let Self::Memory(pipe) = self {
+            return pipe.peer_is_gone();
+        }
         use rustix::event::PollFlags;
         self.shows(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
     }
@@ -149,6 +160,10 @@ impl Stream {
     /// Whether there is nothing to be read and nobody has gone away, as the system sees it now: what tokio
     /// knows of a socket is as old as its last look. One system call.
     pub fn is_silent(&self) -> bool {
+        #[cfg(test)]
+        if let Self::Memory(pipe) = self {
+            return pipe.is_silent();
+        }
         use rustix::event::PollFlags;
         !self.shows(PollFlags::IN | PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
     }
@@ -173,6 +188,8 @@ impl AsyncRead for Stream {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
             Self::Downstream(tls) => Pin::new(tls).poll_read(cx, buffer),
             Self::Upstream(tls) => Pin::new(tls).poll_read(cx, buffer),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_read(cx, buffer),
             Self::Closed => Poll::Ready(Ok(())),
         }
     }
@@ -184,6 +201,8 @@ impl AsyncWrite for Stream {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Downstream(tls) => Pin::new(tls).poll_write(cx, bytes),
             Self::Upstream(tls) => Pin::new(tls).poll_write(cx, bytes),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_write(cx, bytes),
             Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -193,6 +212,8 @@ impl AsyncWrite for Stream {
             Self::Plain(_) | Self::Closed => Poll::Ready(Ok(())),
             Self::Downstream(tls) => Pin::new(tls).poll_flush(cx),
             Self::Upstream(tls) => Pin::new(tls).poll_flush(cx),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_flush(cx),
         }
     }
 
@@ -201,6 +222,8 @@ impl AsyncWrite for Stream {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Downstream(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Upstream(tls) => Pin::new(tls).poll_shutdown(cx),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_shutdown(cx),
             Self::Closed => Poll::Ready(Ok(())),
         }
     }

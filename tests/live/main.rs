@@ -11,6 +11,7 @@ mod clients;
 mod connectors;
 mod conversation;
 mod crossing;
+mod cve;
 mod doors;
 mod ending;
 mod faults;

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::Outcome;
 use crate::credential::scram::{Candidate, Client, Exchange};
 use crate::credential::{Secret, by_certificate};
-use crate::model::{AuthMethod, ClientCertificate, CredentialId, Name, Time, Upstream, Window};
+use crate::model::{AuthMethod, ClientCertificate, CredentialId, Name, Parameters, Time, Upstream, Window};
 use crate::protocol::postgres::{
     Goal, Job, PostgresAccept, PostgresDial, PostgresFacts, PostgresScript, Settings,
 };
@@ -50,6 +50,23 @@ pub fn candidate(password: &str, salt: [u8; 16], rounds: u32) -> Candidate {
         stored_key: Sha256::digest(key(b"Client Key")).into(),
         server_key: key(b"Server Key"),
     }
+}
+
+/// The text of a statement, as the relay reads it: for secrets, for what it leaves behind, for settings, for
+/// its first words; under both readings of a backslash.
+pub fn text(data: &[u8]) {
+    crate::protocol::postgres::fuzz_text(data);
+}
+
+/// Bound values, shown as people read them: as many types as the first byte says, then the message.
+pub fn value(data: &[u8]) {
+    let Some((count, rest)) = data.split_first() else { return };
+    let (types, values) = rest.split_at(rest.len().min(usize::from(*count) * 4));
+    let parameters = Parameters { types, values, length: values.len() as u64 };
+    let shown = crate::protocol::postgres::describe_parameters(&parameters);
+    assert!(shown.len() <= values.len() / 4 + 1, "{} values in {} bytes", shown.len(), values.len());
+    let text = serde_json::Value::from(shown).to_string();
+    assert!(text.len() <= 16 * values.len() + 64, "{} bytes of text for {}", text.len(), values.len());
 }
 
 /// A statement's text, which is read for its label: on a thread as deep as the one that reads them, for

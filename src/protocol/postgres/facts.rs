@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::lexer;
-use crate::model::limits::{SETTINGS_MAX, SHOWN_SETTING_BYTES_MAX};
+use crate::model::limits::{PARAMETERS_MAX, SETTINGS_MAX, SHOWN_SETTING_BYTES_MAX};
 use crate::protocol::session::{Facts, Findings, Interruption, Termination};
 
 /// The start-up settings of a client, applied to each connection that it is lent.
@@ -107,11 +107,12 @@ impl Facts for PostgresFacts {
     }
 }
 
-/// The last value of a name counts.
+/// The last value of a name counts; names beyond [`PARAMETERS_MAX`] do not.
 pub(super) fn put_parameter(parameters: &mut Vec<(String, String)>, name: &str, value: &str) {
-    match parameters.iter_mut().find(|(known, _)| known == name) {
-        Some((_, old)) => *old = value.to_owned(),
-        None => parameters.push((name.to_owned(), value.to_owned())),
+    if let Some((_, old)) = parameters.iter_mut().find(|(known, _)| known == name) {
+        *old = value.to_owned();
+    } else if parameters.len() < PARAMETERS_MAX {
+        parameters.push((name.to_owned(), value.to_owned()));
     }
 }
 

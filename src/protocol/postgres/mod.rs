@@ -26,8 +26,73 @@ mod startup;
 mod stateful;
 pub mod value;
 
+/// Every reading of a statement's text that decides something. Panics when a promise is broken.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn fuzz_text(text: &[u8]) {
+    for conforming in [true, false] {
+        let masked = lexer::mask(text, conforming);
+        assert!(masked.len() <= 4 * text.len() + 16, "{} bytes became {}", text.len(), masked.len());
+        assert!(lexer::setting_changes(text, conforming).len() <= text.len());
+        let pins = lexer::pins(text, conforming, true);
+        // Less is known of a text whose bytes may be parts of other characters: it pins as much, or more.
+        let unsafe_pins = lexer::pins(text, conforming, false);
+        assert!(pins.lasting.is_none() || unsafe_pins.lasting.is_some());
+    }
+    assert!(lexer::first_words(text, 5).len() <= 5);
+}
+
 #[cfg(test)]
 mod tests;
+
+/// The statements of the scripts, for those who play a server.
+#[cfg(test)]
+pub(crate) mod texts {
+    use super::query;
+
+    pub const SET_CONFIG: &str = query::SET_CONFIG;
+
+    pub fn identity() -> String {
+        query::identity()
+    }
+
+    pub fn probe() -> String {
+        query::probe()
+    }
+
+    /// Whatever the server reports.
+    pub fn is_reset(text: &str) -> bool {
+        let text_of_none = query::reset(std::iter::empty());
+        let (head, _) = text_of_none.split_once("ARRAY[").unwrap();
+        text.starts_with(head)
+    }
+
+    /// The settings that a glance asks for.
+    pub fn glanced(text: &str) -> Option<Vec<&str>> {
+        let asked = text.strip_prefix(query::GLANCE)?;
+        Some(asked.split("current_setting('").skip(1).filter_map(|rest| rest.split('\'').next()).collect())
+    }
+
+    /// Whatever is known of the code.
+    pub fn is_proof(text: &str) -> bool {
+        let proof = query::proof(false, false);
+        let (head, _) = proof.split_once("SELECT 'code'").unwrap();
+        text.starts_with(head)
+    }
+
+    pub fn is_reseed(text: &str) -> bool {
+        let seeded = query::reseed(0);
+        let (head, _) = seeded.split_once("0.0").unwrap();
+        text.starts_with(head)
+    }
+
+    /// The process that is to be ended.
+    pub fn terminated(text: &str) -> Option<u32> {
+        let ended = query::terminate(query::Backend { process: 0, began: 0 });
+        let (head, _) = ended.split_once("(0)").unwrap();
+        let rest = text.strip_prefix(head)?.strip_prefix('(')?;
+        rest[..rest.find(')')?].parse().ok()
+    }
+}
 
 pub use accept::PostgresAccept;
 #[cfg(any(test, feature = "testing"))]

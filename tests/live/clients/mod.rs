@@ -22,7 +22,7 @@ pub enum Mode {
     DirectTls,
 }
 
-pub const ALL_MODES: &[Mode] = &[Mode::Plain, Mode::Tls];
+pub const ALL_MODES: &[Mode] = &[Mode::Plain, Mode::Tls, Mode::DirectTls];
 /// For clients that know no `sslnegotiation=direct`.
 pub const WITHOUT_DIRECT: &[Mode] = &[Mode::Plain, Mode::Tls];
 
@@ -147,7 +147,13 @@ impl Way {
 
 /// A node and a person with as much right as the connector of the highest level.
 pub fn node_and_admin(server: &'static Server) -> (Node, Person) {
-    let options = Options { pool: "size_max = 20\nwait_seconds_max = 30", log: "info", ..Options::default() };
+    // A session that is never parked is told its server's process id, as drivers expect.
+    let options = Options {
+        pool: "size_max = 20\nwait_seconds_max = 30",
+        log: "info",
+        target: "park = \"never\"",
+        ..Options::default()
+    };
     let node = Node::with(server.place(), options);
     let alice = node.person("alice", "admin");
     (node, alice)

@@ -21,14 +21,13 @@ const KNOWN: [(&str, &str, bool); 5] = [
 ];
 
 /// Other databases, other ways to log in, and programs that are not part of the module.
-const SKIPPED: [&str; 16] = [
+const SKIPPED: [&str; 15] = [
     "TestConnect/Unix_socket",
     "TestConnect/Plain_password",
     "TestConnect/MD5_password",
     "TestConnectWithOptions/Unix_socket",
     "TestConnectWithOptions/Plain_password",
     "TestConnectWithOptions/MD5_password",
-    "TestConnectTLS/WithChannelBinding",
     "TestConnectOAuth",
     "TestConnectOAuthError",
     "TestConnectTLSPasswordProtectedClientCertWithSSLPassword",
@@ -53,6 +52,7 @@ fn suite(package: &str, way: &Way, more: &[&str]) -> BTreeMap<String, String> {
         ("PGX_TEST_TCP_CONN_STRING", Mode::Plain, ""),
         ("PGX_TEST_SCRAM_PASSWORD_CONN_STRING", Mode::Plain, " channel_binding=disable"),
         ("PGX_TEST_TLS_CONN_STRING", Mode::Tls, " channel_binding=disable"),
+        ("PGX_TEST_SCRAM_PLUS_CONN_STRING", Mode::Tls, " channel_binding=require"),
     ];
     for (name, mode, more) in variables {
         command.env(name, format!("{}{more}", way.conninfo(mode)));

@@ -10,7 +10,7 @@ use crate::model::limits::{
     INSPECT_BYTES_MAX, OUTSTANDING_MAX, PREPARED_TEXT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX,
 };
 use crate::model::{Notes, Operation, Refusal, Verdict};
-use crate::protocol::session::{Boundary, CancelKey, Flow, Plan, Relay, RelayStep, Side, WireError};
+use crate::protocol::session::{Ask, Boundary, CancelKey, Flow, Plan, Relay, RelayStep, Side, WireError};
 
 /// How a conversation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +176,8 @@ impl Rig {
 }
 
 /// Runs a conversation made of arbitrary bytes: chunks, each behind a byte that says which side sends it
-/// and how long it is (a seventh bit: sixteen times as long). Panics when a promise is broken.
+/// and how long it is (a seventh bit: sixteen times as long); those of no length are for the engine to do
+/// something about the connection. Panics when a promise is broken.
 pub fn fuzz_relay(data: &[u8]) {
     let Some((&first, mut rest)) = data.split_first() else { return };
     let mut rig = Rig::new(Settings {
@@ -195,18 +196,48 @@ pub fn fuzz_relay(data: &[u8]) {
         rest = behind;
         rig.feed(if mark & 0x80 == 0 { Side::Downstream } else { Side::Upstream }, chunk);
         rig.check();
-        if mark == 0 {
-            move_upstream(&mut rig);
+        match mark {
+            0 => move_upstream(&mut rig),
+            0x80 => ask(&mut rig),
+            0xc0 => part(&mut rig),
+            _ => {}
         }
+    }
+}
+
+/// Whether an engine may do something between the client's statements.
+fn is_quiet(rig: &Rig) -> bool {
+    let empty = rig.from_client.is_empty() && rig.from_server.is_empty();
+    empty && !rig.held && rig.end.is_none() && rig.relay.boundary() == Boundary::Idle
+}
+
+/// Asks the server whether anything would be lost.
+fn ask(rig: &mut Rig) {
+    let mut out = BytesMut::new();
+    if is_quiet(rig) && rig.relay.prove(Ask { code: true, sequences: false }, &mut out).is_ok() {
+        rig.to_server.extend_from_slice(&out);
+    }
+}
+
+/// Takes the server's answer, and gives the lease back where it says that nothing would be lost.
+fn part(rig: &mut Rig) {
+    if let Some(proof) = rig.relay.proof()
+        && proof.pinned.is_none()
+        && is_quiet(rig)
+    {
+        go_elsewhere(rig);
     }
 }
 
 /// Gives the lease back and goes on with another, if the relay can.
 fn move_upstream(rig: &mut Rig) {
-    if rig.relay.boundary() != Boundary::Idle {
-        return;
+    if rig.relay.boundary() == Boundary::Idle {
+        rig.relay.assume_proven(0);
+        go_elsewhere(rig);
     }
-    rig.relay.assume_proven(0);
+}
+
+fn go_elsewhere(rig: &mut Rig) {
     if let Ok(restore) = rig.relay.detach() {
         let facts = facts("fuzz");
         let parameters: Arc<[(String, String)]> =

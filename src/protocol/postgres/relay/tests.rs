@@ -884,3 +884,48 @@ proptest! {
         fuzz_relay(&data);
     }
 }
+
+/// A pooler died of an error without a SQLSTATE.
+#[test]
+fn cve_2026_6666_an_error_without_a_sqlstate_passes_and_is_noted() {
+    for body in [&b"Mwhy\0\0"[..], b"", b"\0", b"C\0\0", b"Cabc", b"SFATAL", b"S\0V\0C\0M\0\0"] {
+        let mut rig = rig();
+        rig.client(&[query("select 1")]);
+        rig.server(&[message('E', body), ready('I')]);
+        assert!(rig.end.is_some() || notes(&rig).len() == 2, "{body:?}: {:?}", notes(&rig));
+        assert!(!notes(&rig)[1..].iter().any(|note| note.contains('=')), "{body:?}: {:?}", notes(&rig));
+    }
+}
+
+/// Lengths within messages that overflow, from either side: CVE-2026-107348, CVE-2026-6668, CVE-2026-6664.
+#[test]
+fn cve_2026_107348_and_6668_and_6664_lengths_within_a_conversation_that_lie() {
+    let lengths = [0u32, 3, 5, 0x7fff, 0xffff, 0x3fff_ffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
+    for length in lengths {
+        let wide = length.to_be_bytes();
+        let short = (length as u16).to_be_bytes();
+        for tag in "QPBEDCSHFdcfpX?".chars() {
+            let mut rig = rig();
+            let lie = [&[tag as u8][..], &wide, b"\0\0\0\0\0\0"].concat();
+            rig.feed(Side::Downstream, &lie);
+            // Nothing but the head of a long message leaves, and only where the server takes one so long.
+            assert!(rig.to_server.len() <= lie.len() && notes(&rig).len() <= 1, "{tag} {length:#x}");
+        }
+        for body in [
+            [b"\0\0", &short[..], b"\0\0"].concat(),
+            [b"\0\0\0\0", &short[..], &wide].concat(),
+            [b"\0\0\0\0\0\x01", &wide[..], b"abc"].concat(),
+        ] {
+            let mut rig = rig();
+            rig.client(&[parse("", "select $1")]);
+            rig.feed(Side::Downstream, &[message('B', &body), execute(""), sync()].concat());
+            assert!(notes(&rig).len() <= 2, "{length:#x}");
+        }
+        for tag in "RSKZENATtDCI123nsGHWVdcv?".chars() {
+            let mut rig = rig();
+            rig.client(&[query("select 1")]);
+            rig.feed(Side::Upstream, &[&[tag as u8][..], &wide, b"\0\0\0\0\0\0"].concat());
+            assert!(rig.to_client.len() <= 11, "{tag} {length:#x}");
+        }
+    }
+}

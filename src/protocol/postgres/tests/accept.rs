@@ -125,7 +125,7 @@ fn encryption_is_asked_for_in_any_order_each_at_most_once() {
 
 /// CVE-2021-23214: what came before TLS stays outside of it.
 #[test]
-fn bytes_behind_an_ssl_request_are_not_touched() {
+fn cve_2021_23214_bytes_behind_an_ssl_request_are_not_touched() {
     let early = [packet(SSL_REQUEST, b""), startup("user mallory  ")].concat();
     let outcome = say(TlsOffer::Required, std::slice::from_ref(&early));
     assert_eq!((outcome.said.as_slice(), outcome.end.as_str()), (&b"S"[..], "bytes ahead of TLS"));
@@ -157,7 +157,7 @@ fn nothing_is_said_between_the_s_and_the_handshake() {
 
 /// CVE-2026-107350: who logs in is said once.
 #[test]
-fn a_second_start_up_message_is_an_error_at_every_moment() {
+fn cve_2026_107350_a_second_start_up_message_is_an_error_at_every_moment() {
     let hello = startup("user bob  ");
     let second = startup("user alice  ");
     let first = message(b'p', &initial(b"n,,n=,r=x"));

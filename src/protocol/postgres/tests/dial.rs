@@ -66,7 +66,7 @@ fn the_answer_to_ssl_request_decides() {
 
 /// CVE-2021-23222: what came before TLS is not believed.
 #[test]
-fn bytes_behind_the_answer_to_ssl_request_are_an_error() {
+fn cve_2021_23222_bytes_behind_the_answer_to_ssl_request_are_an_error() {
     for answer in [b'S', b'N'] {
         let early = [&[answer][..], &welcome()].concat();
         for tls in [DialTls::Try, DialTls::Demand] {
@@ -166,7 +166,7 @@ fn a_server_is_believed_after_its_signature_only() {
     assert_eq!(attempt(|signature| *signature = b"e=unknown-user".to_vec()), "error: SCRAM: unknown-user");
 }
 
-/// CVE-2026-6665, CVE-2026-107348 and their like: a hostile server wastes its own allowance only.
+/// A hostile server wastes its own allowance only; `cve` has more of them.
 #[test]
 fn a_server_cannot_send_without_end() {
     let notice = message(b'N', b"\0");

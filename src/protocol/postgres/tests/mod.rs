@@ -1,9 +1,10 @@
 //! The machines as a whole: one rule at a time ([`accept`], [`dial`], [`script`]), against transcripts
 //! of real servers and clients and in pieces of any size ([`golden`]), and, on request, against a
-//! running server ([`live`]).
+//! running server ([`live`]); and [`cve`], what was once a hole somewhere else.
 
 mod accept;
 mod clients;
+mod cve;
 mod dial;
 mod golden;
 mod live;

@@ -1,0 +1,127 @@
+//! What the trail says of a run, beside what server and clients saw.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::Cast;
+use super::stage::Stage;
+use super::witness::Tag;
+use crate::identity::clock::virtually;
+
+/// Every statement that came to the server is in the trail once; a line that is there stands for one that
+/// came, or says that its end is not known; and whoever began has ended.
+pub fn check<C: Cast>(stage: &Stage<C>) {
+    if let Err(error) = virtually::at_once(stage.trail.flush()) {
+        return stage.witness.wrong(error);
+    }
+    let lines = read(stage);
+    let mut statements: BTreeMap<Tag, Vec<(String, u64)>> = BTreeMap::new();
+    let (mut extended, mut texts) = (BTreeSet::new(), BTreeMap::new());
+    let mut results: BTreeMap<(String, u64), Vec<String>> = BTreeMap::new();
+    let mut sessions: BTreeMap<String, (u32, u32, u64)> = BTreeMap::new();
+    let mut peers: BTreeMap<String, String> = BTreeMap::new();
+    for line in &lines {
+        let text = |member: &str| line[member].as_str().unwrap_or_default().to_owned();
+        let about = (text("session"), line["number"].as_u64().unwrap_or_default());
+        match text("event").as_str() {
+            "statement" => {
+                let whole = format!("{} {}", line["text"], line["parameters"]);
+                let tags = Tag::all(&whole);
+                // An Execute of what does not exist has no text.
+                if tags.is_empty() && !text("text").starts_with("<portal ") {
+                    stage.witness.wrong(format_args!("a statement that nobody sent: {line}"));
+                }
+                sessions.entry(about.0.clone()).or_default().2 += 1;
+                if line["kind"] == "extended" {
+                    extended.extend(tags.iter().copied());
+                }
+                texts.insert(about.clone(), whole.chars().take(200).collect());
+                tags.into_iter().for_each(|tag| statements.entry(tag).or_default().push(about.clone()));
+            }
+            "result" => results.entry(about).or_default().push(text("sqlstate")),
+            "session_start" => {
+                peers.insert(about.0.clone(), text("peer"));
+                sessions.entry(about.0).or_default().0 += 1;
+            }
+            "session_end" => {
+                let peer = peers.get(&about.0).cloned().unwrap_or_default();
+                if line["error_delivered"] == true {
+                    stage.witness.delivered(&peer, &text("code"));
+                }
+                let session = sessions.entry(about.0).or_default();
+                session.1 += 1;
+                if line["statements"].as_u64() != Some(session.2) {
+                    stage.witness.wrong(format_args!("{} statements are in the trail: {line}", session.2));
+                }
+            }
+            _ => {}
+        }
+    }
+    for (session, (began, ended, _)) in sessions {
+        if (began, ended) != (1, 1) {
+            stage.witness.wrong(format_args!("{session} began {began} times and ended {ended} times"));
+        }
+    }
+    compare(stage, &statements, &results, (&extended, &texts));
+}
+
+fn compare<C: Cast>(
+    stage: &Stage<C>,
+    statements: &BTreeMap<Tag, Vec<(String, u64)>>,
+    results: &BTreeMap<(String, u64), Vec<String>>,
+    (extended, texts): (&BTreeSet<Tag>, &BTreeMap<(String, u64), String>),
+) {
+    let (ran, reached) = {
+        let seen = stage.witness.see();
+        (seen.ran.clone(), seen.reached.clone())
+    };
+    // What the server skipped has not run: an Execute behind a Bind that failed has the text of the portal
+    // before it.
+    let skipped = |about: &(String, u64)| {
+        results.get(about).is_some_and(|of| of.last().is_some_and(|state| state == "skipped"))
+    };
+    let counted = |lines: &Vec<(String, u64)>| lines.iter().filter(|about| !skipped(about)).count();
+    for tag in ran.keys() {
+        let lines = statements.get(tag).map_or(0, counted);
+        if lines != 1 {
+            stage.witness.wrong(format_args!("{tag} ran, and is in the trail {lines} times"));
+        }
+    }
+    for (tag, lines) in statements {
+        if counted(lines) > 1 {
+            stage.witness.wrong(format_args!("{tag} is in the trail {} times", counted(lines)));
+            for about in lines {
+                stage.witness.tell(format_args!("{about:?} {:?} {:?}", texts.get(about), results.get(about)));
+            }
+        }
+        for line in lines {
+            let of = results.get(line).map_or(&[][..], Vec::as_slice);
+            // Behind a result of a simple Query more may have been to come: that is said, not known.
+            let unfinished = of.last().is_some_and(|state| state == "unfinished" || state == "skipped");
+            let seen = of.len() - usize::from(unfinished);
+            if seen > 1 || (of.is_empty() && ran.contains_key(tag) && lines.len() == 1) {
+                stage.witness.wrong(format_args!("{tag} has {} results in the trail", of.len()));
+            }
+            // A Bind is noted whose Execute may never come.
+            let bound = of.is_empty() && extended.contains(tag);
+            if !reached.contains(tag) && !unfinished && !bound {
+                stage.witness.wrong(format_args!("{tag} is in the trail, with {of:?}, and never arrived"));
+            }
+        }
+    }
+}
+
+fn read<C: Cast>(stage: &Stage<C>) -> Vec<Value> {
+    let folder = stage.folder.path().join("audit");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "jsonl"))
+        .collect();
+    files.sort();
+    let texts = files.iter().map(|path| std::fs::read_to_string(path).unwrap());
+    texts
+        .flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>())
+        .collect()
+}
