@@ -95,17 +95,25 @@ fn a_dump_is_the_same_and_comes_back(server: &'static Server) {
         assert_same(&expected, &without_keys(proxied.output(Mode::Tls, old())), Mode::Tls);
     }
     let file = node.folder.join("dump");
-    let mut dump = client(installed("pg18/pg_dump"));
+    // A newer pg_restore sets what an older server does not know.
+    let tool = |name: &str| match server.version {
+        Version::Distribution => client(distribution(name)),
+        Version::Newest => client(installed(&format!("pg18/{name}"))),
+    };
+    let mut dump = tool("pg_dump");
     dump.args(["--format=custom", "--file"]).arg(&file);
     proxied.output(Mode::Tls, dump);
-    let mut restore = client(installed("pg18/pg_restore"));
+    let mut restore = tool("pg_restore");
     restore
         .args(["--clean", "--if-exists", "--no-acl", "--jobs=2", "--dbname", &proxied.database])
         .arg(&file);
     let content = || {
         let mut dump = pg_dump();
         dump.arg("--no-acl");
-        direct.output(Mode::Plain, dump)
+        // Some builds of servers mark a column with the number of the transaction that made it.
+        let text = direct.output(Mode::Plain, dump);
+        let lines = text.lines().filter(|line| !line.contains("(pg_attver="));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
     };
     let before = content();
     node.place.master().run("delete from parts where id < 500; drop view seen");
