@@ -73,6 +73,14 @@ pub(crate) mod texts {
         text.starts_with(head)
     }
 
+    /// The settings that the short form of a reset's question asks for.
+    pub fn glanced(text: &str) -> Option<Vec<&str>> {
+        let none = query::glance(std::iter::empty(), 0);
+        let (head, _) = none.split_once("0.0").unwrap();
+        let settings = text.strip_prefix(head)?.split("current_setting('").skip(1);
+        settings.map(|setting| setting.split('\'').next()).collect()
+    }
+
     pub fn is_reseed(text: &str) -> bool {
         let seeded = query::reseed(0);
         let (head, _) = seeded.split_once("0.0").unwrap();

@@ -48,7 +48,7 @@ trait Cast: Send + Sync + Sized + 'static {
     fn wire() -> Self::Wire;
 
     /// The server, which is there from the start.
-    fn new(witness: Arc<Witness>, plan: &Plan, dice: &mut Dice) -> Self;
+    fn new(witness: Arc<Witness>, plan: &Plan) -> Self;
 
     /// Plays the server on one connection until that ends. Every statement that arrives is reported to the
     /// witness, before anything is done: [`Witness::reached`], and [`Witness::ran`].
@@ -174,7 +174,7 @@ async fn simulate<C: Cast>(seed: u64) -> Arc<Witness> {
     let plan = Plan::new(&mut dice);
     let witness = Arc::new(Witness::new(plan.sky()));
     witness.tell(format_args!("{plan:?}"));
-    let server = Arc::new(C::new(witness.clone(), &plan, &mut dice));
+    let server = Arc::new(C::new(witness.clone(), &plan));
     open::<C>(server, &plan, dice.fork());
     let stage = Stage::<C>::build(witness.clone(), plan.clone()).await;
     for user in USERS {
@@ -332,6 +332,9 @@ mod tests {
     #[test]
     fn what_must_hold_holds_in_every_run() {
         if let Some(seed) = number("TIDEGATE_SIMULATION_SEED") {
+            // What the engine itself says of it, too.
+            let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time();
+            let _ = log.try_init();
             let run = run::<postgres::Postgres>(seed);
             println!("{}", run.story.join("\n"));
             assert!(run.wrong.is_empty(), "seed {seed}: {:#?}", run.wrong);

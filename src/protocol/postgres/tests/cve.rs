@@ -194,7 +194,7 @@ fn cve_2026_6665_a_hostile_server_gains_nothing_by_scram() {
         let shown: String = text.chars().take(60).collect();
         // The long nonce is well formed: an answer to it is as long, and no longer.
         let answered = outcome.end == "gone" && outcome.said.len() < 2 * text.len() + 1_000;
-        assert!(outcome.end.starts_with("error: SCRAM") || answered, "{shown}: {}", outcome.end);
+        assert!(outcome.end.starts_with("error: ") || answered, "{shown}: {}", outcome.end);
     }
     let list = b"X".repeat(limits::SCRIPT_MESSAGE_BYTES_MAX - 100);
     for list in [&list[..], b"SCRAM-SHA-256", b"", b"\xff\xfe\0\0"] {

@@ -21,6 +21,13 @@ use crate::tls::memory::{Dice, Pipe};
 const SALT: [u8; 16] = [9; 16];
 /// As `client_connection_check_interval` is asked for.
 const LOOK: Duration = Duration::from_millis(500);
+/// What the server says of itself at a login, beside the name of the application.
+const REPORTED: [(&str, &str); 4] = [
+    ("TimeZone", "UTC"),
+    ("client_encoding", "UTF8"),
+    ("server_version", "18.1"),
+    ("standard_conforming_strings", "on"),
+];
 /// A start-up setting of every client.
 pub const OWNER: &str = "my.owner";
 /// A backend sends what it has when it has this much.
@@ -32,7 +39,6 @@ pub struct Postgres {
     state: Mutex<State>,
     size_max: u32,
     crashes: u64,
-    with_password: bool,
     candidate: Candidate,
 }
 
@@ -70,13 +76,12 @@ struct Signals {
 }
 
 impl Postgres {
-    pub fn start(witness: Arc<Witness>, plan: &Plan, dice: &mut Dice) -> Self {
+    pub fn start(witness: Arc<Witness>, plan: &Plan) -> Self {
         Self {
             witness,
             state: Mutex::default(),
             size_max: plan.size_max,
             crashes: plan.crashes,
-            with_password: dice.once_in(2),
             candidate: candidate(PASSWORD, SALT, 4_096),
         }
     }
@@ -139,6 +144,8 @@ struct Session<'a> {
     portals: BTreeMap<String, (String, Vec<String>)>,
     status: u8,
     skipping: bool,
+    /// There is a temporary schema of this connection.
+    temporary: bool,
     /// Who had something done since it was reset last.
     user: Option<u32>,
 }
@@ -205,6 +212,7 @@ pub async fn serve(server: &Postgres, pipe: Pipe, dice: Dice) {
         portals: BTreeMap::new(),
         status: b'I',
         skipping: false,
+        temporary: false,
         user: None,
     };
     if let Err(Over::Fatal(state)) = session.run().await {
@@ -216,31 +224,25 @@ pub async fn serve(server: &Postgres, pipe: Pipe, dice: Dice) {
 }
 
 async fn log_in(server: &Postgres, lane: &mut Lane) -> io::Result<()> {
-    if server.with_password {
-        let user = "connector".parse().ok();
-        let mut exchange = Exchange::new(user, vec![server.candidate.clone()], SALT, 4_096);
-        lane.say(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
-        lane.flush().await?;
-        let first = lane.next().await?;
-        let challenge = exchange.client_first(&first.body[18..], "servernonce").map_err(io::Error::other)?;
-        lane.say(b'R', &[b"\0\0\0\x0b", &challenge[..]].concat());
-        lane.flush().await?;
-        let last = lane.next().await?;
-        let (_, signature) = exchange.client_final(&last.body).map_err(io::Error::other)?;
-        lane.say(b'R', &[b"\0\0\0\x0c", &signature[..]].concat());
-    }
+    let user = "connector".parse().ok();
+    let mut exchange = Exchange::new(user, vec![server.candidate.clone()], SALT, 4_096);
+    lane.say(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
+    lane.flush().await?;
+    let first = lane.next().await?;
+    let challenge = exchange.client_first(&first.body[18..], "servernonce").map_err(io::Error::other)?;
+    lane.say(b'R', &[b"\0\0\0\x0b", &challenge[..]].concat());
+    lane.flush().await?;
+    let last = lane.next().await?;
+    let (_, signature) = exchange.client_final(&last.body).map_err(io::Error::other)?;
+    lane.say(b'R', &[b"\0\0\0\x0c", &signature[..]].concat());
     lane.say(b'R', &[0; 4]);
     Ok(())
 }
 
 impl Session<'_> {
     async fn run(&mut self) -> Result<(), Over> {
-        let told = [("application_name", self.told_name.clone()), ("TimeZone", "UTC".into())];
-        for (name, value) in told.iter().map(|(name, value)| (*name, value.as_str())).chain([
-            ("client_encoding", "UTF8"),
-            ("server_version", "18.1"),
-            ("standard_conforming_strings", "on"),
-        ]) {
+        self.lane.say(b'S', format!("application_name\0{}\0", self.told_name).as_bytes());
+        for (name, value) in REPORTED {
             self.lane.say(b'S', format!("{name}\0{value}\0").as_bytes());
         }
         self.lane.say(b'K', &[self.process.to_be_bytes(), (self.process * 7).to_be_bytes()].concat());
@@ -559,7 +561,10 @@ impl Session<'_> {
                 let name = text.split_whitespace().nth(1).unwrap_or_default().trim_matches('"').to_owned();
                 self.settings.insert(name, tag.to_string());
             }
-            "CREATE" => self.leave("a temporary table", tag),
+            "CREATE" => {
+                self.temporary = true;
+                self.leave("a temporary table", tag);
+            }
             "LISTEN" => self.leave("a channel", tag),
             "PREPARE" => self.leave("a prepared statement", tag),
             "DECLARE" => self.leave("a cursor", tag),
@@ -688,6 +693,9 @@ impl Session<'_> {
             rows.push(row("reported", "application_name", &self.settings["application_name"]));
             rows.push(row("reported", "TimeZone", "UTC"));
             self.rows(simple, &rows);
+        } else if let Some(names) = texts::glanced(text) {
+            self.left.retain(|left| left.what != "a seed");
+            self.glance(&names, simple);
         } else if texts::is_reseed(text) {
             self.left.retain(|left| left.what != "a seed");
             self.rows(simple, &[row("seed", "", "")]);
@@ -713,6 +721,34 @@ impl Session<'_> {
             return Err(Failed("42601"));
         }
         Ok(())
+    }
+
+    /// The short form of a reset's question.
+    fn glance(&mut self, names: &[&str], simple: bool) {
+        let left = |what: &str| self.left.iter().any(|left| left.what == what).to_string();
+        let prepared = !self.statements.is_empty() || left("a prepared statement") == "true";
+        let mut row = vec![
+            self.role.clone(),
+            self.acting.clone(),
+            // A temporary schema stays, whatever becomes of what was in it.
+            u32::from(self.temporary).to_string(),
+            prepared.to_string(),
+            left("a cursor"),
+            left("a channel"),
+            "plpgsql".into(),
+            "plpgsql".into(),
+            String::new(),
+        ];
+        row.extend(names.iter().map(|name| self.setting(name).to_owned()));
+        self.rows(simple, &[row]);
+    }
+
+    /// The value of a setting that is reported at login.
+    fn setting(&self, name: &str) -> &str {
+        let known = self.settings.get(name).map(String::as_str);
+        known
+            .or_else(|| REPORTED.iter().find(|(reported, _)| *reported == name).map(|(_, value)| *value))
+            .unwrap_or_default()
     }
 
     /// What the catalogs show of this session.
