@@ -223,7 +223,7 @@ fn what_a_locked_store_could_not_take_is_stored_when_it_is_free() {
 
 fn cut_while_the_store_is_locked() -> Node {
     let node = Node::start(shared(Version::Distribution));
-    let mut people = [("alice", "4s"), ("bob", "6s")].map(|(name, lasts)| {
+    let mut people = [("alice", "10s"), ("bob", "12s")].map(|(name, lasts)| {
         let person = node.user(name);
         let shown = node.json(&["grant", "show", &node.grant(name, "read", lasts, &[])]);
         let end: jiff::Timestamp = shown["window"]["end"].as_str().expect("an end").parse().expect("a time");
@@ -236,8 +236,9 @@ fn cut_while_the_store_is_locked() -> Node {
     let mut other = block(SqliteConnectOptions::new().filename(file).connect()).expect("it opens");
     block(sqlx::query("BEGIN IMMEDIATE").execute(&mut other)).expect("the store is locked");
     for (client, end) in &mut people {
-        assert!(client.is_open(), "cut before its end");
-        std::thread::sleep(end.duration_since(SystemTime::now()).expect("it is in the future"));
+        // On a busy machine it may be over by now.
+        assert!(client.is_open() || SystemTime::now() >= *end, "cut before its end");
+        std::thread::sleep(end.duration_since(SystemTime::now()).unwrap_or_default());
         wait_until("the session is cut", CUT, || !client.is_open());
     }
     block(sqlx::query("ROLLBACK").execute(&mut other)).expect("the store is free");

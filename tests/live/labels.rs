@@ -13,7 +13,8 @@ on_both_servers!(statements_are_labelled);
 
 fn statements_are_labelled(server: &'static Server) {
     let node = Node::start(server);
-    let alice = node.person("alice", "read_write").login();
+    let person = node.person("alice", "read_write");
+    let alice = person.login();
     alice.run("update items set name = 'x' where id = 1; select count(*) from items");
     alice.run("with gone as (delete from items where id = 990 returning *) select * from gone");
     alice.run("explain analyze delete from public.items where id = 991");
@@ -22,8 +23,10 @@ fn statements_are_labelled(server: &'static Server) {
     for id in [992, 993] {
         block(alice.inner.execute(&statement, &[&id])).expect("deleted");
     }
-    alice.run("copy items to stdout");
     alice.close();
+    let mut wire = person.wire(&[]);
+    wire.query("copy items to stdout");
+    wire.until_ready();
     for (text, verbs, reads, writes) in [
         (
             "update items set name = 'x' where id = 1; select count(*) from items",

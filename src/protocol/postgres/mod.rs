@@ -66,19 +66,17 @@ pub(crate) mod texts {
         text.starts_with(head)
     }
 
+    /// The settings that a glance asks for.
+    pub fn glanced(text: &str) -> Option<Vec<&str>> {
+        let asked = text.strip_prefix(query::GLANCE)?;
+        Some(asked.split("current_setting('").skip(1).filter_map(|rest| rest.split('\'').next()).collect())
+    }
+
     /// Whatever is known of the code.
     pub fn is_proof(text: &str) -> bool {
         let proof = query::proof(false, false);
         let (head, _) = proof.split_once("SELECT 'code'").unwrap();
         text.starts_with(head)
-    }
-
-    /// The settings that the short form of a reset's question asks for.
-    pub fn glanced(text: &str) -> Option<Vec<&str>> {
-        let none = query::glance(std::iter::empty(), 0);
-        let (head, _) = none.split_once("0.0").unwrap();
-        let settings = text.strip_prefix(head)?.split("current_setting('").skip(1);
-        settings.map(|setting| setting.split('\'').next()).collect()
     }
 
     pub fn is_reseed(text: &str) -> bool {

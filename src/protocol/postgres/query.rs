@@ -292,7 +292,7 @@ pub(super) fn reset<'a>(reported: impl Iterator<Item = &'a str>) -> String {
 
 /// One row of this: who logged in, who acts, the temporary schema, three things that may be left, and the
 /// names of what may keep state of its own. [`GLANCED`] columns.
-const GLANCE: &str = "SELECT session_user::pg_catalog.text, current_user::pg_catalog.text,
+pub(super) const GLANCE: &str = "SELECT session_user::pg_catalog.text, current_user::pg_catalog.text,
 pg_catalog.pg_my_temp_schema()::pg_catalog.text,
 EXISTS (SELECT FROM pg_catalog.pg_prepared_statement())::pg_catalog.text,
 EXISTS (SELECT FROM pg_catalog.pg_cursor())::pg_catalog.text,

@@ -48,7 +48,7 @@ trait Cast: Send + Sync + Sized + 'static {
     fn wire() -> Self::Wire;
 
     /// The server, which is there from the start.
-    fn new(witness: Arc<Witness>, plan: &Plan) -> Self;
+    fn new(witness: Arc<Witness>, plan: &Plan, dice: &mut Dice) -> Self;
 
     /// Plays the server on one connection until that ends. Every statement that arrives is reported to the
     /// witness, before anything is done: [`Witness::reached`], and [`Witness::ran`].
@@ -174,7 +174,7 @@ async fn simulate<C: Cast>(seed: u64) -> Arc<Witness> {
     let plan = Plan::new(&mut dice);
     let witness = Arc::new(Witness::new(plan.sky()));
     witness.tell(format_args!("{plan:?}"));
-    let server = Arc::new(C::new(witness.clone(), &plan));
+    let server = Arc::new(C::new(witness.clone(), &plan, &mut dice));
     open::<C>(server, &plan, dice.fork());
     let stage = Stage::<C>::build(witness.clone(), plan.clone()).await;
     for user in USERS {
@@ -190,7 +190,7 @@ async fn simulate<C: Cast>(seed: u64) -> Arc<Witness> {
     for number in 1..=plan.clients {
         let who = Who {
             user: (*pick(&mut dice, &USERS)).to_owned(),
-            level: *pick(&mut dice, &LEVELS),
+            level: pick::<&str>(&mut dice, &LEVELS),
             credential: 0,
         };
         witness.client(number, who.clone());

@@ -20,8 +20,9 @@ use super::{Cast, Plan};
 use crate::credential::{Keys, Secret};
 use crate::identity::{Ledger, clock};
 use crate::model::{
-    AccessLevel, Actor, Change, Connector, Credential, CredentialId, Databases, EndCause, Ended, Grant,
-    GrantId, Name, Parking, PoolSettings, Subject, Target, Time, TlsMode, User, Verifiers, Window,
+    AccessLevel, Actor, AuthMethod, Change, Connector, Credential, CredentialId, Databases, EndCause, Ended,
+    Grant, GrantId, Name, Parking, PoolSettings, Subject, Target, Time, TlsMode, Upstream, User, Verifiers,
+    Window,
 };
 use crate::observe::{Metrics, Trail, TrailSettings};
 use crate::pool::Pools;
@@ -108,9 +109,7 @@ static TEMPLATE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
 });
 
 fn prepare(folder: &Path) {
-    for file in ["tidegate.db"] {
-        std::fs::copy(TEMPLATE.path().join(file), folder.join(file)).unwrap();
-    }
+    std::fs::copy(TEMPLATE.path().join("tidegate.db"), folder.join("tidegate.db")).unwrap();
     std::fs::create_dir(folder.join("secrets")).unwrap();
     for level in LEVELS {
         let path = folder.join("secrets").join(format!("{level}.json"));
@@ -242,7 +241,11 @@ impl<C: Cast> Stage<C> {
             database: Some(DATABASE.into()),
             tls: TlsMode::Disable,
             tls_ca: None,
-            upstream: Default::default(),
+            // The simulated server may let connectors in without a proof.
+            upstream: Upstream {
+                require_auth: Some(AuthMethod::ALL.map(|(_, method)| method).into()),
+                ..Upstream::default()
+            },
             remembered: Default::default(),
             details: String::new(),
             owners: Default::default(),

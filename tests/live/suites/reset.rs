@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Door, Fixture, Names};
 use crate::support::server::LEVELS;
-use crate::support::{Node, Options, Person};
+use crate::support::{Node, Options, PATIENCE, Person, wait_until};
 
 /// How a trace is kept from the next person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,15 +248,17 @@ impl<F: Fixture> Visit<'_, F> {
 
     fn must_be_suspended(&self) {
         let level = self.trace.level;
+        let suspended = || {
+            let shown = self.node.json(&["target", "show", "shop"]);
+            shown["connectors"][level]["suspended"].is_string()
+        };
+        // A connection that comes back is not looked at this thoroughly each time, but soon; until then it is
+        // one that began before the change.
+        wait_until("the level is suspended", PATIENCE, suspended);
         self.node.wait_event("alarm", |line| line["target"] == "shop" && line["level"] == level);
-        // Other traces gave alarms too: this one's comes with the pool's next thorough look.
-        let shown = || self.node.json(&["target", "show", "shop"])["connectors"][level]["suspended"].clone();
-        wait_until("the level is suspended", PATIENCE, || shown().is_string());
         let door = Door::of(self.node, self.next, level);
         let told = self.fixture.connect(&door, &[]).err().expect("the level is suspended");
         assert_eq!(told.code, self.fixture.code("TG002"), "{told:?}");
-        let shown = self.node.json(&["target", "show", "shop"]);
-        assert!(shown["connectors"][level]["suspended"].is_string(), "{shown}");
         for other in LEVELS.iter().filter(|other| **other != level) {
             let door = Door::of(self.node, self.next, other);
             let client = self.fixture.connect(&door, &[]).unwrap_or_else(|told| panic!("{other}: {told:?}"));

@@ -194,7 +194,10 @@ fn cve_2026_6665_a_hostile_server_gains_nothing_by_scram() {
         let shown: String = text.chars().take(60).collect();
         // The long nonce is well formed: an answer to it is as long, and no longer.
         let answered = outcome.end == "gone" && outcome.said.len() < 2 * text.len() + 1_000;
-        assert!(outcome.end.starts_with("error: ") || answered, "{shown}: {}", outcome.end);
+        let words =
+            ["error: SCRAM", "error: authentication request: too long", "error: message header: longer"];
+        let refused = words.iter().any(|words| outcome.end.starts_with(words));
+        assert!(refused || answered, "{shown}: {}", outcome.end);
     }
     let list = b"X".repeat(limits::SCRIPT_MESSAGE_BYTES_MAX - 100);
     for list in [&list[..], b"SCRAM-SHA-256", b"", b"\xff\xfe\0\0"] {
@@ -238,7 +241,7 @@ fn a_flood_of_parameters_is_bounded() {
     ]
     .concat();
     let goal = Goal::Login { database: "shop".into(), plain: false };
-    let mut machine = PostgresDial::towards(goal, DialTls::Without, &SECRET);
+    let mut machine = PostgresDial::towards(goal, kit::postgres::lenient(DialTls::Without), &SECRET);
     let facts = kit::dial(&mut machine, &mut kit::script(&[&welcome]), &mut kit::whole).1.unwrap();
     assert_eq!(facts.parameters.len(), limits::PARAMETERS_MAX);
     assert_eq!(facts.server_version(), "18.1");

@@ -21,8 +21,8 @@ impl Cast for Postgres {
         crate::protocol::postgres::Postgres
     }
 
-    fn new(witness: Arc<Witness>, plan: &Plan) -> Self {
-        Self::start(witness, plan)
+    fn new(witness: Arc<Witness>, plan: &Plan, dice: &mut Dice) -> Self {
+        Self::start(witness, plan, dice)
     }
 
     async fn serve(self: Arc<Self>, pipe: Pipe, dice: Dice) {

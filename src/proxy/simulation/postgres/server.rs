@@ -39,6 +39,7 @@ pub struct Postgres {
     state: Mutex<State>,
     size_max: u32,
     crashes: u64,
+    with_password: bool,
     candidate: Candidate,
 }
 
@@ -76,12 +77,13 @@ struct Signals {
 }
 
 impl Postgres {
-    pub fn start(witness: Arc<Witness>, plan: &Plan) -> Self {
+    pub fn start(witness: Arc<Witness>, plan: &Plan, dice: &mut Dice) -> Self {
         Self {
             witness,
             state: Mutex::default(),
             size_max: plan.size_max,
             crashes: plan.crashes,
+            with_password: dice.once_in(2),
             candidate: candidate(PASSWORD, SALT, 4_096),
         }
     }
@@ -224,17 +226,19 @@ pub async fn serve(server: &Postgres, pipe: Pipe, dice: Dice) {
 }
 
 async fn log_in(server: &Postgres, lane: &mut Lane) -> io::Result<()> {
-    let user = "connector".parse().ok();
-    let mut exchange = Exchange::new(user, vec![server.candidate.clone()], SALT, 4_096);
-    lane.say(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
-    lane.flush().await?;
-    let first = lane.next().await?;
-    let challenge = exchange.client_first(&first.body[18..], "servernonce").map_err(io::Error::other)?;
-    lane.say(b'R', &[b"\0\0\0\x0b", &challenge[..]].concat());
-    lane.flush().await?;
-    let last = lane.next().await?;
-    let (_, signature) = exchange.client_final(&last.body).map_err(io::Error::other)?;
-    lane.say(b'R', &[b"\0\0\0\x0c", &signature[..]].concat());
+    if server.with_password {
+        let user = "connector".parse().ok();
+        let mut exchange = Exchange::new(user, vec![server.candidate.clone()], SALT, 4_096);
+        lane.say(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
+        lane.flush().await?;
+        let first = lane.next().await?;
+        let challenge = exchange.client_first(&first.body[18..], "servernonce").map_err(io::Error::other)?;
+        lane.say(b'R', &[b"\0\0\0\x0b", &challenge[..]].concat());
+        lane.flush().await?;
+        let last = lane.next().await?;
+        let (_, signature) = exchange.client_final(&last.body).map_err(io::Error::other)?;
+        lane.say(b'R', &[b"\0\0\0\x0c", &signature[..]].concat());
+    }
     lane.say(b'R', &[0; 4]);
     Ok(())
 }
@@ -350,7 +354,15 @@ impl Session<'_> {
                 }
             },
             b'B' => self.bind(&message.body, &strings),
-            b'D' => self.lane.say(b'n', b""),
+            b'D' => match strings[0].split_at(1) {
+                ("S", name) if !self.statements.contains_key(name) => self.fail_batch("26000", name),
+                (kind, _) => {
+                    if kind == "S" {
+                        self.lane.say(b't', &[0, 0]);
+                    }
+                    self.lane.say(b'n', b"");
+                }
+            },
             b'C' => {
                 let (kind, name) = strings[0].split_at(1);
                 match kind {
@@ -745,10 +757,8 @@ impl Session<'_> {
 
     /// The value of a setting that is reported at login.
     fn setting(&self, name: &str) -> &str {
-        let known = self.settings.get(name).map(String::as_str);
-        known
-            .or_else(|| REPORTED.iter().find(|(reported, _)| *reported == name).map(|(_, value)| *value))
-            .unwrap_or_default()
+        let reported = REPORTED.iter().find(|(reported, _)| *reported == name).map(|(_, value)| *value);
+        self.settings.get(name).map(String::as_str).or(reported).unwrap_or_default()
     }
 
     /// What the catalogs show of this session.
