@@ -332,6 +332,9 @@ mod tests {
     #[test]
     fn what_must_hold_holds_in_every_run() {
         if let Some(seed) = number("TIDEGATE_SIMULATION_SEED") {
+            // What the engine itself says of it, too.
+            let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time();
+            let _ = log.try_init();
             let run = run::<postgres::Postgres>(seed);
             println!("{}", run.story.join("\n"));
             assert!(run.wrong.is_empty(), "seed {seed}: {:#?}", run.wrong);

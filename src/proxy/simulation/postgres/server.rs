@@ -21,6 +21,13 @@ use crate::tls::memory::{Dice, Pipe};
 const SALT: [u8; 16] = [9; 16];
 /// As `client_connection_check_interval` is asked for.
 const LOOK: Duration = Duration::from_millis(500);
+/// What the server says of itself at a login, beside the name of the application.
+const REPORTED: [(&str, &str); 4] = [
+    ("TimeZone", "UTC"),
+    ("client_encoding", "UTF8"),
+    ("server_version", "18.1"),
+    ("standard_conforming_strings", "on"),
+];
 /// A start-up setting of every client.
 pub const OWNER: &str = "my.owner";
 /// A backend sends what it has when it has this much.
@@ -139,6 +146,8 @@ struct Session<'a> {
     portals: BTreeMap<String, (String, Vec<String>)>,
     status: u8,
     skipping: bool,
+    /// There is a temporary schema of this connection.
+    temporary: bool,
     /// Who had something done since it was reset last.
     user: Option<u32>,
 }
@@ -205,6 +214,7 @@ pub async fn serve(server: &Postgres, pipe: Pipe, dice: Dice) {
         portals: BTreeMap::new(),
         status: b'I',
         skipping: false,
+        temporary: false,
         user: None,
     };
     if let Err(Over::Fatal(state)) = session.run().await {
@@ -235,12 +245,8 @@ async fn log_in(server: &Postgres, lane: &mut Lane) -> io::Result<()> {
 
 impl Session<'_> {
     async fn run(&mut self) -> Result<(), Over> {
-        let told = [("application_name", self.told_name.clone()), ("TimeZone", "UTC".into())];
-        for (name, value) in told.iter().map(|(name, value)| (*name, value.as_str())).chain([
-            ("client_encoding", "UTF8"),
-            ("server_version", "18.1"),
-            ("standard_conforming_strings", "on"),
-        ]) {
+        self.lane.say(b'S', format!("application_name\0{}\0", self.told_name).as_bytes());
+        for (name, value) in REPORTED {
             self.lane.say(b'S', format!("{name}\0{value}\0").as_bytes());
         }
         self.lane.say(b'K', &[self.process.to_be_bytes(), (self.process * 7).to_be_bytes()].concat());
@@ -567,7 +573,10 @@ impl Session<'_> {
                 let name = text.split_whitespace().nth(1).unwrap_or_default().trim_matches('"').to_owned();
                 self.settings.insert(name, tag.to_string());
             }
-            "CREATE" => self.leave("a temporary table", tag),
+            "CREATE" => {
+                self.temporary = true;
+                self.leave("a temporary table", tag);
+            }
             "LISTEN" => self.leave("a channel", tag),
             "PREPARE" => self.leave("a prepared statement", tag),
             "DECLARE" => self.leave("a cursor", tag),
@@ -697,16 +706,8 @@ impl Session<'_> {
             rows.push(row("reported", "TimeZone", "UTC"));
             self.rows(simple, &rows);
         } else if let Some(names) = texts::glanced(text) {
-            let left = self.left.iter().any(|left| left.discarded);
-            let [prepared, left] = [!self.statements.is_empty(), left].map(|is_left| is_left.to_string());
-            let mut columns = vec![self.role.to_string(), self.acting.to_string(), "0".into()];
-            columns.extend([prepared, left.clone(), left, "plpgsql".into(), "plpgsql".into(), String::new()]);
-            columns.extend(names.into_iter().map(|name| match name {
-                "application_name" => self.settings[name].clone(),
-                _ => "UTC".into(),
-            }));
             self.left.retain(|left| left.what != "a seed");
-            self.rows(simple, &[columns]);
+            self.glance(&names, simple);
         } else if texts::is_reseed(text) {
             self.left.retain(|left| left.what != "a seed");
             self.rows(simple, &[row("seed", "", "")]);
@@ -732,6 +733,32 @@ impl Session<'_> {
             return Err(Failed("42601"));
         }
         Ok(())
+    }
+
+    /// The short form of a reset's question.
+    fn glance(&mut self, names: &[&str], simple: bool) {
+        let left = |what: &str| self.left.iter().any(|left| left.what == what).to_string();
+        let prepared = !self.statements.is_empty() || left("a prepared statement") == "true";
+        let mut row = vec![
+            self.role.clone(),
+            self.acting.clone(),
+            // A temporary schema stays, whatever becomes of what was in it.
+            u32::from(self.temporary).to_string(),
+            prepared.to_string(),
+            left("a cursor"),
+            left("a channel"),
+            "plpgsql".into(),
+            "plpgsql".into(),
+            String::new(),
+        ];
+        row.extend(names.iter().map(|name| self.setting(name).to_owned()));
+        self.rows(simple, &[row]);
+    }
+
+    /// The value of a setting that is reported at login.
+    fn setting(&self, name: &str) -> &str {
+        let reported = REPORTED.iter().find(|(reported, _)| *reported == name).map(|(_, value)| *value);
+        self.settings.get(name).map(String::as_str).or(reported).unwrap_or_default()
     }
 
     /// What the catalogs show of this session.
