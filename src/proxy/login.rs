@@ -230,6 +230,8 @@ impl<W: Wire> SessionDoor<W> {
                     let penalty = self.shared.throttle.penalty(&source(&sent, guest.peer));
                     tokio::time::sleep(penalty.min(self.longest_penalty())).await;
                     let exchange = self.shared.ledger.scram(user, &sent);
+                    // What came behind the question is looked at now: nothing more may come.
+                    guest.fresh = !guest.input.is_empty();
                     guest.accept.step(AcceptInput::Answer(Answer::Scram(Box::new(exchange))), &mut guest.out)
                 }
                 AcceptStep::Ask(Question::Certificate { user, certificate }) => {

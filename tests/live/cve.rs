@@ -32,7 +32,7 @@ fn cve_2025_12819_who_is_not_proven_reaches_no_server() {
     assert_eq!(node.events("session_start").len(), 0);
     assert_eq!(server.log().matches("connection authorized").count(), before);
     // Whoever has proven it gets the setting as a value, however it reads.
-    let mut wire = alice.wire(&[("search_path", "x'; select 1/0; --")]);
+    let mut wire = alice.wire(&[("search_path", "\"x'; select 1/0; --\"")]);
     wire.query("show search_path");
     let answers = wire.until_ready();
     let row = answers.iter().find(|message| message.tag == 'D').expect("a row");
