@@ -45,6 +45,9 @@ pub const OUTSTANDING_MAX: usize = 65_536;
 pub const APPLICATION_NAME_BYTES_MAX: usize = 63;
 /// How long the rest of a half-sent message may take when a session is cut.
 pub const CUT_FLUSH: Duration = Duration::from_millis(250);
+/// How long a cancel request's connection is kept open until the server has the request: as long as a new
+/// connection to a busy server may take, and not so long that the client's button seems dead.
+pub const CANCEL_LANDING_WAIT: Duration = Duration::from_secs(2);
 /// How long we try to stop a statement at the server after a cut.
 pub const INTERRUPT_WAIT: Duration = Duration::from_secs(5);
 /// The end of grants is looked at this often, against wall time.

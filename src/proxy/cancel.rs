@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::sync::oneshot;
 
 use super::peer::Peer;
-use super::registry::{Command, Registry};
+use super::registry::{Command, Landing, Registry};
 use super::throttle::Throttle;
 use crate::model::{SessionId, limits};
 use crate::protocol::session::CancelKey;
@@ -79,7 +80,18 @@ impl Cancels {
     /// Never answered, so that nothing can be learnt by trying. Who guesses is slowed: gives how long the
     /// connection is to stay open, and to count, whether the key was right or not. A right one works at
     /// once, for it may come from the same address as the guesses.
-    pub fn request(&self, key: &CancelKey, peer: Peer) -> Duration {
+    ///
+    /// A client may take the end of the connection for the sign that its request has arrived (libpq
+    /// documents it so, and drivers send their next statement then), so it also stays open until the
+    /// server has been asked. Cancel safe.
+    pub async fn request(&self, key: &CancelKey, peer: Peer, longest: Duration) {
+        let (penalty, landed) = self.send(key, peer);
+        let landed = tokio::time::timeout(limits::CANCEL_LANDING_WAIT.min(longest), landed);
+        let _ = tokio::join!(tokio::time::sleep(penalty.min(longest)), landed);
+    }
+
+    fn send(&self, key: &CancelKey, peer: Peer) -> (Duration, oneshot::Receiver<()>) {
+        let (landing, landed) = Landing::new();
         let source = peer.source();
         let penalty = self.throttle.penalty(&source);
         let known = self.keys.get(&key.process).map(|entry| entry.value().clone());
@@ -90,10 +102,10 @@ impl Cancels {
         });
         match session {
             Some(session) => {
-                self.registry.send(session, Command::Cancel { peer: peer.to_string() });
+                self.registry.send(session, Command::Cancel { peer: peer.to_string(), landing });
             }
             None => self.throttle.failed(source),
         }
-        penalty
+        (penalty, landed)
     }
 }

@@ -183,7 +183,7 @@ impl<W: Wire> SessionDoor<W> {
             let first = guest.accept.step(AcceptInput::Start, &mut guest.out);
             match self.drive(&mut guest, entrance, first).await {
                 Ok(AcceptStep::Cancel(key)) => {
-                    tokio::time::sleep(self.shared.cancels.request(&key, guest.peer)).await;
+                    self.shared.cancels.request(&key, guest.peer, limits::TURNED_AWAY_WAIT).await;
                     guest.close().await;
                 }
                 Ok(_) => guest.farewell(refusal).await,
@@ -240,8 +240,7 @@ impl<W: Wire> SessionDoor<W> {
                     guest.accept.step(answer, &mut guest.out)
                 }
                 AcceptStep::Cancel(key) => {
-                    let penalty = self.shared.cancels.request(&key, guest.peer);
-                    tokio::time::sleep(penalty.min(self.longest_penalty())).await;
+                    self.shared.cancels.request(&key, guest.peer, self.longest_penalty()).await;
                     guest.close().await;
                     return Err(Stop::Silent);
                 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::grant::{Admission, Book, Standing};
 use crate::model::{AccessLevel, GrantId, Name, SessionId, Time};
@@ -102,12 +102,26 @@ impl Stats {
     }
 }
 
+/// Kept for as long as a cancel request is on its way: dropped when the server has it, or when nothing is
+/// sent.
+#[derive(Debug)]
+pub(super) struct Landing(#[expect(dead_code, reason = "what counts is its drop")] oneshot::Sender<()>);
+
+impl Landing {
+    /// The other end resolves, with an error, when this one is dropped.
+    pub fn new() -> (Self, oneshot::Receiver<()>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(sender), receiver)
+    }
+}
+
 /// What can be asked of a session from outside. It decides itself what to do.
 #[derive(Debug)]
 pub(super) enum Command {
     /// A cancel request with its key has come.
     Cancel {
         peer: String,
+        landing: Landing,
     },
     Kill,
     /// Give the connection back if nothing would be lost, and take another at the next statement.
@@ -277,7 +291,7 @@ mod tests {
     async fn a_kill_is_not_lost_behind_cancels() {
         let mailbox = Mailbox::default();
         for _ in 0..20 {
-            mailbox.put(Command::Cancel { peer: String::new() });
+            mailbox.put(Command::Cancel { peer: String::new(), landing: Landing::new().0 });
         }
         mailbox.put(Command::Kill);
         for _ in 0..COMMANDS_MAX {

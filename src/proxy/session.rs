@@ -12,7 +12,7 @@ use super::clock;
 use super::door::{Drain, History, SessionDoor};
 use super::login::{Entered, context, row};
 use super::pump::PumpEnd;
-use super::registry::Command;
+use super::registry::{Command, Landing};
 use super::waiting::WaitEnd;
 use crate::grant::{Admission, Standing};
 use crate::model::{EndCause, Ending, Event, Refusal, SessionEnd, limits};
@@ -139,9 +139,9 @@ impl<W: Wire> SessionDoor<W> {
                     // Not while a cancel is on its way to the connection: it would hit the next one's work.
                     Command::Park if settled => self.ask_whether_to_park(entered),
                     Command::Park => {}
-                    Command::Cancel { peer } => {
+                    Command::Cancel { peer, landing } => {
                         let room = interruptions.len() < limits::INTERRUPTIONS_MAX;
-                        let interruption = self.cancel(entered, peer, room);
+                        let interruption = self.cancel(entered, peer, room, landing);
                         if let Some(interruption) = interruption { interruptions.push(interruption) }
                     }
                 },
@@ -263,6 +263,7 @@ impl<W: Wire> SessionDoor<W> {
         entered: &Entered<W>,
         peer: String,
         room: bool,
+        landing: Landing,
     ) -> Option<impl Future<Output = bool> + use<W>> {
         let busy = is_busy(&entered.pump.relay);
         let lease = entered.pump.lease().filter(|_| busy && room);
@@ -280,6 +281,7 @@ impl<W: Wire> SessionDoor<W> {
         let (pool, interruption) = (lease.pool().clone(), lease.facts().interruption());
         Some(async move {
             let landed = pool.interrupt(&interruption).await;
+            drop(landing);
             if let Err(error) = &landed {
                 tracing::warn!(?pool, error, "a cancel request may not have reached the target");
             }

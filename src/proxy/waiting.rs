@@ -94,7 +94,9 @@ impl<W: Wire> Waiter<W> for Resuming<'_, W> {
                     Command::Kill => return WaitEnd::Refused(Refusal::Killed, "killed while waiting"),
                     Command::Park => {}
                     // Nothing of it runs yet.
-                    Command::Cancel { peer } => drop(door.cancel(self.entered, peer, false)),
+                    Command::Cancel { peer, landing } => {
+                        drop(door.cancel(self.entered, peer, false, landing));
+                    }
                 },
                 () = sleep_until(deadline) => {
                     return WaitEnd::Refused(Refusal::SessionTimeout, "too long a session");
