@@ -233,7 +233,7 @@ impl Bench {
     fn idle(&mut self) {
         let sessions = if self.arguments.quick { 2_000 } else { 10_000 };
         let node = &self.parties.node;
-        // Those that go through to the server need a process there for each.
+        // Ours have given their server connections back, which then bear no name any more. Those that go through to the server need a process there for each.
         let few = 300;
         for (name, tls) in [("plain", false), ("TLS", true)] {
             let cells = self.parties.all.iter().map(|party| {
@@ -247,7 +247,7 @@ impl Bench {
                     "PgBouncer" => 2_000,
                     _ => few,
                 };
-                let at_rest = || !is_tidegate || node.place.count("application_name <> 'tidegate'") == 0;
+                let at_rest = || !is_tidegate || node.place.count("application_name like 'alice/%'") == 0;
                 let idle = crowd::idle(&login, pid, sessions, at_rest);
                 eprintln!(
                     "{} {name}: {} idle sessions, {:.0} bytes each, {:.1} % of a core",
