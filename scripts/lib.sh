@@ -119,6 +119,19 @@ setup_distribution_pg() {
     have psql || apt_install postgresql-client
 }
 
+# Languages whose interpreters keep state of their own, for the tests of what a reset does not clear: Perl in the
+# distribution's server, Tcl in the newest.
+setup_languages() {
+    local version missing=()
+    version=$(distribution_pg_bin | sed -n 's|^/usr/lib/postgresql/\([0-9]*\)/bin$|\1|p')
+    if [ -n "$version" ] && [ ! -e "/usr/lib/postgresql/$version/lib/plperl.so" ]; then
+        missing+=("postgresql-plperl-$version")
+    fi
+    ldconfig -p 2>/dev/null | grep -q 'libtcl8\.6' || [ -e "/usr/lib/$(uname -m)-linux-gnu/libtcl8.6.so" ] ||
+        missing+=(libtcl8.6)
+    [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+}
+
 newest_pg_bin() {
     local bin
     for bin in /usr/lib/postgresql/18/bin "$(cache_dir)/postgresql-$PG18_VERSION/bin"; do
