@@ -109,7 +109,7 @@ fn the_tests_of_pgx_pass_as_they_do_directly(server: &'static Server) {
         for (package, run) in runs {
             for (name, result) in run.join().expect("the tests ran") {
                 let test = name.split('/').next().expect("a name");
-                let known = KNOWN.iter().any(|known| *known == (*package, test))
+                let known = KNOWN.contains(&(*package, test))
                     && (test != ONLY_OLD_SERVERS || server.version == Version::Distribution);
                 match &result[..] {
                     "PASS" => passed += 1,
