@@ -104,13 +104,18 @@ fn a_key_that_is_used_again_and_again_costs_the_server_a_few_connections() {
     let mut alice = node.person("alice", "read").wire(&[]);
     alice.query("select pg_sleep(60)");
     node.place.wait_running("pg_sleep");
-    for _ in 0..20 {
-        wire::cancel(node.port, alice.process, &alice.key);
-    }
+    // Each waits until the server has it, or for as long as a client may be kept waiting: all at once.
+    let (port, process, key) = (node.port, alice.process, alice.key.clone());
+    let asking: Vec<_> = (0..20)
+        .map(|_| {
+            let key = key.clone();
+            std::thread::spawn(move || wire::cancel(port, process, &key))
+        })
+        .collect();
     wait_until("all are in the trail", PATIENCE, || node.events("cancel").len() >= 16);
-    std::thread::sleep(Duration::from_millis(200));
     let held = gate.held.load(Ordering::SeqCst);
     assert!((1..=8).contains(&held), "{held} connections to the server at once");
+    asking.into_iter().for_each(|asking| asking.join().expect("asked"));
     gate.open.store(true, Ordering::SeqCst);
     assert!(alice.tags().ends_with("EZ"));
 }
