@@ -25,7 +25,9 @@ mod storm;
 mod support;
 mod work;
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +60,7 @@ fn main() {
         );
         std::process::exit(2);
     };
+    with_servers();
     // As many descriptors as there may be: ten thousand clients are to fit, and the proxies inherit it.
     let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let most = rustix::process::Rlimit { current: limits.maximum, ..limits };
@@ -88,6 +91,19 @@ fn main() {
     if bench.arguments.write {
         report::write("figures", &tables);
     }
+}
+
+/// The tests' support asks the environment where the server's programs are, which `scripts/test` fills. Whoever runs
+/// this alone gets it filled by being run again.
+fn with_servers() {
+    const SERVER: &str = "TIDEGATE_TEST_PG15_BIN";
+    if std::env::var_os(SERVER).is_some() {
+        return;
+    }
+    let folder = party::setup().into_iter().find(|(name, _)| name == "postgres").expect("setup names it").1;
+    let mut again = Command::new(std::env::current_exe().expect("our own file"));
+    let error = again.args(std::env::args_os().skip(1)).env(SERVER, folder).exec();
+    panic!("it cannot be run again: {error}");
 }
 
 fn arguments(given: &[String]) -> Option<Arguments> {

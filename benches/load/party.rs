@@ -63,7 +63,7 @@ impl Parties {
         fill(&place);
         let programs = setup();
         let mut versions = vec![format!("PostgreSQL {}", place.ask("show server_version"))];
-        versions.extend(programs.iter().map(|(name, program)| version(name, program)));
+        versions.extend(programs[..2].iter().map(|(name, program)| version(name, program)));
         let direct = Login {
             port: place.port,
             user: place.role("read"),
@@ -166,8 +166,8 @@ fn fill(place: &Place) {
     place.master().run("vacuum analyze");
 }
 
-/// Where the programs are that are compared with: PgBouncer, then HAProxy.
-fn setup() -> Vec<(String, String)> {
+/// Where the programs are that are compared with: PgBouncer, HAProxy, then the folder of the server's own.
+pub fn setup() -> Vec<(String, String)> {
     let setup = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/load/setup");
     let found = Command::new(setup).stderr(Stdio::inherit()).output().expect("benches/load/setup runs");
     assert!(found.status.success(), "benches/load/setup failed");
