@@ -53,7 +53,9 @@ async function asynchronous(sql) {
   show('notified', heard)
   const query = sql`select pg_sleep(60)`
   const running = failed(() => query)
-  await sleep(500)
+  // A query that is cancelled while it still waits for its connection is one that postgres.js never answers.
+  const active = () => sql`select count(*)::int as n from pg_stat_activity where state = 'active' and query like 'select pg_sleep(6%'`
+  while ((await active())[0].n === 0) await sleep(50)
   query.cancel()
   show('cancelled', await running)
   const text = '0123456789'.repeat(700000)
