@@ -253,9 +253,6 @@ pub const SPARE_CONNECTIONS: u32 = 5;
 pub const LOGIN_READ_BYTES: usize = 1 << 10;
 /// What is read at once of the answers to a script of ours: most are shorter.
 pub const SCRIPT_READ_BYTES: usize = 2 << 10;
-/// How often a worker wakes for nothing, so that a timer that is set meanwhile need not wake it: sooner than the
-/// timers of a login or a script, and seldom enough to cost an idle one nothing that can be measured.
-pub const WORKER_TICK: Duration = Duration::from_millis(100);
 /// A start-up setting's value as the trail shows it.
 pub const SHOWN_SETTING_BYTES_MAX: usize = 256;
 /// The random part of a cancel key that a client of protocol 3.2 gets, as PostgreSQL 18 makes them. One of 3.0

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
-use crate::model::limits;
 use crate::tls::Socket;
 
 thread_local! {
@@ -50,7 +49,6 @@ impl Workers {
                 .name(format!("worker-{number}"))
                 .spawn(move || {
                     HERE.set(Some(number));
-                    runtime.spawn(tick());
                     // An error says that the sender is gone, which is what is waited for.
                     let _ = runtime.block_on(stopped.changed());
                     runtime.shutdown_background();
@@ -94,15 +92,6 @@ impl Workers {
                 serve(socket).await;
             }
         });
-    }
-}
-
-/// Wakes its worker now and then. A timer that is due before the next moment at which a runtime wakes anyway has
-/// it wake itself, through a file descriptor: two calls of the system and a turn for nothing, and nearly every
-/// login sets one that is due sooner than anything else of an idle worker. With this one nothing is.
-async fn tick() {
-    loop {
-        tokio::time::sleep(limits::WORKER_TICK).await;
     }
 }
 
