@@ -181,8 +181,8 @@ async fn reset<W: Wire>(
 
 fn put_back<W: Wire>(pool: &Arc<Pool<W>>, held: Held<W>, clean: Clean) {
     let Held { mut connection, slot } = held;
-    if clean.0.catalogs.is_some() {
-        connection.catalogs = clean.0.catalogs;
+    if let Some(known) = clean.0.catalogs.or(clean.0.glanced) {
+        connection.catalogs = Some(known);
     }
     // What was found once stays: a reset looks for less than the probe did.
     connection.stateful.extend(clean.0.stateful);

@@ -664,6 +664,9 @@ pub struct Findings {
     /// What the server's catalogs show that a connection's state may hang on, as one comparable text;
     /// `None` where the script did not look, at the fingerprint neither.
     pub catalogs: Option<String>,
+    /// What takes the place of `catalogs` for the next reset to compare with, after one that looked at them in
+    /// part: the fingerprint was not looked at.
+    pub glanced: Option<String>,
     /// Extensions, languages and C code whose state a reset does not clear.
     pub stateful: Vec<String>,
     pub checks: Vec<Check>,

@@ -205,7 +205,11 @@ impl<W: Wire> SessionDoor<W> {
                 tracing::debug!(session = %guest.session, peer = %guest.peer, %error, "a login broke the protocol");
                 Stop::refuse(Refusal::ProtocolViolation(error.what), "the protocol was broken")
             })?;
-            guest.flush().await.map_err(|_| Stop::Silent)?;
+            // The last word of a login goes out with what is said next, whether the client is told that it is in or
+            // that it is not: one packet less, and the client is woken once.
+            if !matches!(next, AcceptStep::Login(_)) {
+                guest.flush().await.map_err(|_| Stop::Silent)?;
+            }
             step = match next {
                 AcceptStep::NeedBytes => {
                     guest.hear().await?;

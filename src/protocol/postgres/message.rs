@@ -63,19 +63,23 @@ pub(super) fn parameter(mut body: &[u8]) -> Option<(String, String)> {
 }
 
 /// `DataRow` in text format; NULL becomes an empty text.
-pub(super) fn row(mut body: &[u8]) -> Option<Vec<String>> {
+pub(super) fn row(body: &[u8]) -> Option<Vec<String>> {
+    Some(cells(body)?.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// The same, with NULL told from an empty text.
+pub(super) fn cells(mut body: &[u8]) -> Option<Vec<Option<String>>> {
     let columns = u16::from_be_bytes(take(&mut body)?);
-    let mut row = Vec::new();
+    let mut cells = Vec::new();
     for _ in 0..columns {
         let length = i32::from_be_bytes(take(&mut body)?);
-        let value = match usize::try_from(length) {
-            Ok(length) => body.split_off(..length)?,
-            Err(_) if length == -1 => &[],
+        cells.push(match usize::try_from(length) {
+            Ok(length) => Some(lossy(body.split_off(..length)?)),
+            Err(_) if length == -1 => None,
             Err(_) => return None,
-        };
-        row.push(lossy(value));
+        });
     }
-    body.is_empty().then_some(row)
+    body.is_empty().then_some(cells)
 }
 
 /// The transaction status of a `ReadyForQuery`.

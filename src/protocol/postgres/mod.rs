@@ -49,27 +49,31 @@ mod tests;
 pub(crate) mod texts {
     use super::query;
 
-    pub const SET_CONFIG: &str = query::SET_CONFIG;
-
-    pub fn identity() -> String {
-        query::identity()
-    }
+    pub(crate) use super::script::SET_CONFIG;
 
     pub fn probe() -> String {
-        query::probe()
+        query::probe(true)
     }
 
     /// Whatever the server reports.
     pub fn is_reset(text: &str) -> bool {
-        let text_of_none = query::reset(std::iter::empty());
+        let text_of_none = query::reset(std::iter::empty(), true);
         let (head, _) = text_of_none.split_once("ARRAY[").unwrap();
         text.starts_with(head)
     }
 
     /// The settings that a glance asks for.
     pub fn glanced(text: &str) -> Option<Vec<&str>> {
-        let asked = text.strip_prefix(query::GLANCE)?;
-        Some(asked.split("current_setting('").skip(1).filter_map(|rest| rest.split('\'').next()).collect())
+        text.strip_prefix(query::GLANCE).map(settings)
+    }
+
+    /// The settings that a glimpse asks for.
+    pub fn glimpsed(text: &str) -> Option<Vec<&str>> {
+        text.strip_prefix(query::GLIMPSE).map(settings)
+    }
+
+    fn settings(asked: &str) -> Vec<&str> {
+        asked.split("current_setting('").skip(1).filter_map(|rest| rest.split('\'').next()).collect()
     }
 
     /// Whatever is known of the code.

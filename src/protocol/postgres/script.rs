@@ -8,22 +8,21 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use postgres_protocol::IsNull;
+use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::frontend;
 
 use super::facts::{PostgresFacts, Settings, put_parameter};
-use super::message::{Complaint, Message, Reader, kind_of, parameter, row, status};
+use super::message::{Complaint, Message, Reader, cells, kind_of, parameter, row, status};
 use super::relay::stamped_name;
-use super::{check, query, stateful};
+use super::{check, frame, query, stateful};
 use crate::model::limits;
 use crate::protocol::session::{
     Act, Findings, Logins, Purpose, Report, Script, ScriptStep, ServerError, ServerErrorKind, Termination,
     WireError,
 };
 
-/// The oid of `text`.
-const TEXT: u32 = 25;
+/// The oid of `pg_catalog.set_config`, the same in every version.
+pub(crate) const SET_CONFIG: u32 = 2078;
 
 /// One script on one connection.
 pub struct PostgresScript {
@@ -31,11 +30,15 @@ pub struct PostgresScript {
     /// The role that we must be there.
     user: Arc<str>,
     dialled: Arc<[(String, String)]>,
+    /// The server tells what of the database's history is seen.
+    snapshots: bool,
     /// What is to be sent, until it has been.
     request: BytesMut,
     due: VecDeque<Due>,
     reader: Reader,
     rows: Vec<Row>,
+    /// The values of a glimpse.
+    values: Vec<String>,
     /// Settings that were taken so far.
     taken: usize,
     /// The first error of the server's; the rest up to its next ReadyForQuery is skipped.
@@ -56,7 +59,7 @@ pub(crate) enum Job<'a> {
     Reset {
         in_transaction: bool,
     },
-    /// A reset that is verified by one row, where nothing looks otherwise than it did.
+    /// A reset that is verified by one short look, where nothing looks otherwise than it did.
     Glance {
         in_transaction: bool,
         known: &'a str,
@@ -99,6 +102,8 @@ enum Task {
     /// With the names of the settings, in the order in which they are set.
     Prepare(Vec<String>),
     Reset,
+    /// The shortest look: with what was seen before, and the seed.
+    Glimpse(String, u64),
     /// With what was seen before.
     Glance(String),
     Ping,
@@ -113,20 +118,19 @@ enum Task {
 /// The message that must come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
-    ParseComplete,
-    BindComplete,
     /// `RowDescription` of a simple Query.
     Description,
     /// Rows that are kept, then `CommandComplete`.
     Rows,
-    /// The row of one `set_config`, then `CommandComplete`.
+    /// The answer to one `set_config`.
     Setting,
+    /// The rows of a glimpse, then `CommandComplete`.
+    Glimpse,
     /// The row of a glance, then `CommandComplete`.
     Glance,
     /// `CommandComplete` with this tag.
     Command(&'static str),
     EmptyQuery,
-    CloseComplete,
     Ready,
 }
 
@@ -169,6 +173,9 @@ impl PostgresScript {
             Job::Probe => Task::Probe,
             Job::Prepare { .. } => Task::Prepare(Vec::new()),
             Job::Reset { .. } => Task::Reset,
+            Job::Glance { known, random, .. } if known.starts_with(GLIMPSE) => {
+                Task::Glimpse(known.to_owned(), random)
+            }
             Job::Glance { known, .. } => Task::Glance(known.to_owned()),
             Job::Ping => Task::Ping,
             Job::Check { level } => Task::Check(level.to_owned()),
@@ -181,17 +188,19 @@ impl PostgresScript {
             task,
             user: facts.user.clone(),
             dialled: facts.dialled.clone(),
+            snapshots: query::has_snapshots(&facts.version),
             request: BytesMut::new(),
             due: VecDeque::new(),
             reader: Reader::new(limits::SCRIPT_MESSAGES_MAX),
             rows: Vec::new(),
+            values: Vec::new(),
             taken: 0,
             error: None,
             status: b'I',
             parameters: Vec::new(),
         };
         match job {
-            Job::Probe => script.select(&query::probe()),
+            Job::Probe => script.select(&query::probe(script.snapshots)),
             Job::Prepare { stamp, settings } => script.prepare(stamp, settings),
             Job::Reset { in_transaction } => {
                 script.discard(in_transaction);
@@ -199,8 +208,10 @@ impl PostgresScript {
             }
             Job::Glance { in_transaction, random, .. } => {
                 script.discard(in_transaction);
-                let text = query::glance(script.dialled.iter().map(|(name, _)| name.as_str()), random);
-                script.simple(&text, [Due::Description, Due::Glance]);
+                match script.task {
+                    Task::Glimpse(..) => script.glimpse(random),
+                    _ => script.glance(random),
+                }
             }
             Job::Ping => script.simple("", [Due::EmptyQuery]),
             Job::Check { .. } => script.select(&query::check(major(&facts.version))),
@@ -228,19 +239,38 @@ impl PostgresScript {
         }
     }
 
-    /// What follows `DISCARD ALL`, without it.
+    /// What follows `DISCARD ALL`, without it. `known`: by a glimpse.
     #[cfg(test)]
-    pub(super) fn verify_only(facts: &PostgresFacts) -> Self {
+    pub(super) fn verify_only(facts: &PostgresFacts, known: Option<&str>) -> Self {
         let mut script = Self::run(Job::Ping, facts);
         script.due.clear();
         script.request.clear();
-        script.task = Task::Reset;
-        script.verify();
+        match known {
+            Some(known) => {
+                script.task = Task::Glimpse(known.to_owned(), 1);
+                script.glimpse(1);
+            }
+            None => {
+                script.task = Task::Reset;
+                script.verify();
+            }
+        }
         script
     }
 
     fn verify(&mut self) {
-        self.select(&query::reset(self.dialled.iter().map(|(name, _)| name.as_str())));
+        self.select(&query::reset(self.dialled.iter().map(|(name, _)| name.as_str()), self.snapshots));
+    }
+
+    fn glance(&mut self, random: u64) {
+        let names = self.dialled.iter().map(|(name, _)| name.as_str());
+        let text = query::glance(names, random, self.snapshots);
+        self.simple(&text, [Due::Description, Due::Glance]);
+    }
+
+    fn glimpse(&mut self, random: u64) {
+        let text = query::glimpse(self.dialled.iter().map(|(name, _)| name.as_str()), random);
+        self.simple(&text, [Due::Description, Due::Glimpse]);
     }
 
     fn select(&mut self, text: &str) {
@@ -265,8 +295,10 @@ impl PostgresScript {
         }
     }
 
-    /// Who we are there, then the stamp, then each setting of the client as bound values: nothing of
-    /// theirs is ever part of a statement's text.
+    /// The stamp, then each setting of the client, as the values of a function call: nothing of theirs is ever
+    /// part of a statement's text, and there is none to be parsed and planned, or to be counted as one of many by
+    /// `pg_stat_statements`. Who we are there was said when the connection was made or reset, and it has been
+    /// silent since.
     fn prepare(&mut self, stamp: &str, settings: &Settings) {
         let stamped = stamped_name(stamp, settings.application_name.as_deref().unwrap_or_default());
         let mut all = vec![("application_name", stamped.as_str())];
@@ -278,16 +310,10 @@ impl PostgresScript {
             "statement_timeout" | "transaction_timeout" | "lock_timeout" => 1,
             _ => 0,
         });
-        let written = write_prepare(&all, &mut self.request);
-        if let Err(name) = written {
-            self.error = Some(bad_parameter("22023", name));
-            return;
+        for (name, value) in &all {
+            put_set_config(name, value, &mut self.request);
+            self.due.extend([Due::Setting, Due::Ready]);
         }
-        self.due.extend([Due::ParseComplete, Due::BindComplete, Due::Rows, Due::ParseComplete]);
-        for _ in &all {
-            self.due.extend([Due::BindComplete, Due::Setting]);
-        }
-        self.due.extend([Due::CloseComplete, Due::Ready]);
         self.task = Task::Prepare(all.iter().map(|(name, _)| (*name).to_owned()).collect());
     }
 
@@ -310,24 +336,30 @@ impl PostgresScript {
                     return Ok(Some(self.report()));
                 }
             }
-            (b'1', Some(Due::ParseComplete))
-            | (b'2', Some(Due::BindComplete))
-            | (b'3', Some(Due::CloseComplete))
-            | (b'T', Some(Due::Description))
-            | (b'I', Some(Due::EmptyQuery)) => {
+            (b'T', Some(Due::Description)) | (b'I', Some(Due::EmptyQuery)) => {
                 self.due.pop_front();
             }
-            (b'D', Some(Due::Setting)) => {}
+            (b'V', Some(Due::Setting)) => {
+                self.taken += 1;
+                self.due.pop_front();
+            }
             (b'D', Some(Due::Rows)) => {
                 let columns = row(body).and_then(|columns| <[String; 3]>::try_from(columns).ok());
                 let [topic, subject, detail] = columns.ok_or(WireError::new("DataRow", "malformed"))?;
                 self.rows.push(Row { topic, subject, detail });
             }
             (b'D', Some(Due::Glance)) => {
-                self.glanced(row(body).ok_or(WireError::new("DataRow", "malformed"))?)?;
+                self.glanced(row(body).ok_or(WireError::new("DataRow", "malformed"))?.into_iter())?;
             }
-            (b'C', Some(due @ (Due::Setting | Due::Rows | Due::Glance))) if body.starts_with(b"SELECT ") => {
-                self.taken += usize::from(due == Due::Setting);
+            (b'D', Some(Due::Glimpse)) => {
+                self.glimpsed(cells(body).ok_or(WireError::new("DataRow", "malformed"))?)?;
+            }
+            (b'C', Some(Due::Glimpse)) if body.starts_with(b"SELECT ") => {
+                self.due.pop_front();
+                let values = std::mem::take(&mut self.values).into_iter();
+                self.seen(values, true)?;
+            }
+            (b'C', Some(Due::Rows | Due::Glance)) if body.starts_with(b"SELECT ") => {
                 self.due.pop_front();
             }
             (b'C', Some(Due::Command(tag))) if body.strip_suffix(b"\0") == Some(tag.as_bytes()) => {
@@ -338,60 +370,103 @@ impl PostgresScript {
         Ok(None)
     }
 
-    /// Takes the row of a glance for the rows that the whole question would have given.
-    fn glanced(&mut self, columns: Vec<String>) -> Result<(), WireError> {
-        let mut columns = columns.into_iter();
-        let (fixed, settings): (Vec<String>, _) = (columns.by_ref().take(query::GLANCED).collect(), columns);
-        let [session, current, temporary, prepared, cursor, channel, extensions, languages, _seed] =
-            <[String; query::GLANCED]>::try_from(fixed)
-                .map_err(|_| WireError::new("DataRow", "not the columns that were asked for"))?;
-        let mut add = |topic: &str, subject: &str, detail: &str| {
-            let [topic, subject, detail] = [topic, subject, detail].map(str::to_owned);
-            self.rows.push(Row { topic, subject, detail });
-        };
-        add(query::IDENTITY, &session, &current);
-        for (what, is_left) in [
-            ("a prepared statement", prepared),
-            ("a cursor", cursor),
-            ("a channel that is listened to", channel),
-        ] {
-            // Whatever is not a clear no.
-            if is_left != "false" {
-                add(query::LEFTOVER, what, "");
+    /// Takes one value of a glimpse, and what is left beside it.
+    fn glimpsed(&mut self, cells: Vec<Option<String>>) -> Result<(), WireError> {
+        let [value, prepared, cursor, channel] = <[Option<String>; 4]>::try_from(cells)
+            .map_err(|_| WireError::new("DataRow", "not the columns that were asked for"))?;
+        for (what, is_left) in REMAINS.into_iter().zip([prepared, cursor, channel]) {
+            if is_left.is_some() {
+                self.add(query::LEFTOVER, what, "");
             }
         }
-        // It stays where there ever was one; whether something is in it is another question.
-        if temporary != "0" {
-            add(query::TEMPORARY, &temporary, "");
+        self.values.push(value.unwrap_or_default());
+        Ok(())
+    }
+
+    /// Takes the row of a glance for the rows that the whole question would have given.
+    fn glanced(&mut self, mut columns: impl Iterator<Item = String>) -> Result<(), WireError> {
+        let mut fixed = Vec::from_iter(columns.by_ref().take(3));
+        let others = <[String; 5]>::try_from(Vec::from_iter(columns.by_ref().take(5)));
+        let [prepared, cursor, channel, extensions, languages] =
+            others.map_err(|_| WireError::new("DataRow", "not the columns that were asked for"))?;
+        for (what, is_left) in REMAINS.into_iter().zip([prepared, cursor, channel]) {
+            // Whatever is not a clear no.
+            if is_left != "false" {
+                self.add(query::LEFTOVER, what, "");
+            }
         }
         for (topic, names) in [(query::EXTENSION, &extensions), (query::LANGUAGE, &languages)] {
-            names.lines().for_each(|name| add(topic, name, ""));
+            names.lines().for_each(|name| self.add(topic, name, ""));
+        }
+        fixed.extend(columns);
+        self.seen(fixed.into_iter(), false)
+    }
+
+    /// Takes what glance and glimpse have in common: who, who acts, the temporary schema, the history where the
+    /// server tells it, the seed, the settings.
+    fn seen(&mut self, mut values: impl Iterator<Item = String>, glimpse: bool) -> Result<(), WireError> {
+        let mut next = || values.next().ok_or(WireError::new("DataRow", "fewer values than were asked for"));
+        let (session, current, temporary) = (next()?, next()?, next()?);
+        let history = if self.snapshots || glimpse { Some((next()?, next()?)) } else { None };
+        let _seed = next()?;
+        self.add(query::IDENTITY, &session, &current);
+        // It stays where there ever was one; whether something is in it is another question.
+        if temporary != "0" {
+            self.add(query::TEMPORARY, &temporary, "");
+        }
+        if let Some((follows, snapshot)) = history {
+            self.add(query::SNAPSHOT, &snapshot, &follows);
         }
         let dialled = self.dialled.clone();
-        let mut names = query::reported(dialled.iter().map(|(name, _)| name.as_str()));
-        for value in settings {
-            let name = names.next().ok_or(WireError::new("DataRow", "more settings than were asked for"))?;
-            let (topic, subject) = (query::REPORTED.to_owned(), name.to_owned());
-            self.rows.push(Row { topic, subject, detail: value });
+        let reported = dialled.iter().map(|(name, _)| name.as_str());
+        let names: Vec<&str> = match glimpse {
+            true => query::changing(reported).collect(),
+            false => query::reported(reported).collect(),
+        };
+        for name in names {
+            let value = values.next().ok_or(WireError::new("DataRow", "fewer values than were asked for"))?;
+            self.add(query::REPORTED, name, &value);
         }
-        match names.next() {
-            None => Ok(()),
-            Some(_) => Err(WireError::new("DataRow", "fewer settings than were asked for")),
+        // Beside what is left there may be more rows than values.
+        match values.next() {
+            Some(_) if !self.rows.iter().any(|row| row.topic == query::LEFTOVER) => {
+                Err(WireError::new("DataRow", "more values than were asked for"))
+            }
+            _ => Ok(()),
         }
     }
 
-    /// After a glance that shows something new: asks for the whole.
+    fn add(&mut self, topic: &str, subject: &str, detail: &str) {
+        let [topic, subject, detail] = [topic, subject, detail].map(str::to_owned);
+        self.rows.push(Row { topic, subject, detail });
+    }
+
+    /// After a look that shows something new: takes the next longer one.
     fn looks_again(&mut self) -> bool {
-        let Task::Glance(before) = &self.task else { return false };
-        let is_new =
-            self.rows.iter().any(|row| row.topic == query::TEMPORARY) || *before != catalogs(&self.rows);
+        let is_new = match &self.task {
+            Task::Glimpse(before, _) => history(before) != told(&self.rows),
+            Task::Glance(before) => names(before) != catalogs(&self.rows),
+            _ => return false,
+        };
+        let is_new = is_new || self.has_temporary();
         if !is_new || self.error.is_some() || self.status != b'I' || self.unclean().is_some() {
             return false;
         }
-        self.task = Task::Reset;
+        let thorough = self.has_temporary();
         self.rows.clear();
-        self.verify();
+        match std::mem::replace(&mut self.task, Task::Reset) {
+            Task::Glimpse(before, random) if !thorough => {
+                self.task = Task::Glance(before);
+                // The same seed once more: nobody has drawn from it.
+                self.glance(random);
+            }
+            _ => self.verify(),
+        }
         true
+    }
+
+    fn has_temporary(&self) -> bool {
+        self.rows.iter().any(|row| row.topic == query::TEMPORARY)
     }
 
     fn fail(&mut self, complaint: Complaint) -> Option<Report> {
@@ -401,9 +476,7 @@ impl PostgresScript {
             && error.kind != ServerErrorKind::Unready
             && error.kind != ServerErrorKind::Full
             && !fatal
-            && let Some(Due::Setting | Due::BindComplete) = self.due.front()
             && let Some(name) = names.get(self.taken)
-            && !self.rows.is_empty()
         {
             error = bad_parameter(&error.code, name);
         } else if kind_of(&error.code) == ServerErrorKind::NoDatabase {
@@ -437,7 +510,7 @@ impl PostgresScript {
 
     /// What is not as it must be, in the words of a log line.
     fn unclean(&self) -> Option<String> {
-        let asked = !matches!(self.task, Task::Ping);
+        let asked = !matches!(self.task, Task::Ping | Task::Prepare(_));
         let identity = self.rows.iter().find(|row| row.topic == query::IDENTITY);
         match identity {
             None if asked => return Some("the server does not say who we are there".into()),
@@ -455,7 +528,7 @@ impl PostgresScript {
         if matches!(self.task, Task::Terminate) && !self.has(query::ENDED, "true") {
             return Some("there is no such connection any more".into());
         }
-        if !matches!(self.task, Task::Reset | Task::Glance(_)) {
+        if !matches!(self.task, Task::Reset | Task::Glimpse(..) | Task::Glance(_)) {
             return None;
         }
         // What it reported on the way, and what it says when asked.
@@ -494,15 +567,22 @@ impl PostgresScript {
                 return findings;
             }
             // All that it reports is back to what it was, as was just verified.
-            Task::Glance(_) => {
+            Task::Glimpse(..) => {
                 findings.parameters = self.dialled.to_vec();
+                return findings;
+            }
+            Task::Glance(before) => {
+                findings.parameters = self.dialled.to_vec();
+                // Where much is written a glimpse finds another history each time, and is asked for in vain.
+                let same = history(before) == told(&self.rows);
+                findings.glanced = told(&self.rows).map(|_| known(&self.rows, same));
                 return findings;
             }
             Task::Reset => findings.parameters = self.dialled.to_vec(),
             Task::Probe | Task::Check(_) => {}
         }
         findings.fingerprint = fingerprint(&self.rows);
-        findings.catalogs = Some(catalogs(&self.rows));
+        findings.catalogs = Some(known(&self.rows, true));
         findings.stateful = stateful(&self.rows);
         let backend = self.rows.iter().find(|row| row.topic == query::BACKEND && !row.detail.is_empty());
         findings.termination = backend.map(|row| Termination(format!("{} {}", row.subject, row.detail)));
@@ -535,29 +615,19 @@ fn major(version: &str) -> u32 {
     version.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-/// The error names what cannot be written.
-fn write_prepare<'a>(settings: &[(&'a str, &str)], out: &mut BytesMut) -> Result<(), &'a str> {
-    let unwritten = "a statement of ours";
-    frontend::parse("", &query::identity(), [], out).map_err(|_| unwritten)?;
-    bind(&[], out).ok_or(unwritten)?;
-    frontend::parse("", query::SET_CONFIG, [TEXT, TEXT], out).map_err(|_| unwritten)?;
-    for (name, value) in settings {
-        bind(&[name, value], out).ok_or(*name)?;
-    }
-    // Nothing of ours is left for the client to run.
-    frontend::close(b'S', "", out).map_err(|_| unwritten)?;
-    frontend::sync(out);
-    Ok(())
-}
-
-/// Binds the unnamed statement to text values and runs it.
-fn bind(values: &[&str], out: &mut BytesMut) -> Option<()> {
-    let value = |value: &&str, out: &mut BytesMut| {
-        out.extend_from_slice(value.as_bytes());
-        Ok(IsNull::No)
-    };
-    frontend::bind("", "", [], values, value, [], out).ok()?;
-    frontend::execute("", 0, out).ok()
+/// FunctionCall of `set_config(name, value, false)`: for the whole session.
+fn put_set_config(name: &str, value: &str, out: &mut BytesMut) {
+    frame::put(out, b'F', |out| {
+        out.put_u32(SET_CONFIG);
+        // All in text format.
+        out.put_u16(0);
+        out.put_u16(3);
+        for argument in [name, value, "f"] {
+            out.put_u32(argument.len() as u32);
+            out.put_slice(argument.as_bytes());
+        }
+        out.put_u16(0);
+    });
 }
 
 fn bad_parameter(code: &str, name: &str) -> ServerError {
@@ -574,6 +644,42 @@ fn fingerprint(rows: &[Row]) -> String {
         .collect();
     lines.sort_unstable();
     lines.join("\n")
+}
+
+/// What may be left that a short look sees, in the order of its columns.
+const REMAINS: [&str; 3] = ["a prepared statement", "a cursor", "a channel that is listened to"];
+
+/// At the head of what is known: the next reset may be verified by a glimpse.
+const GLIMPSE: &str = "glimpse ";
+/// It had better not.
+const GLANCE: &str = "glance ";
+
+/// What is kept for the next reset to compare with: the history, if the server tells it, in a line of its own, then
+/// the [`catalogs`].
+fn known(rows: &[Row], may_glimpse: bool) -> String {
+    let Some(snapshot) = rows.iter().find(|row| row.topic == query::SNAPSHOT) else { return catalogs(rows) };
+    let way = if may_glimpse && told(rows).is_some() { GLIMPSE } else { GLANCE };
+    format!("{way}{}\n{}", snapshot.subject, catalogs(rows))
+}
+
+/// The history in what is known.
+fn history(known: &str) -> Option<&str> {
+    let (first, _) = known.split_once('\n')?;
+    first.strip_prefix(GLIMPSE).or_else(|| first.strip_prefix(GLANCE))
+}
+
+/// The [`catalogs`] in what is known.
+fn names(known: &str) -> &str {
+    match (history(known), known.split_once('\n')) {
+        (Some(_), Some((_, names))) => names,
+        _ => known,
+    }
+}
+
+/// The history that the server tells, where it is one: see `query::HISTORY`.
+fn told(rows: &[Row]) -> Option<&str> {
+    let snapshot = rows.iter().find(|row| row.topic == query::SNAPSHOT)?;
+    (snapshot.detail == "false").then_some(snapshot.subject.as_str())
 }
 
 /// The extensions and languages, in an order of ours: the server's is that of its files.

@@ -20,6 +20,8 @@ pub fn check<C: Cast>(stage: &Stage<C>) {
     let (mut extended, mut texts) = (BTreeSet::new(), BTreeMap::new());
     let mut results: BTreeMap<(String, u64), Vec<String>> = BTreeMap::new();
     let mut sessions: BTreeMap<String, (u32, u32, u64)> = BTreeMap::new();
+    // Who left before there was a connection for it ends without having begun.
+    let (mut accepted, mut left) = (BTreeSet::new(), BTreeSet::new());
     let mut peers: BTreeMap<String, String> = BTreeMap::new();
     for line in &lines {
         let text = |member: &str| line[member].as_str().unwrap_or_default().to_owned();
@@ -40,6 +42,7 @@ pub fn check<C: Cast>(stage: &Stage<C>) {
                 tags.into_iter().for_each(|tag| statements.entry(tag).or_default().push(about.clone()));
             }
             "result" => results.entry(about).or_default().push(text("sqlstate")),
+            "login_accepted" => drop(accepted.insert(about.0)),
             "session_start" => {
                 peers.insert(about.0.clone(), text("peer"));
                 sessions.entry(about.0).or_default().0 += 1;
@@ -48,6 +51,9 @@ pub fn check<C: Cast>(stage: &Stage<C>) {
                 let peer = peers.get(&about.0).cloned().unwrap_or_default();
                 if line["error_delivered"] == true {
                     stage.witness.delivered(&peer, &text("code"));
+                }
+                if text("why").starts_with("the client left before") {
+                    left.insert(about.0.clone());
                 }
                 let session = sessions.entry(about.0).or_default();
                 session.1 += 1;
@@ -59,7 +65,8 @@ pub fn check<C: Cast>(stage: &Stage<C>) {
         }
     }
     for (session, (began, ended, _)) in sessions {
-        if (began, ended) != (1, 1) {
+        let begins = u32::from(!left.contains(&session));
+        if (began, ended) != (begins, 1) || !accepted.contains(&session) {
             stage.witness.wrong(format_args!("{session} began {began} times and ended {ended} times"));
         }
     }

@@ -47,6 +47,8 @@ pub struct Postgres {
 struct State {
     backends: BTreeMap<u32, Backend>,
     next: u32,
+    /// What was committed.
+    history: u64,
     /// What a connection held of its client when it was reset, by client.
     given_back: BTreeMap<u32, Held>,
 }
@@ -383,12 +385,40 @@ impl Session<'_> {
                 self.skipping = false;
                 self.ready().await?;
             }
+            b'F' => {
+                self.call(&message.body);
+                self.ready().await?;
+            }
             b'H' => self.flush().await?,
             // Of a COPY that is over.
             b'd' | b'c' | b'f' => {}
             _ => return Err(Over::Fatal("08P01")),
         }
         Ok(())
+    }
+
+    /// The one function that is called as such.
+    fn call(&mut self, body: &[u8]) {
+        let mut rest = &body[8..];
+        let mut values = Vec::new();
+        while let Some((head, tail)) = rest.split_first_chunk::<4>() {
+            let (value, tail) = tail.split_at(u32::from_be_bytes(*head) as usize);
+            values.push(String::from_utf8_lossy(value).into_owned());
+            rest = tail;
+        }
+        match (u32::from_be_bytes(*body.first_chunk().unwrap()), &values[..]) {
+            (texts::SET_CONFIG, [name, value, local]) if local == "f" && self.status == b'I' => {
+                self.settings.insert(name.clone(), value.clone());
+                if name == "application_name" {
+                    self.lent();
+                }
+                self.lane.say(b'V', &[&(value.len() as u32).to_be_bytes()[..], value.as_bytes()].concat());
+            }
+            (function, _) => {
+                self.server.witness.wrong(format_args!("the server is to call {function} {values:?}"));
+                self.fail("42883", "no such function");
+            }
+        }
     }
 
     fn bind(&mut self, body: &[u8], strings: &[String]) {
@@ -448,7 +478,7 @@ impl Session<'_> {
     ) -> Result<Result<(), Failed>, Over> {
         // A value that is put back still bears the mark of the statement that made it.
         let whole = format!("{text} {values:?}");
-        let Some(tag) = Tag::first(&whole).filter(|_| text != texts::SET_CONFIG) else {
+        let Some(tag) = Tag::first(&whole) else {
             return Ok(self.own(text, values, simple));
         };
         let failed = self.status == b'E' && !text.starts_with("ROLLBACK") && !text.starts_with("COMMIT");
@@ -574,6 +604,7 @@ impl Session<'_> {
                 self.settings.insert(name, tag.to_string());
             }
             "CREATE" => {
+                self.server.state().history += 1;
                 self.temporary = true;
                 self.leave("a temporary table", tag);
             }
@@ -644,6 +675,7 @@ impl Session<'_> {
             }
         }
         self.done(&format!("COPY {rows}"));
+        self.server.state().history += 1;
         self.server.witness.ran_out(tag);
         Ok(Ok(()))
     }
@@ -682,23 +714,26 @@ impl Session<'_> {
         }
         if text.is_empty() {
             self.lane.say(b'I', b"");
-        } else if text == texts::identity() {
-            self.rows(simple, &[identity]);
         } else if text == texts::probe() {
             let (process, began) = (self.process.to_string(), self.number.to_string());
             let backend = row("backend", &process, &began);
             self.rows(
                 simple,
-                &[identity, backend, row("extension", "plpgsql", ""), row("language", "plpgsql", "")],
+                &[
+                    identity,
+                    backend,
+                    row("extension", "plpgsql", ""),
+                    row("language", "plpgsql", ""),
+                    row("snapshot", &self.history(), "false"),
+                ],
             );
-        } else if text == texts::SET_CONFIG {
-            self.settings.insert(values[0].clone(), values[1].clone());
-            if values[0] == "application_name" {
-                self.lent();
-            }
-            self.rows(false, &[vec![values[1].clone()]]);
         } else if texts::is_reset(text) {
-            let mut rows = vec![identity, row("extension", "plpgsql", ""), row("language", "plpgsql", "")];
+            let mut rows = vec![
+                identity,
+                row("extension", "plpgsql", ""),
+                row("language", "plpgsql", ""),
+                row("snapshot", &self.history(), "false"),
+            ];
             let left = self.left.iter().filter(|left| left.discarded);
             rows.extend(left.map(|left| row("leftover", left.what, "")));
             rows.extend(self.statements.keys().map(|_| row("leftover", "a prepared statement", "")));
@@ -708,6 +743,9 @@ impl Session<'_> {
         } else if let Some(names) = texts::glanced(text) {
             self.left.retain(|left| left.what != "a seed");
             self.glance(&names, simple);
+        } else if let Some(names) = texts::glimpsed(text) {
+            self.left.retain(|left| left.what != "a seed");
+            self.glimpse(&names, simple);
         } else if texts::is_reseed(text) {
             self.left.retain(|left| left.what != "a seed");
             self.rows(simple, &[row("seed", "", "")]);
@@ -749,10 +787,43 @@ impl Session<'_> {
             left("a channel"),
             "plpgsql".into(),
             "plpgsql".into(),
+            "false".into(),
+            self.history(),
             String::new(),
         ];
         row.extend(names.iter().map(|name| self.setting(name).to_owned()));
         self.rows(simple, &[row]);
+    }
+
+    /// The shortest one: a row for each value, and what is left beside them.
+    fn glimpse(&mut self, names: &[&str], simple: bool) {
+        let left = |what: &str| usize::from(self.left.iter().any(|left| left.what == what));
+        let prepared = self.statements.len() + left("a prepared statement");
+        let counts = [prepared, left("a cursor"), left("a channel")];
+        let temporary = u32::from(self.temporary).to_string();
+        let fixed = [self.role.clone(), self.acting.clone(), temporary, "false".into(), self.history()];
+        let mut values = Vec::from(fixed);
+        values.push(String::new());
+        values.extend(names.iter().map(|name| self.setting(name).to_owned()));
+        let count = counts.into_iter().fold(values.len(), usize::max);
+        if simple {
+            self.lane.say(b'T', &[0, 0]);
+        }
+        for at in 0..count {
+            let mut body = 4u16.to_be_bytes().to_vec();
+            let cells = counts.map(|count| (at < count).then_some("x"));
+            for cell in std::iter::once(values.get(at).map(String::as_str)).chain(cells) {
+                body.put_i32(cell.map_or(-1, |cell| cell.len() as i32));
+                body.extend_from_slice(cell.unwrap_or_default().as_bytes());
+            }
+            self.lane.say(b'D', &body);
+        }
+        self.done(&format!("SELECT {count}"));
+    }
+
+    fn history(&self) -> String {
+        let history = self.server.state().history;
+        format!("{history}:{history}:")
     }
 
     /// The value of a setting that is reported at login.
