@@ -56,6 +56,8 @@ pub struct Pool<W: Wire> {
     pub target: Name,
     pub level: AccessLevel,
     pub database: String,
+    /// What its connections have in common beyond that ([`Wire::flavour`]).
+    pub(super) flavour: String,
     pub(super) plan: ArcSwap<Plan>,
     pub(super) secrets: Arc<Secrets>,
     pub(super) keeper: Arc<dyn Keeper>,
@@ -124,7 +126,7 @@ pub(super) struct Held<W: Wire> {
 impl<W: Wire> Pool<W> {
     pub(super) fn new(
         wire: Arc<W>,
-        (target, level, database): (Name, AccessLevel, String),
+        (target, level, database, flavour): (Name, AccessLevel, String, String),
         plan: Plan,
         secrets: Arc<Secrets>,
         keeper: Arc<dyn Keeper>,
@@ -138,6 +140,7 @@ impl<W: Wire> Pool<W> {
             target,
             level,
             database,
+            flavour,
             plan: ArcSwap::from_pointee(plan),
             secrets,
             keeper,
@@ -301,7 +304,8 @@ impl<W: Wire> Pool<W> {
         }
         let _turn = Try { troubles: &self.troubles, place: &self.place };
         loop {
-            let login = plan.dialer.login(&*self.wire, upkeep, &self.database, &secret).await;
+            let login =
+                plan.dialer.login(&*self.wire, upkeep, (&self.database, &self.flavour), &secret).await;
             let error = match login {
                 Ok(connection) => {
                     if self.troubles.mended(&self.place) {
@@ -568,7 +572,10 @@ impl<W: Wire> Pool<W> {
         let plan = self.plan.load_full();
         // An interruption is proven by the connection's own key: a secret that cannot be read at this
         // moment must not keep a statement running.
-        let secret = Secret::new(String::new(), Default::default(), 0);
+        let secret = match W::INTERRUPTS_LOGGED_IN {
+            true => self.secrets.read(&plan.secret).map_err(|error| error.to_string())?,
+            false => Secret::new(String::new(), Default::default(), 0),
+        };
         plan.dialer.interrupt(&*self.wire, interruption, &secret).await.map_err(|error| error.to_string())
     }
 
@@ -580,7 +587,7 @@ impl<W: Wire> Pool<W> {
         let upkeep = Upkeep::new();
         let reference = plan.upkeep.as_ref().unwrap_or(&plan.secret);
         let secret = self.secrets.read(reference).map_err(|error| error.to_string())?;
-        let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await;
+        let login = plan.dialer.login(&*self.wire, &upkeep, (&self.database, ""), &secret).await;
         let (mut stream, facts) = login.map_err(|fault| fault.to_string())?;
         let mut script = self.wire.script(Purpose::Terminate { upkeep: &upkeep, termination }, &facts);
         match tokio::time::timeout(plan.dialer.timeout, run_script(&mut stream, &mut script)).await {

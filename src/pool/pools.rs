@@ -114,7 +114,7 @@ impl<W: Wire> Pools<W> {
         })?;
         let made = Pool::new(
             self.wire.clone(),
-            (target.name.clone(), level.clone(), database.to_owned()),
+            (target.name.clone(), level.clone(), database.to_owned(), flavour.to_owned()),
             plan,
             self.secrets.clone(),
             self.keeper.clone(),
