@@ -4,6 +4,7 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod kit;
 pub mod label;
+mod masking;
 pub mod mysql;
 pub mod postgres;
 pub mod proxy_header;

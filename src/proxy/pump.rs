@@ -505,6 +505,7 @@ impl<W: Wire> Pump<W> {
                 self.look_again |= std::mem::take(&mut self.client.held);
                 Err(PumpEnd::Proven)
             }
+            Ok(RelayStep::Kill(_)) => Err(PumpEnd::Refuse(Refusal::NotSupported("stopping other sessions"))),
             Ok(RelayStep::Close) => Err(PumpEnd::Goodbye(from)),
             Ok(RelayStep::Refuse(refusal)) => Err(PumpEnd::Refuse(refusal)),
             Err(error) => Err(PumpEnd::Violation(from, error)),
