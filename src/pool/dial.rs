@@ -56,9 +56,11 @@ impl Dialer {
         wire: &W,
         upkeep: &Upkeep,
         database: &str,
+        flavour: &str,
         secret: &Secret,
     ) -> Result<(Stream, W::Facts), DialFault> {
-        let login = |plain| self.run(wire, move || DialPurpose::Login { upkeep, database, plain }, secret);
+        let purpose = move |plain| DialPurpose::Login { upkeep, database, flavour, plain };
+        let login = |plain| self.run(wire, move || purpose(plain), secret);
         let end = match login(false).await {
             Err(DialFault::Refused { source, .. }) if source.kind == ServerErrorKind::UnknownOption => {
                 login(true).await?

@@ -95,6 +95,14 @@ pub trait Wire: Send + Sync + 'static {
     /// What TLS clients call the protocol (RFC 7301); empty where it has no name there. Who offers other names
     /// only is turned away in the handshake.
     const ALPN: &'static [&'static [u8]] = &[];
+    /// What comes before the port in the name of a unix socket that clients look for in a folder; `None` where they
+    /// are told the file itself.
+    const SOCKET_NAME: Option<&'static str> = None;
+    /// A client hears of the server before it has said anything, so the pools keep what each target shows of itself
+    /// ([`Facts::learned`]).
+    const LEARNS: bool = false;
+    /// Stopping a statement takes a login as the connector, and not only what [`Facts::interruption`] gave.
+    const INTERRUPT_LOGS_IN: bool = false;
     type Accept: Accept;
     /// What the client said that must be put on every connection it is lent (start-up settings).
     type Settings: Clone + Send + Sync;
@@ -302,8 +310,9 @@ pub struct DialTlsFacts {
 
 pub enum DialPurpose<'a> {
     /// A connection for the pool. `plain`: without the options that older servers refuse, after
-    /// they answered [`ServerErrorKind::UnknownOption`].
-    Login { upkeep: &'a Upkeep, database: &'a str, plain: bool },
+    /// they answered [`ServerErrorKind::UnknownOption`]. `flavour`: what [`Wire::flavour`] said of the client that it
+    /// is for; empty where it is for none.
+    Login { upkeep: &'a Upkeep, database: &'a str, flavour: &'a str, plain: bool },
     /// Stop a statement that runs on another connection.
     Interrupt(&'a Interruption),
 }
