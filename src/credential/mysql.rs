@@ -9,6 +9,10 @@ use zeroize::Zeroizing;
 use super::digest::{sha256, sha512, xor};
 use crate::model::limits::PARSEC_ROUNDS;
 
+mod exchange;
+
+pub use exchange::{Candidate, Exchange, WrongProof};
+
 /// MariaDB's parsec: `CHALLENGE_SALT_LENGTH`.
 pub const PARSEC_SALT_BYTES: usize = 18;
 

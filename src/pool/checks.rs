@@ -49,7 +49,7 @@ impl<W: Wire> Pool<W> {
     async fn visit(&self, upkeep: &Upkeep) -> Result<Visit<W>, String> {
         let plan = self.plan.load_full();
         let secret = self.secrets.read(&plan.secret).map_err(|error| error.to_string())?;
-        let login = plan.dialer.login(&*self.wire, upkeep, &self.database, "", &secret).await;
+        let login = plan.dialer.login(&*self.wire, upkeep, (&self.database, ""), &secret).await;
         let (stream, facts) = login.map_err(|fault| fault.to_string())?;
         let mut visit = Visit { stream, facts };
         let findings = self.run(&mut visit, Purpose::Probe(upkeep)).await.map_err(Stopped::said)?;

@@ -332,7 +332,8 @@ impl<W: Wire> Pool<W> {
         }
         let _turn = Try { troubles: &self.troubles, place: &self.place };
         loop {
-            let login = plan.dialer.login(&*self.wire, upkeep, &self.database, flavour, &secret).await;
+            let place = (&*self.database, flavour);
+            let login = plan.dialer.login(&*self.wire, upkeep, place, &secret).await;
             let error = match login {
                 Ok(connection) => {
                     if self.troubles.mended(&self.place) {
@@ -601,10 +602,10 @@ impl<W: Wire> Pool<W> {
     /// Stops what runs on a connection of this pool. Returns when the request has landed.
     pub async fn interrupt(&self, interruption: &Interruption) -> Result<(), String> {
         let plan = self.plan.load_full();
-        let secret = match W::INTERRUPT_LOGS_IN {
+        // An interruption is proven by the connection's own key: a secret that cannot be read at this
+        // moment must not keep a statement running.
+        let secret = match W::INTERRUPTS_LOGGED_IN {
             true => self.secrets.read(&plan.secret).map_err(|error| error.to_string())?,
-            // It is proven by the connection's own key: a secret that cannot be read at this moment must not keep a
-            // statement running.
             false => Secret::new(String::new(), Default::default(), 0),
         };
         plan.dialer.interrupt(&*self.wire, interruption, &secret).await.map_err(|error| error.to_string())
@@ -618,7 +619,7 @@ impl<W: Wire> Pool<W> {
         let upkeep = Upkeep::new();
         let reference = plan.upkeep.as_ref().unwrap_or(&plan.secret);
         let secret = self.secrets.read(reference).map_err(|error| error.to_string())?;
-        let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, "", &secret).await;
+        let login = plan.dialer.login(&*self.wire, &upkeep, (&self.database, ""), &secret).await;
         let (mut stream, facts) = login.map_err(|fault| fault.to_string())?;
         let mut script = self.wire.script(Purpose::Terminate { upkeep: &upkeep, termination }, &facts);
         match tokio::time::timeout(plan.dialer.timeout, run_script(&mut stream, &mut script)).await {

@@ -174,6 +174,10 @@ pub fn dial_inside<D: Dial>(
             },
             Ok(DialStep::StartTls) if !talk.is_quiet() => return (talk.end("bytes ahead of TLS"), None),
             Ok(DialStep::StartTls) => machine.step(DialInput::TlsReady(tls), &mut talk.out),
+            // Nobody hides anything here: what was to be sealed is what goes out.
+            Ok(DialStep::Seal { text, .. }) => {
+                machine.step(DialInput::Sealed(Ok(text.to_vec())), &mut talk.out)
+            }
             Ok(DialStep::Refused(error)) => {
                 return (talk.end(format!("refused {:?} {error}", error.kind)), None);
             }

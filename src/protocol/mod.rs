@@ -4,6 +4,7 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod kit;
 pub mod label;
+pub mod mysql;
 pub mod postgres;
 pub mod proxy_header;
 pub mod session;
@@ -51,7 +52,7 @@ macro_rules! protocols {
     };
 }
 
-protocols! { postgres::Postgres }
+protocols! { postgres::Postgres, mysql::MySql }
 
 /// The entry of a protocol by its configuration name.
 pub fn by_name(name: &str) -> Option<&'static Entry> {

@@ -17,8 +17,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use zeroize::Zeroizing;
 
-use crate::credential::{Identity, Secret, scram};
+use crate::credential::{Identity, Secret, mysql, scram};
 use crate::grant::Admission;
 use crate::model::{Claim, ClientCertificate, Name, Notes, Operation, Refusal, Upstream, Verdict};
 
@@ -98,11 +99,11 @@ pub trait Wire: Send + Sync + 'static {
     /// What comes before the port in the name of a unix socket that clients look for in a folder; `None` where they
     /// are told the file itself.
     const SOCKET_NAME: Option<&'static str> = None;
-    /// A client hears of the server before it has said anything, so the pools keep what each target shows of itself
-    /// ([`Facts::learned`]).
-    const LEARNS: bool = false;
-    /// Stopping a statement takes a login as the connector, and not only what [`Facts::interruption`] gave.
-    const INTERRUPT_LOGS_IN: bool = false;
+    /// Its servers speak first: the greeting says the number of the client's connection, and what a server is.
+    /// So a cancel key is issued before a word is said, and [`Facts::learned`] of the target is looked for.
+    const GREETS: bool = false;
+    /// Stopping a statement takes a login of its own.
+    const INTERRUPTS_LOGGED_IN: bool = false;
     type Accept: Accept;
     /// What the client said that must be put on every connection it is lent (start-up settings).
     type Settings: Clone + Send + Sync;
@@ -162,12 +163,27 @@ pub struct AcceptContext {
     pub server_name_suffix: Option<Arc<str>>,
     /// Nobody logs in without a certificate of their own.
     pub certificate_required: bool,
+    /// Where the protocol greets.
+    pub greeting: Greeting,
+}
+
+/// What a protocol whose servers speak first says ([`Wire::GREETS`]).
+#[derive(Debug, Clone, Default)]
+pub struct Greeting {
+    /// The number of this client's connection: the `process` of its cancel key.
+    pub process: u32,
+    /// What the servers that the listener may lead to said of themselves at their last login
+    /// ([`Facts::learned`]); none of those that are not known yet.
+    pub learned: Vec<Arc<str>>,
+    /// The version to greet with where nothing is known, if the listener names one.
+    pub version: Option<Arc<str>>,
 }
 
 impl AcceptContext {
     /// Of a listener that leaves everything else out.
     pub fn new(target: Option<Name>, peer: IpAddr, tls: TlsOffer) -> Self {
-        Self { target, peer, tls, server_name_suffix: None, certificate_required: false }
+        let greeting = Greeting::default();
+        Self { target, peer, tls, server_name_suffix: None, certificate_required: false, greeting }
     }
 }
 
@@ -217,6 +233,21 @@ pub trait Accept: Send {
     fn cancel_key_bytes(&self) -> usize {
         4
     }
+    /// How the conversation travels once the client has been told that it is in.
+    fn framing(&self) -> Framing {
+        Framing::Plain
+    }
+}
+
+/// How a conversation's bytes travel, between the machines and TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Framing {
+    #[default]
+    Plain,
+    /// MySQL's compressed packets, with zlib.
+    Zlib,
+    /// The same with zstd at this level.
+    Zstd(u8),
 }
 
 /// Unproven words of a client, as sent.
@@ -259,12 +290,15 @@ pub enum Question {
     Scram { user: Option<Name>, sent: String },
     /// Whether the client's certificate is good for this user now.
     Certificate { user: Name, certificate: Arc<ClientCertificate> },
+    /// The verifiers of this user for what MySQL's and MariaDB's clients prove with. `None`: as above.
+    MySql { user: Option<Name>, sent: String },
 }
 
 pub enum Answer {
     Scram(Box<scram::Exchange>),
     /// The error says why not, for the trail.
     Certificate(Result<Identity, &'static str>),
+    MySql(Box<mysql::Exchange>),
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -310,8 +344,8 @@ pub struct DialTlsFacts {
 
 pub enum DialPurpose<'a> {
     /// A connection for the pool. `plain`: without the options that older servers refuse, after
-    /// they answered [`ServerErrorKind::UnknownOption`]. `flavour`: what [`Wire::flavour`] said of the client that it
-    /// is for; empty where it is for none.
+    /// they answered [`ServerErrorKind::UnknownOption`]. `flavour`: that of the pool ([`Wire::flavour`]), empty for
+    /// connections on which only we speak.
     Login { upkeep: &'a Upkeep, database: &'a str, flavour: &'a str, plain: bool },
     /// Stop a statement that runs on another connection.
     Interrupt(&'a Interruption),
@@ -344,12 +378,19 @@ pub enum DialInput<'a> {
     Bytes(&'a mut BytesMut),
     /// TLS stands.
     TlsReady(&'a DialTlsFacts),
+    /// After `Seal`. `Err`: the key is none that we seal with, and why.
+    Sealed(Result<Vec<u8>, &'static str>),
 }
 
 pub enum DialStep<F> {
     NeedBytes,
     /// Write `out`, then shake hands, then step with `TlsReady`.
     StartTls,
+    /// Write `out`, then step with this sealed with RSA-OAEP (SHA-1) under a public key in PEM form.
+    Seal {
+        key: Vec<u8>,
+        text: Zeroizing<Vec<u8>>,
+    },
     Refused(ServerError),
     Ready(F),
     /// An interruption has been sent; it has landed when the server closes the connection.
@@ -373,6 +414,15 @@ pub trait Facts: Clone + Send + Sync + 'static {
     fn termination(&self) -> Option<Termination>;
     /// The login that the server knows us by.
     fn login(&self) -> &str;
+    /// What the server said of itself, for the greetings of clients ([`Greeting::learned`]); the same for
+    /// every connection to the same server.
+    fn learned(&self) -> Option<String> {
+        None
+    }
+    /// How the conversation travels from the end of the login on.
+    fn framing(&self) -> Framing {
+        Framing::Plain
+    }
     /// Takes over what a script learnt: call it with the findings of every script that was done.
     fn apply(&mut self, findings: &Findings);
 }

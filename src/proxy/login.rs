@@ -25,8 +25,8 @@ use crate::model::{
 };
 use crate::pool::Lease;
 use crate::protocol::session::{
-    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Facts, Question,
-    TlsFacts, TlsOffer, TlsStart, Wire, WireError,
+    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Facts, Greeting,
+    Question, TlsFacts, TlsOffer, TlsStart, Wire, WireError,
 };
 use crate::store::SessionRow;
 use crate::tls::Stream;
@@ -117,6 +117,8 @@ struct Guest<W: Wire> {
     fresh: bool,
     input: BytesMut,
     out: BytesMut,
+    /// The key that the greeting has told the number of.
+    key: Option<IssuedKey>,
 }
 
 impl<W: Wire> SessionDoor<W> {
@@ -128,7 +130,7 @@ impl<W: Wire> SessionDoor<W> {
         entrance: &Entrance,
     ) -> Option<Box<Entered<W>>> {
         let began = Instant::now();
-        let mut guest = self.guest(session, caller, entrance);
+        let mut guest = self.guest(session, caller, entrance).ok()?;
         let deadline = began + self.shared.limits.load().login;
         let proof = tokio::time::timeout_at(deadline, self.prove(&mut guest, entrance)).await;
         let stop = match proof {
@@ -149,7 +151,17 @@ impl<W: Wire> SessionDoor<W> {
         None
     }
 
-    fn guest(&self, session: SessionId, caller: Caller, entrance: &Entrance) -> Guest<W> {
+    /// Fails when the system has no random bytes.
+    fn guest(
+        &self,
+        session: SessionId,
+        caller: Caller,
+        entrance: &Entrance,
+    ) -> Result<Guest<W>, getrandom::Error> {
+        let key = match W::GREETS {
+            true => Some(self.shared.cancels.issue(session, limits::CANCEL_SECRET_BYTES, None)?),
+            false => None,
+        };
         let Caller { stream, peer, input } = caller;
         let context = AcceptContext {
             target: entrance.target.clone(),
@@ -157,8 +169,12 @@ impl<W: Wire> SessionDoor<W> {
             tls: entrance.tls,
             server_name_suffix: entrance.server_name_suffix.clone(),
             certificate_required: entrance.certificate_required,
+            greeting: Greeting {
+                process: key.as_ref().map_or(0, |issued| issued.key.process),
+                ..Greeting::default()
+            },
         };
-        Guest {
+        Ok(Guest {
             session,
             peer,
             stream,
@@ -166,7 +182,8 @@ impl<W: Wire> SessionDoor<W> {
             fresh: !input.is_empty(),
             input,
             out: BytesMut::new(),
-        }
+            key,
+        })
     }
 
     /// Tells a connection that there is no place for it, as soon as it has said what it wants. It costs neither a
@@ -178,7 +195,7 @@ impl<W: Wire> SessionDoor<W> {
         entrance: &Entrance,
         refusal: &Refusal,
     ) {
-        let mut guest = self.guest(session, caller, entrance);
+        let Ok(mut guest) = self.guest(session, caller, entrance) else { return };
         let told = async {
             let first = guest.accept.step(AcceptInput::Start, &mut guest.out);
             match self.drive(&mut guest, entrance, first).await {
@@ -227,12 +244,14 @@ impl<W: Wire> SessionDoor<W> {
         loop {
             step = match self.drive(guest, entrance, step).await? {
                 AcceptStep::Ask(Question::Scram { user, sent }) => {
-                    let penalty = self.shared.throttle.penalty(&source(&sent, guest.peer));
-                    tokio::time::sleep(penalty.min(self.longest_penalty())).await;
+                    self.slow_down(&sent, guest.peer).await;
                     let exchange = self.shared.ledger.scram(user, &sent);
-                    // What came behind the question is looked at now: nothing more may come.
-                    guest.fresh = !guest.input.is_empty();
-                    guest.accept.step(AcceptInput::Answer(Answer::Scram(Box::new(exchange))), &mut guest.out)
+                    guest.answer(Answer::Scram(Box::new(exchange)))
+                }
+                AcceptStep::Ask(Question::MySql { user, sent }) => {
+                    self.slow_down(&sent, guest.peer).await;
+                    let exchange = self.shared.ledger.mysql(user, &sent);
+                    guest.answer(Answer::MySql(Box::new(exchange)))
                 }
                 AcceptStep::Ask(Question::Certificate { user, certificate }) => {
                     let answer = self.shared.ledger.certificate(&user, &certificate);
@@ -253,6 +272,12 @@ impl<W: Wire> SessionDoor<W> {
                 AcceptStep::NeedBytes | AcceptStep::StartTls(_) => return Err(Stop::Silent),
             };
         }
+    }
+
+    /// Who failed lately waits.
+    async fn slow_down(&self, sent: &str, peer: Peer) {
+        let penalty = self.shared.throttle.penalty(&source(sent, peer));
+        tokio::time::sleep(penalty.min(self.longest_penalty())).await;
     }
 
     /// Slowed, not locked out: there must be time left for a right proof.
@@ -324,7 +349,11 @@ impl<W: Wire> SessionDoor<W> {
         let lasting = !self.may_park(admission.target().as_str());
         let process = lease.facts().process().filter(|_| lasting);
         let secret_bytes = guest.accept.cancel_key_bytes();
-        let issued = match self.shared.cancels.issue(guest.session, secret_bytes, process) {
+        let issued = match guest.key.take() {
+            Some(issued) => Ok(issued),
+            None => self.shared.cancels.issue(guest.session, secret_bytes, process),
+        };
+        let issued = match issued {
             Ok(issued) => issued,
             Err(_) => {
                 let stop = Stop::refuse(Refusal::TargetUnavailable, "no random numbers can be had");
@@ -396,7 +425,7 @@ impl<W: Wire> SessionDoor<W> {
         issued: IssuedKey,
         began: Instant,
     ) -> Box<Entered<W>> {
-        let Guest { session, peer, stream, accept, input, mut out, fresh: _ } = guest;
+        let Guest { session, peer, stream, accept, input, mut out, fresh: _, key: _ } = guest;
         let admission = Arc::new(admission);
         let now = self.shared.ledger.now();
         let stats = Arc::new(Stats::default());
@@ -474,6 +503,13 @@ impl<W: Wire> SessionDoor<W> {
 }
 
 impl<W: Wire> Guest<W> {
+    /// Gives the machine what it asked for.
+    fn answer(&mut self, answer: Answer) -> Result<AcceptStep, WireError> {
+        // What came behind the question is looked at now: nothing more may come.
+        self.fresh = !self.input.is_empty();
+        self.accept.step(AcceptInput::Answer(answer), &mut self.out)
+    }
+
     async fn flush(&mut self) -> std::io::Result<()> {
         if !self.out.is_empty() {
             self.stream.write_all(&self.out).await?;

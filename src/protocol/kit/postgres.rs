@@ -93,6 +93,7 @@ pub fn accept(data: &[u8]) -> String {
             tls: [TlsOffer::Unavailable, TlsOffer::Optional, TlsOffer::Required][usize::from(setup & 3) % 3],
             server_name_suffix: (setup & 32 != 0).then(|| ".example".into()),
             certificate_required: setup & 128 != 0,
+            greeting: Default::default(),
         };
         let tls = TlsFacts {
             server_name: Some("orders.example".into()),
@@ -122,6 +123,7 @@ fn answer(question: Question, setup: u8) -> Answer {
         Question::Certificate { user, certificate } => {
             return Answer::Certificate(by_certificate(&certificate, &user, Time::UNIX_EPOCH));
         }
+        Question::MySql { .. } => None,
     };
     let known = if setup & 8 == 0 { vec![CANDIDATE.clone()] } else { Vec::new() };
     Answer::Scram(Box::new(Exchange::new(user, known, SALT, ROUNDS)))

@@ -398,6 +398,9 @@ impl Accept for PostgresAccept {
                     Err(why) => Ok(AcceptStep::Refuse(Refusal::BadCredentials, why)),
                 }
             }
+            AcceptInput::Answer(Answer::MySql(_)) => {
+                Err(WireError::new("AuthenticationSASL", "an answer to another question"))
+            }
         }
     }
 
