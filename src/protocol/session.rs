@@ -96,6 +96,9 @@ pub trait Wire: Send + Sync + 'static {
     /// What TLS clients call the protocol (RFC 7301); empty where it has no name there. Who offers other names
     /// only is turned away in the handshake.
     const ALPN: &'static [&'static [u8]] = &[];
+    /// What comes before the port in the name of a unix socket that clients look for in a folder; `None` where they
+    /// are told the file itself.
+    const SOCKET_NAME: Option<&'static str> = None;
     /// Its servers speak first: the greeting says the number of the client's connection, and what a server is.
     /// So a cancel key is issued before a word is said, and [`Facts::learned`] of the target is looked for.
     const GREETS: bool = false;
