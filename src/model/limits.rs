@@ -287,3 +287,6 @@ pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
 pub const COMPRESSED_READ_BYTES: usize = 8 << 10;
 /// The window that a zstd frame may ask for: a packet has at most 16 MiB, so nobody needs more.
 pub const ZSTD_WINDOW_BITS_MAX: u32 = 24;
+/// Parameters of one prepared statement whose values are sent ahead of it (MySQL's long data) and of which the trail
+/// says how long they are. Drivers send what is larger than a packet like that, or each blob.
+pub const LONG_PARAMETERS_MAX: usize = 1_024;

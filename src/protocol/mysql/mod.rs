@@ -12,12 +12,17 @@ use crate::protocol::label::{self, Label};
 use crate::protocol::session::{AcceptContext, DialPurpose, DialWay, Entry, Purpose, Restore, Wire};
 
 mod accept;
+mod answer;
 mod capability;
+mod check;
+mod command;
 mod dial;
 pub mod facts;
+mod lexer;
 pub(crate) mod packet;
 pub(crate) mod refusal;
 mod relay;
+mod query;
 mod script;
 pub mod value;
 
@@ -31,7 +36,7 @@ pub use value::describe as describe_parameters;
 
 /// What a statement's text does, for the trail.
 pub fn label_statement(text: &[u8], is_whole: bool) -> Label {
-    label::of(&MySqlDialect {}, text, is_whole, |_, _| Vec::new())
+    label::of(&MySqlDialect {}, text, is_whole, lexer::first_words)
 }
 
 /// The protocol's entry in the registry.
