@@ -157,7 +157,8 @@ impl Reader<'_> {
     }
 
     fn listener(&self, table: &Table<'_>, tls_there: bool) -> Option<Listener> {
-        let spoken = table.value("protocol").and_then(|value| value.text().ok().and_then(crate::protocol::by_name));
+        let spoken =
+            table.value("protocol").and_then(|value| value.text().ok().and_then(crate::protocol::by_name));
         let socket_name = spoken.and_then(|protocol| protocol.socket_name);
         let address =
             table.need("address", "\"127.0.0.1:6432\"", |value| self.listen_address(value, socket_name));
@@ -173,7 +174,10 @@ impl Reader<'_> {
         let client_certificates = self.client_certificates(table);
         let server_version = table.read("server_version", server_version);
         if table.has("server_version") && spoken.is_some_and(|protocol| !protocol.greets) {
-            table.mistake("server_version", "has no effect: clients of this protocol speak first; take it out");
+            table.mistake(
+                "server_version",
+                "has no effect: clients of this protocol speak first; take it out",
+            );
         }
         let socket = socket_file(table, address.as_ref());
         let proxy_from = if table.has("proxy_protocol") {
@@ -305,7 +309,10 @@ fn server_version(value: &Value<'_>) -> Result<Arc<str>, String> {
     let begins = text.starts_with(|first: char| first.is_ascii_digit());
     match begins && text.len() <= VERSION_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.into()),
-        false => Err("must be a version as servers say it, such as \"8.4.0\" or \"5.5.5-10.11.6-MariaDB\"".to_owned()),
+        false => {
+            Err("must be a version as servers say it, such as \"8.4.0\" or \"5.5.5-10.11.6-MariaDB\""
+                .to_owned())
+        }
     }
 }
 

@@ -376,7 +376,9 @@ impl<W: Wire> Pool<W> {
         let plan = self.plan.load_full();
         match self.log_in(&plan, &Upkeep::new(), "").await {
             Ok(((stream, _), _)) => part::<W>(stream),
-            Err(fault) => tracing::warn!(target_name = %self.target, level = %self.level, %fault, "no greeting"),
+            Err(fault) => {
+                tracing::warn!(target_name = %self.target, level = %self.level, %fault, "no greeting")
+            }
         }
     }
 

@@ -26,8 +26,8 @@ use crate::model::{
 };
 use crate::pool::Lease;
 use crate::protocol::session::{
-    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Facts, Framing, Greeting,
-    Question, TlsFacts, TlsOffer, TlsStart, Wire, WireError,
+    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Facts, Framing,
+    Greeting, Question, TlsFacts, TlsOffer, TlsStart, Wire, WireError,
 };
 use crate::store::SessionRow;
 use crate::tls::{Codec, Compressed, Stream};

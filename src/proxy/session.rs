@@ -454,7 +454,9 @@ fn outcome_of(end: PumpEnd) -> Outcome {
         }
         PumpEnd::Refuse(refusal) => Outcome::Cut(refusal, Ending::Cut),
         // Dealt with where it is seen; there is no connection here to end.
-        PumpEnd::NeedLease | PumpEnd::Proven | PumpEnd::Kill(_) => Outcome::Cut(Refusal::TargetUnavailable, Ending::Cut),
+        PumpEnd::NeedLease | PumpEnd::Proven | PumpEnd::Kill(_) => {
+            Outcome::Cut(Refusal::TargetUnavailable, Ending::Cut)
+        }
     }
 }
 
