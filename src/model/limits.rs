@@ -297,3 +297,7 @@ pub const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
 pub const ISSUER_CHARS_MAX: usize = 256;
 /// Certificate files are looked at this often; a change is taken over without a signal.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
+/// What is read at once of a compressed packet that is taken apart.
+pub const COMPRESSED_READ_BYTES: usize = 8 << 10;
+/// The window that a zstd frame may ask for: a packet has at most 16 MiB, so nobody needs more.
+pub const ZSTD_WINDOW_BITS_MAX: u32 = 24;

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use bytes::BytesMut;
@@ -15,6 +16,8 @@ pub(super) struct Connection<W: Wire> {
     pub stream: Stream,
     /// As the server told them at login; what `Reset` goes back to.
     pub facts: W::Facts,
+    /// What was agreed at login and cannot be changed since ([`Wire::flavour`]).
+    pub flavour: Arc<str>,
     pub born: Instant,
     pub idle_since: Instant,
     /// The thread whose runtime the socket is registered with.
@@ -34,9 +37,10 @@ pub(super) struct Connection<W: Wire> {
 }
 
 impl<W: Wire> Connection<W> {
-    /// Whether this person may have it, given what the operator accepts to be shared.
-    pub fn suits(&self, user: &Name, accepted: &BTreeSet<String>) -> bool {
-        self.last_user.as_ref().is_none_or(|last| last == user) || self.stateful.is_subset(accepted)
+    /// Whether this person may have it for such a session, given what the operator accepts to be shared.
+    pub fn suits(&self, user: &Name, flavour: &str, accepted: &BTreeSet<String>) -> bool {
+        *self.flavour == *flavour
+            && (self.last_user.as_ref().is_none_or(|last| last == user) || self.stateful.is_subset(accepted))
     }
 
     /// Makes the current thread its home, so that its bytes wake no other one.

@@ -50,14 +50,13 @@ pub(super) struct Plan {
     pub is_default: bool,
 }
 
-/// The connections of one target, level and database.
+/// The connections of one target, level and database. They may be of several flavours, which share the places: a
+/// session for which all others are idle takes the place of one of them.
 pub struct Pool<W: Wire> {
     pub(super) wire: Arc<W>,
     pub target: Name,
     pub level: AccessLevel,
     pub database: String,
-    /// What its connections have in common beyond that ([`Wire::flavour`]).
-    pub(super) flavour: String,
     pub(super) plan: ArcSwap<Plan>,
     pub(super) secrets: Arc<Secrets>,
     pub(super) keeper: Arc<dyn Keeper>,
@@ -82,10 +81,13 @@ struct State<W: Wire> {
     retired: bool,
     /// The newest epoch of the secret that was seen; connections of an older one are retired.
     epoch: u64,
+    /// What was asked for last: what is made ahead of need is of this kind.
+    flavour: Arc<str>,
 }
 
 struct Waiter<W: Wire> {
     user: Name,
+    flavour: Arc<str>,
     hand: oneshot::Sender<Handed<W>>,
 }
 
@@ -126,7 +128,7 @@ pub(super) struct Held<W: Wire> {
 impl<W: Wire> Pool<W> {
     pub(super) fn new(
         wire: Arc<W>,
-        (target, level, database, flavour): (Name, AccessLevel, String, String),
+        (target, level, database): (Name, AccessLevel, String),
         plan: Plan,
         secrets: Arc<Secrets>,
         keeper: Arc<dyn Keeper>,
@@ -134,13 +136,19 @@ impl<W: Wire> Pool<W> {
         troubles: Arc<Troubles>,
     ) -> Arc<Self> {
         let place = (target.clone(), level.clone());
-        let state = State { idle: Vec::new(), total: 0, line: VecDeque::new(), retired: false, epoch: 0 };
+        let state = State {
+            idle: Vec::new(),
+            total: 0,
+            line: VecDeque::new(),
+            retired: false,
+            epoch: 0,
+            flavour: Arc::default(),
+        };
         Arc::new(Self {
             wire,
             target,
             level,
             database,
-            flavour,
             plan: ArcSwap::from_pointee(plan),
             secrets,
             keeper,
@@ -163,24 +171,34 @@ impl<W: Wire> Pool<W> {
         PoolStatus { total: state.total, idle: state.idle.len(), waiting: state.line.len() }
     }
 
-    /// A connection for this person: an idle one, a new one, or the next that comes free, first come
+    /// A connection of this flavour for this person: an idle one, a new one, or the next that comes free, first come
     /// first served. Cancel safe: who goes away leaves the line, and what was handed over is given on.
-    pub(super) async fn obtain(self: &Arc<Self>, user: &Name) -> Result<Held<W>, Refusal> {
+    pub(super) async fn obtain(self: &Arc<Self>, user: &Name, flavour: &str) -> Result<Held<W>, Refusal> {
+        let flavour = self.ask_for(flavour);
         self.overcome().await?;
         let settings = self.plan.load().settings;
         let deadline = Instant::now() + Duration::from_secs(settings.wait_seconds_max.into());
-        match self.take(user, &settings)? {
+        match self.take(user, &flavour, &settings)? {
             Taken::Held(held) => Ok(held),
-            Taken::Slot(slot) => self.make(slot).await,
+            Taken::Slot(slot) => self.make(slot, &flavour).await,
             Taken::Line(mut turn) => {
                 let handed = tokio::time::timeout_at(deadline, &mut turn.turn).await;
                 match handed {
-                    Ok(Ok(handed)) => self.receive(handed).await,
+                    Ok(Ok(handed)) => self.receive(handed, &flavour).await,
                     Ok(Err(_)) => Err(Refusal::TargetUnavailable),
                     Err(_) => Err(Refusal::PoolExhausted),
                 }
             }
         }
+    }
+
+    /// Remembers what is asked for.
+    fn ask_for(&self, flavour: &str) -> Arc<str> {
+        let mut state = self.state();
+        if *state.flavour != *flavour {
+            state.flavour = flavour.into();
+        }
+        state.flavour.clone()
     }
 
     /// Where the target refuses the login, nothing is lent until it takes it again: it is tried here, if it is
@@ -209,7 +227,12 @@ impl<W: Wire> Pool<W> {
         self.is_in_trouble() && (self.troubles.is_due(&self.place, Instant::now()) || news())
     }
 
-    fn take(self: &Arc<Self>, user: &Name, settings: &PoolSettings) -> Result<Taken<W>, Refusal> {
+    fn take(
+        self: &Arc<Self>,
+        user: &Name,
+        flavour: &Arc<str>,
+        settings: &PoolSettings,
+    ) -> Result<Taken<W>, Refusal> {
         let plan = self.plan.load();
         let mut unfit = Vec::new();
         let mut state = self.state();
@@ -220,7 +243,7 @@ impl<W: Wire> Pool<W> {
         if state.line.is_empty() {
             let here = std::thread::current().id();
             loop {
-                let suits = |connection: &Connection<W>| connection.suits(user, &plan.accepted);
+                let suits = |connection: &Connection<W>| connection.suits(user, flavour, &plan.accepted);
                 // One of this thread's own need not be moved to it.
                 let at = state.idle.iter().rposition(|idle| idle.home == here && suits(idle));
                 let Some(at) = at.or_else(|| state.idle.iter().rposition(suits)) else { break };
@@ -235,7 +258,7 @@ impl<W: Wire> Pool<W> {
                 state.total += 1;
                 return Ok(Taken::Slot(self.slot()));
             }
-            // All places are taken, some by idle connections that only others may have.
+            // All places are taken, some by idle connections that only others may have, or that are of another flavour.
             if !state.idle.is_empty() {
                 unfit.push(state.idle.remove(0));
                 return Ok(Taken::Slot(self.slot()));
@@ -245,7 +268,7 @@ impl<W: Wire> Pool<W> {
             return Err(Refusal::PoolExhausted);
         }
         let (hand, turn) = oneshot::channel();
-        state.line.push_back(Waiter { user: user.clone(), hand });
+        state.line.push_back(Waiter { user: user.clone(), flavour: flavour.clone(), hand });
         drop(state);
         Ok(Taken::Line(Turn { turn, pool: self.clone() }))
     }
@@ -254,16 +277,16 @@ impl<W: Wire> Pool<W> {
         Slot { pool: Some(self.clone()) }
     }
 
-    async fn receive(self: &Arc<Self>, handed: Handed<W>) -> Result<Held<W>, Refusal> {
+    async fn receive(self: &Arc<Self>, handed: Handed<W>, flavour: &Arc<str>) -> Result<Held<W>, Refusal> {
         match handed {
             Handed::Connection(connection) => Ok(Held { connection: *connection, slot: self.slot() }),
-            Handed::Slot(slot) => self.make(slot).await,
+            Handed::Slot(slot) => self.make(slot, flavour).await,
         }
     }
 
     /// Makes a connection in this place. Where it cannot be had, the place goes to the next in line.
-    pub(super) async fn make(self: &Arc<Self>, slot: Slot<W>) -> Result<Held<W>, Refusal> {
-        match self.dial().await {
+    async fn make(self: &Arc<Self>, slot: Slot<W>, flavour: &Arc<str>) -> Result<Held<W>, Refusal> {
+        match self.dial(flavour).await {
             Ok(connection) => {
                 self.metrics.connected(&self.target);
                 Ok(Held { connection, slot })
@@ -297,15 +320,20 @@ impl<W: Wire> Pool<W> {
 
     /// Connects and logs in. A refused secret is read again: it may have been changed at the server and in its
     /// file.
-    async fn log_in(&self, plan: &Plan, upkeep: &Upkeep) -> Result<((Stream, W::Facts), Secret), MakeFault> {
+    async fn log_in(
+        &self,
+        plan: &Plan,
+        upkeep: &Upkeep,
+        flavour: &str,
+    ) -> Result<((Stream, W::Facts), Secret), MakeFault> {
         let mut secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
         if !self.troubles.may_try(&self.place, secret.epoch(), Instant::now()) {
             return Err(MakeFault::Waiting);
         }
         let _turn = Try { troubles: &self.troubles, place: &self.place };
         loop {
-            let login =
-                plan.dialer.login(&*self.wire, upkeep, (&self.database, &self.flavour), &secret).await;
+            let place = (&*self.database, flavour);
+            let login = plan.dialer.login(&*self.wire, upkeep, place, &secret).await;
             let error = match login {
                 Ok(connection) => {
                     if self.troubles.mended(&self.place) {
@@ -338,10 +366,10 @@ impl<W: Wire> Pool<W> {
     }
 
     /// Connects, logs in and looks around.
-    async fn dial(&self) -> Result<Connection<W>, MakeFault> {
+    async fn dial(&self, flavour: &Arc<str>) -> Result<Connection<W>, MakeFault> {
         let plan = self.plan.load_full();
         let upkeep = Upkeep::new();
-        let ((mut stream, mut facts), secret) = self.log_in(&plan, &upkeep).await?;
+        let ((mut stream, mut facts), secret) = self.log_in(&plan, &upkeep, flavour).await?;
         let mut probe = self.wire.script(Purpose::Probe(&upkeep), &facts);
         let report = tokio::time::timeout(plan.dialer.timeout, run_script(&mut stream, &mut probe))
             .await
@@ -361,6 +389,7 @@ impl<W: Wire> Pool<W> {
         Ok(Connection {
             stream,
             facts,
+            flavour: flavour.clone(),
             born: now,
             idle_since: now,
             home: std::thread::current().id(),
@@ -414,7 +443,9 @@ impl<W: Wire> Pool<W> {
         while let Some(waiter) = state.line.pop_front() {
             handed = match handed {
                 // Only the one who left state behind that no reset clears may have it again.
-                Handed::Connection(connection) if !connection.suits(&waiter.user, &plan.accepted) => {
+                Handed::Connection(connection)
+                    if !connection.suits(&waiter.user, &waiter.flavour, &plan.accepted) =>
+                {
                     Handed::Slot(self.slot())
                 }
                 other => other,
@@ -474,13 +505,14 @@ impl<W: Wire> Pool<W> {
         let mut kept = 0;
         // The freshest are at the end: those are the ones to keep.
         for mut connection in std::mem::take(&mut state.idle).into_iter().rev() {
-            let spare = kept >= warm_min && connection.idle_since.elapsed() > idle_max;
+            let wanted = connection.flavour == state.flavour;
+            let spare = (!wanted || kept >= warm_min) && connection.idle_since.elapsed() > idle_max;
             let stale = connection.born.elapsed() > age_max || connection.epoch < state.epoch;
             if spare || stale || !connection.is_quiet() {
                 state.total -= 1;
                 gone.push(connection);
             } else {
-                kept += 1;
+                kept += u32::from(wanted);
                 state.idle.insert(0, connection);
             }
         }
@@ -494,22 +526,22 @@ impl<W: Wire> Pool<W> {
                 Err(Handed::Connection(_)) => {}
             }
         }
-        let missing = warm_min.saturating_sub(state.idle.len() as u32);
+        let missing = warm_min.saturating_sub(kept);
         let room = settings.size_max.saturating_sub(state.total);
         if state.retired { 0 } else { missing.min(room) }
     }
 
     /// Makes one connection ahead of need.
     pub(super) async fn warm(self: &Arc<Self>) -> Result<(), Refusal> {
-        let slot = {
+        let (slot, flavour) = {
             let mut state = self.state();
             if state.retired || state.total >= self.plan.load().settings.size_max {
                 return Ok(());
             }
             state.total += 1;
-            self.slot()
+            (self.slot(), state.flavour.clone())
         };
-        let held = self.make(slot).await?;
+        let held = self.make(slot, &flavour).await?;
         self.give_back(held);
         Ok(())
     }

@@ -40,14 +40,12 @@ pub trait Keeper: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
 
-/// Two connections are interchangeable only if all of this is the same.
+/// Two connections are interchangeable only if all of this is the same, and their flavour.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct PoolKey {
     target: Name,
     level: AccessLevel,
     database: String,
-    /// The protocol's own list of what must match and cannot be changed after the login.
-    flavour: String,
 }
 
 /// Where and as whom; a change of it retires the pool.
@@ -94,13 +92,11 @@ impl<W: Wire> Pools<W> {
         target: &Target,
         level: &AccessLevel,
         database: &str,
-        flavour: &str,
     ) -> Result<Arc<Pool<W>>, Refusal> {
         let key = PoolKey {
             target: target.name.clone(),
             level: level.clone(),
             database: database.to_owned(),
-            flavour: flavour.to_owned(),
         };
         let place = place(target, level).ok_or(Refusal::TargetUnavailable)?;
         if let Some(entry) = self.pools.get(&key)
@@ -114,7 +110,7 @@ impl<W: Wire> Pools<W> {
         })?;
         let made = Pool::new(
             self.wire.clone(),
-            (target.name.clone(), level.clone(), database.to_owned(), flavour.to_owned()),
+            (target.name.clone(), level.clone(), database.to_owned()),
             plan,
             self.secrets.clone(),
             self.keeper.clone(),
@@ -167,7 +163,7 @@ impl<W: Wire> Pools<W> {
         for (key, pool, at) in self.in_order() {
             let target = book.target(key.target.as_str());
             let plan = target
-                .filter(|target| target.suspended.is_none())
+                .filter(|target| target.protocol == W::NAME && target.suspended.is_none())
                 .filter(|target| place(target, &key.level).as_ref() == Some(&at))
                 .filter(|target| {
                     target.connectors.get(&key.level).is_some_and(|level| level.suspended.is_none())
@@ -191,7 +187,7 @@ impl<W: Wire> Pools<W> {
             }
             for level in target.connectors.iter().filter(|(_, known)| known.suspended.is_none()) {
                 // What is wrong with it has been logged; the next login says it again.
-                let _ = self.pool(target, level.0, database, "");
+                let _ = self.pool(target, level.0, database);
             }
         }
     }

@@ -96,6 +96,9 @@ pub trait Wire: Send + Sync + 'static {
     /// What TLS clients call the protocol (RFC 7301); empty where it has no name there. Who offers other names
     /// only is turned away in the handshake.
     const ALPN: &'static [&'static [u8]] = &[];
+    /// What comes before the port in the name of a unix socket that clients look for in a folder; `None` where they
+    /// are told the file itself.
+    const SOCKET_NAME: Option<&'static str> = None;
     /// Its servers speak first: the greeting says the number of the client's connection, and what a server is.
     /// So a cancel key is issued before a word is said, and [`Facts::learned`] of the target is looked for.
     const GREETS: bool = false;
@@ -502,6 +505,9 @@ pub trait Relay: Send {
     /// Goes on with another connection that `Prepare` was run on. Writes to `upstream` what must be
     /// put back first; the answers to it are swallowed.
     fn attach(&mut self, facts: &Self::Facts, restore: Restore, upstream: &mut BytesMut);
+    /// What came of the client's last [`RelayStep::Kill`]. Words for the client go to `out`, where they belong
+    /// in front of everything that comes later.
+    fn killed(&mut self, _outcome: Killed, _out: &mut BytesMut) {}
     /// From now on passes only the rest of the message that is on its way to the client, and drops what
     /// comes after it: the session is about to be ended with a refusal.
     fn wind_down(&mut self);
@@ -524,10 +530,32 @@ pub enum RelayStep {
     NeedLease,
     /// Read no more of this side until the other side has been pumped; then pump the rest again.
     Hold,
+    /// The client asks to stop another session. Its command is consumed and goes nowhere: what came of it is
+    /// told to [`Relay::killed`], after which this side's input is pumped again, also where nothing new came.
+    Kill(Kill),
     /// The client said goodbye (downstream), or the server ended the conversation (upstream).
     Close,
     /// Ends the session with this.
     Refuse(Refusal),
+}
+
+/// What a client asks with [`RelayStep::Kill`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kill {
+    /// As the client knows it: the `process` of a [`CancelKey`] of ours, or the server's own number of a
+    /// connection that a session has ([`Facts::process`], [`Facts::upstream_name`]).
+    pub process: u64,
+    /// The whole session is meant, not only the statement that runs there.
+    pub ends: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Killed {
+    /// It was asked for; as with the server itself, that is no promise that it has happened yet.
+    Done,
+    /// None of this person's sessions has the number, which may be anybody else's.
+    Unknown,
 }
 
 /// Where a conversation stands.

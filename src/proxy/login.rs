@@ -408,7 +408,7 @@ impl<W: Wire> SessionDoor<W> {
                 return Err(Refusal::NotSupported("this protocol for this target"));
             }
             let database = admission.database().unwrap_or_default();
-            self.pools.pool(target, admission.level(), database, &self.wire.flavour(settings))?
+            self.pools.pool(target, admission.level(), database)?
         };
         pool.lease(admission, stamp, settings).await
     }

@@ -63,7 +63,7 @@ struct Half {
     rest: BytesMut,
     /// To be written to this side.
     out: BytesMut,
-    /// A TLS record may still be in the session's own buffer.
+    /// A TLS record or a compressed packet may still be in the session's own buffer.
     flush: bool,
     /// Not read until the other side has been pumped.
     held: bool,
@@ -336,7 +336,7 @@ impl<W: Wire> Pump<W> {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
                     half.out.advance(count);
-                    half.flush = stream.is_tls();
+                    half.flush = stream.holds_back();
                     moved = true;
                 }
                 Poll::Ready(Err(error)) => return Err(error),
@@ -505,6 +505,7 @@ impl<W: Wire> Pump<W> {
                 self.look_again |= std::mem::take(&mut self.client.held);
                 Err(PumpEnd::Proven)
             }
+            Ok(RelayStep::Kill(_)) => Err(PumpEnd::Refuse(Refusal::NotSupported("stopping other sessions"))),
             Ok(RelayStep::Close) => Err(PumpEnd::Goodbye(from)),
             Ok(RelayStep::Refuse(refusal)) => Err(PumpEnd::Refuse(refusal)),
             Err(error) => Err(PumpEnd::Violation(from, error)),
@@ -526,7 +527,7 @@ impl<W: Wire> Pump<W> {
                 Poll::Ready(result) => result?,
                 Poll::Pending => 0,
             };
-            half.flush |= count > 0 && stream.is_tls();
+            half.flush |= count > 0 && stream.holds_back();
             half.out.extend_from_slice(&bytes[count..]);
         } else {
             // Our own words are in between: together they are still one write.

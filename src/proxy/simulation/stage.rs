@@ -198,7 +198,7 @@ impl<C: Cast> Stage<C> {
             proxy_from: Vec::new(),
         };
         tokio::spawn(end_grants(ledger.clone()));
-        tokio::spawn(follow_targets(ledger.clone(), pools.clone()));
+        tokio::spawn(follow_targets(ledger.clone(), vec![door.clone()]));
         tokio::spawn(pools.maintain());
         let stage = Arc::new(Self {
             witness,
