@@ -73,6 +73,20 @@ pub const SCRAM_NONCE_BYTES: usize = 18;
 pub const PARSEC_ROUNDS: u32 = 1_024;
 /// A database name longer than this is cut by PostgreSQL, so it would name another than was granted.
 pub const DATABASE_BYTES_MAX: usize = 63;
+/// A database, table or user of MySQL has a name of up to 64 characters (users 32); MariaDB's users 128.
+pub const MYSQL_NAME_CHARS_MAX: usize = 64;
+/// How often a server may switch to another method of authentication; real ones do it once.
+pub const AUTH_SWITCHES_MAX: u8 = 3;
+/// Packets that a MySQL or MariaDB server may send in one login: a greeting, and a few for each method.
+pub const MYSQL_LOGIN_PACKETS_MAX: usize = 16;
+/// Rounds of MariaDB's parsec, as the power of two of their 1,024s: what its own client computes at most.
+pub const PARSEC_POWER_MAX: u8 = 3;
+/// The size of an RSA key that a password is sealed under, in bits: MySQL makes 2,048; a larger one than this
+/// only costs time.
+pub const RSA_BITS_MAX: usize = 8_192;
+/// The version that a MySQL or MariaDB server says in its greeting, with what packagers append to it: some 60
+/// bytes. It is repeated to clients.
+pub const SERVER_VERSION_BYTES_MAX: usize = 255;
 /// A CancelRequest's key: 4 bytes in protocol 3.0, up to this in 3.2.
 pub const CANCEL_KEY_BYTES_MAX: usize = 256;
 /// The highest process id that an operating system of a server gives out (Linux: `PID_MAX_LIMIT`, 2^22,

@@ -15,6 +15,8 @@ mod accept;
 mod capability;
 mod dial;
 pub mod facts;
+mod greeting;
+mod message;
 pub(crate) mod packet;
 pub(crate) mod refusal;
 mod relay;

@@ -18,7 +18,8 @@ pub struct MySqlRelay {
 impl MySqlRelay {
     pub(super) fn new(accept: &MySqlAccept, _: Entry<'_>, facts: &MySqlFacts, out: &mut BytesMut) -> Self {
         // The login's OK: no rows, no number, the server's status, no warnings.
-        packet::put(out, accept.sequence(), |out| {
+        let sequence = accept.admit(out);
+        packet::put(out, sequence, |out| {
             out.extend_from_slice(&[packet::OK, 0, 0]);
             out.extend_from_slice(&facts.status.to_le_bytes());
             out.extend_from_slice(&[0, 0]);
