@@ -198,6 +198,7 @@ impl<W: Wire> SessionDoor<W> {
                 process: key.as_ref().map_or(0, |issued| issued.key.process),
                 learned,
                 version: entrance.server_version.clone(),
+                compresses: true,
             },
         };
         Ok(Guest {
