@@ -3,8 +3,10 @@
 use std::io;
 use std::time::Duration;
 
+use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OaepPublicEncryptingKey, PublicEncryptingKey};
 use bytes::BytesMut;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{ServerName, SubjectPublicKeyInfoDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -244,9 +246,24 @@ impl Dialer {
     }
 }
 
-/// Seals with RSA-OAEP.
-fn seal(_: &[u8], _: &[u8]) -> Result<Vec<u8>, &'static str> {
-    Err("it is not built in")
+/// Seals with RSA-OAEP under a public key in PEM form, as MySQL's servers show theirs.
+fn seal(key: &[u8], text: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let key = SubjectPublicKeyInfoDer::from_pem_slice(key).map_err(|_| "it is no public key in PEM form")?;
+    let key = PublicEncryptingKey::from_der(&key).map_err(|_| "it is no RSA key of 2,048 bits or more")?;
+    if key.key_size_bits() > limits::RSA_BITS_MAX {
+        return Err("it is longer than any that is in use");
+    }
+    let key = OaepPublicEncryptingKey::new(key).map_err(|_| "it cannot be used")?;
+    if text.len() > key.max_plaintext_size(&OAEP_SHA1_MGF1SHA1) {
+        return Err("it is too short for the password");
+    }
+    let mut sealed = vec![0; key.ciphertext_size()];
+    let length = key
+        .encrypt(&OAEP_SHA1_MGF1SHA1, text, &mut sealed, None)
+        .map_err(|_| "nothing can be sealed under it")?
+        .len();
+    sealed.truncate(length);
+    Ok(sealed)
 }
 
 /// No delay for small messages, and keepalive so that a peer whose machine died is noticed.

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::credential::{Identity, Secret, mysql, scram};
 use crate::grant::Admission;
-use crate::model::{Claim, ClientCertificate, Name, Notes, Operation, Refusal, Upstream, Verdict};
+use crate::model::{Claim, ClientCertificate, LoginName, Name, Notes, Operation, Refusal, Upstream, Verdict};
 
 /// The peer broke the protocol. Says what and where, never payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +102,9 @@ pub trait Wire: Send + Sync + 'static {
     /// Its servers speak first: the greeting says the number of the client's connection, and what a server is.
     /// So a cancel key is issued before a word is said, and [`Facts::learned`] of the target is looked for.
     const GREETS: bool = false;
+    /// What is said before an idle connection to a server is closed; servers may note it down as an accident where
+    /// nothing is.
+    const GOODBYE: &'static [u8] = &[];
     /// Stopping a statement takes a login of its own.
     const INTERRUPTS_LOGGED_IN: bool = false;
     type Accept: Accept;
@@ -177,6 +180,8 @@ pub struct Greeting {
     pub learned: Vec<Arc<str>>,
     /// The version to greet with where nothing is known, if the listener names one.
     pub version: Option<Arc<str>>,
+    /// The engine knows every [`Framing`].
+    pub compresses: bool,
 }
 
 impl AcceptContext {
@@ -184,6 +189,32 @@ impl AcceptContext {
     pub fn new(target: Option<Name>, peer: IpAddr, tls: TlsOffer) -> Self {
         let greeting = Greeting::default();
         Self { target, peer, tls, server_name_suffix: None, certificate_required: false, greeting }
+    }
+
+    /// The target of a login: the listener, the TLS server name and the login name each may say it, and all that
+    /// do must say the same.
+    pub fn target(&self, login: &LoginName, tls: Option<&TlsFacts>) -> Result<Name, &'static str> {
+        let by_server_name = self.server_name_target(tls);
+        match (&self.target, &login.target) {
+            (Some(fixed), Some(named)) if fixed != named => {
+                Err("the login name says another target than the listener's")
+            }
+            (fixed, named) => match (fixed.as_ref().or(named.as_ref()), by_server_name) {
+                (Some(target), Some(by_name)) if *target != by_name => {
+                    Err("the TLS server name says another target than the login")
+                }
+                (Some(target), _) => Ok(target.clone()),
+                (None, Some(by_name)) => Ok(by_name),
+                (None, None) => Err("neither login name, TLS server name nor listener says a target"),
+            },
+        }
+    }
+
+    /// The target in the name by which the client called us: what stands ahead of the listener's suffix.
+    fn server_name_target(&self, tls: Option<&TlsFacts>) -> Option<Name> {
+        let suffix = self.server_name_suffix.as_deref()?;
+        let name = tls?.server_name.as_ref()?.to_ascii_lowercase();
+        Name::parse(name.trim_end_matches('.').strip_suffix(suffix)?).ok()
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Settings {
     pub collation: u16,
     /// What it says of itself (`program_name`, `_client_name`, …).
     pub attributes: Vec<(String, String)>,
+    /// The level of its zstd, where it has agreed to it.
+    pub zstd_level: u8,
 }
 
 impl Settings {

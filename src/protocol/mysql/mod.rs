@@ -18,11 +18,13 @@ mod check;
 mod command;
 mod dial;
 pub mod facts;
+mod greeting;
 mod lexer;
+mod message;
 pub(crate) mod packet;
 pub(crate) mod refusal;
-mod relay;
 mod query;
+mod relay;
 mod script;
 pub mod value;
 
@@ -31,6 +33,8 @@ pub use capability::Capabilities;
 pub use dial::MySqlDial;
 pub use facts::{Learned, MySqlFacts, Settings};
 pub use relay::MySqlRelay;
+#[cfg(any(test, feature = "testing"))]
+pub use relay::fuzz_relay;
 pub use script::MySqlScript;
 pub use value::describe as describe_parameters;
 
@@ -48,6 +52,8 @@ impl Wire for MySql {
     const PORT: u16 = 3306;
     const GREETS: bool = true;
     const INTERRUPTS_LOGGED_IN: bool = true;
+    // COM_QUIT.
+    const GOODBYE: &'static [u8] = &[1, 0, 0, 0, 1];
     type Accept = MySqlAccept;
     type Settings = Settings;
     type Facts = MySqlFacts;

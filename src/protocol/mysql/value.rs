@@ -456,7 +456,7 @@ mod tests {
         let rest = b"\0\x01\xfe\0\x08\0\x05hello\x01\0\0";
         let (values, _) = execute(rest, PLAIN_FORM, (2, &[], &[]), &mut head).unwrap();
         assert_eq!(described(&head, values), r#"["hello",{"cut":true}]"#);
-        assert_eq!(described(&head, &values[..9]), r#"["hel",{"cut":true}]"#);
+        assert_eq!(described(&head, &values[..10]), r#"["hel",{"cut":true}]"#);
         assert_eq!(described(b"", b"x"), r#"[{"cut":true}]"#);
     }
 }

@@ -120,7 +120,8 @@ impl MySqlRelay {
     /// Tells the client that it is in.
     pub(super) fn new(accept: &MySqlAccept, entry: Entry<'_>, facts: &MySqlFacts, out: &mut BytesMut) -> Self {
         let relay = Self::enter(accept.settings().capabilities, entry.admission.scope().clone(), entry.stamp, facts);
-        relay.put_ok(out, accept.sequence(), entry.greeting.unwrap_or_default());
+        let sequence = accept.admit(out);
+        relay.put_ok(out, sequence, entry.greeting.unwrap_or_default());
         relay
     }
 
