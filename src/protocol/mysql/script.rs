@@ -285,7 +285,7 @@ impl MySqlScript {
         }
         // The state behind RAND() is no setting: whoever has seen enough numbers knows those of the next person.
         self.query(&query::reseed(random), Due::Ok);
-        self.query(&query::collation(query::COLLATION), Due::Ok);
+        self.query(&query::own_collation(), Due::Ok);
         let text = query::state(self.server, baseline.names.iter().map(String::as_str));
         self.query(&text, Due::Rows(Topic::State));
         self.baseline = Some(baseline);
@@ -295,8 +295,8 @@ impl MySqlScript {
     /// the server's own. Then who is there, and who we are.
     fn prepare(&mut self, stamp: &str, collation: u16) {
         self.query(query::SERVER_COLLATION, Due::Ok);
-        if collation != 0 {
-            self.query(&query::collation(collation), Due::Any(Note::Nothing));
+        if let Some(text) = query::collation(self.server, collation).filter(|_| collation != 0) {
+            self.query(&text, Due::Any(Note::Nothing));
         }
         self.query(&command::stamp(stamp), Due::Ok);
         self.query(&query::identity(self.server), Due::Rows(Topic::Identity));

@@ -263,6 +263,15 @@ impl MySqlRelay {
                 let run = self.note_command("RESET_CONNECTION", b"", seen, flow);
                 self.prepared.expect_reset();
                 self.resets += 1;
+                // Upon a prepared XA transaction MariaDB's reset leaves a connection that cannot write any more; it
+                // would roll back all others itself.
+                if self.is_mariadb {
+                    self.scratch.clear();
+                    command::put_query(&mut self.scratch, self.agreed, "ROLLBACK");
+                    flow.plan.own(&self.scratch);
+                    self.scratch.clear();
+                    self.due.push(Answer::Own, Run::default());
+                }
                 self.pass(Answer::Reset, run, seen, flow);
                 Ok(())
             }

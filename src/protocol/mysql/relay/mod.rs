@@ -73,6 +73,10 @@ pub struct MySqlRelay {
     lengthens: bool,
     /// Resets of the connection that were sent and not answered.
     resets: u64,
+    /// The server is MariaDB.
+    is_mariadb: bool,
+    /// The connection must not be lent again, whatever a reset says.
+    spoiled: bool,
     /// The status flags that the server told last.
     status: u16,
     /// Statements so far.
@@ -148,6 +152,8 @@ impl MySqlRelay {
             client_sequence: 0,
             lengthens: false,
             resets: 0,
+            is_mariadb: facts.is_mariadb(),
+            spoiled: false,
             status: facts.status,
             count: 0,
             over: false,
@@ -246,6 +252,9 @@ impl MySqlRelay {
     }
 }
 
+/// ER_XAER_RMFAIL.
+const XA_STATE: u16 = 1399;
+
 /// ER_NO_SUCH_THREAD.
 const NO_SUCH_THREAD: u16 = 1094;
 
@@ -339,6 +348,10 @@ impl Relay for MySqlRelay {
         if let Some(Answer::Killed(answer)) = self.due.back_mut().map(|due| &mut due.answer) {
             *answer = Some(outcome);
         }
+    }
+
+    fn is_spoiled(&self) -> bool {
+        self.spoiled
     }
 
     fn unfinished(&mut self, notes: &mut Notes<'_>, clock_micros: u64) {

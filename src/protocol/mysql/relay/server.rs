@@ -7,7 +7,7 @@ use std::io::Write;
 use super::super::capability::{Capabilities, status};
 use super::super::packet::{self, EOF, ERR, HEADER_BYTES, Header, LOCAL_INFILE, OK, PROGRESS};
 use super::outstanding::{Answer, Run, Stage, Then};
-use super::{ERROR_BYTES_MAX, MySqlRelay, result};
+use super::{ERROR_BYTES_MAX, MySqlRelay, XA_STATE, result};
 use crate::model::limits::SMALL_MESSAGE_BYTES_MAX;
 use crate::protocol::session::{Flow, RelayStep, WireError};
 
@@ -481,6 +481,7 @@ impl MySqlRelay {
                 let error = error_text(number, sqlstate, &mut buffer);
                 flow.notes.push(&result(run, b"", rows, bytes_down, error, flow.clock_micros));
             }
+            Some((Answer::Own, _)) => self.spoiled |= number == XA_STATE,
             Some((Answer::Prepared { slot }, _)) => {
                 let slot = *slot;
                 // Once it is confirmed an error among its definitions is not told from one before.
