@@ -270,7 +270,9 @@ pub(super) fn trial(seconds: u64) -> String {
 /// Whether the text of what runs on another connection can be read by the list of the server's connections.
 pub(super) fn see(of: &Termination) -> Option<String> {
     number(of).map(|number| {
-        format!("SELECT ID FROM information_schema.PROCESSLIST WHERE ID={number} AND LOCATE('{TRIAL}',INFO)>0")
+        format!(
+            "SELECT ID FROM information_schema.PROCESSLIST WHERE ID={number} AND LOCATE('{TRIAL}',INFO)>0"
+        )
     })
 }
 

@@ -66,14 +66,25 @@ pub struct MySqlScript {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Job<'a> {
     Probe,
-    Prepare { stamp: &'a str, settings: &'a Settings },
-    Reset { random: Option<u64> },
+    Prepare {
+        stamp: &'a str,
+        settings: &'a Settings,
+    },
+    Reset {
+        random: Option<u64>,
+    },
     Ping,
-    Check { level: &'a str },
-    Form { logins: &'a Logins },
+    Check {
+        level: &'a str,
+    },
+    Form {
+        logins: &'a Logins,
+    },
     /// One act of a trial.
     Try(Act<'a>),
-    Terminate { termination: &'a Termination },
+    Terminate {
+        termination: &'a Termination,
+    },
 }
 
 impl<'a> Job<'a> {
@@ -193,11 +204,15 @@ impl MySqlScript {
                     script.query(text, Due::RowsOrNone(Topic::Check(*topic)));
                 }
             }
-            Job::Try(Act::Run) => script.query(&query::trial(limits::TRIAL.as_secs()), Due::Rows(Topic::Trial)),
+            Job::Try(Act::Run) => {
+                script.query(&query::trial(limits::TRIAL.as_secs()), Due::Rows(Topic::Trial))
+            }
             Job::Try(Act::See(of)) => script.aim(query::see(of), Due::Rows(Topic::Trial)),
             Job::Try(Act::SeeBehind(of)) => script.aim(query::see_behind(of), Due::Rows(Topic::Trial)),
             Job::Try(Act::Stop(of)) => script.aim(query::stop(of), Due::Ok),
-            Job::Try(Act::End(of)) | Job::Terminate { termination: of } => script.aim(query::terminate(of), Due::Ok),
+            Job::Try(Act::End(of)) | Job::Terminate { termination: of } => {
+                script.aim(query::terminate(of), Due::Ok)
+            }
         }
         script
     }
@@ -234,7 +249,8 @@ impl MySqlScript {
         let found = &mut self.found;
         // Where a server does not tell which of its variables are the session's, all are looked at.
         let names = if found.names.is_empty() { &mut found.all_names } else { &mut found.names };
-        let names: Vec<String> = std::mem::take(names).into_iter().filter(|name| query::is_telling(name)).collect();
+        let names: Vec<String> =
+            std::mem::take(names).into_iter().filter(|name| query::is_telling(name)).collect();
         if names.is_empty() {
             return Some(Report::Unclean("the server does not tell the names of its variables".into()));
         }
@@ -301,7 +317,9 @@ impl MySqlScript {
             (Answer::Error { number: XA_STATE, .. }, Due::Rollback) => {
                 return Ok(Some(Report::Unclean("an XA transaction is open".into())));
             }
-            (Answer::Error { number: NO_SUCH_THREAD, .. }, Due::Ok) if matches!(self.task, Task::Terminate) => {
+            (Answer::Error { number: NO_SUCH_THREAD, .. }, Due::Ok)
+                if matches!(self.task, Task::Terminate) =>
+            {
                 return Ok(Some(Report::Unclean("there is no such connection any more".into())));
             }
             (Answer::Error { number, sqlstate, message }, _) => {
@@ -324,7 +342,8 @@ impl MySqlScript {
         let one = |rows: Vec<Row>, columns: usize| {
             let mut rows = rows.into_iter();
             let row = rows.next().filter(|row| row.len() == columns);
-            row.filter(|_| rows.next().is_none()).ok_or(WireError::new("a row", "not the one that was asked for"))
+            row.filter(|_| rows.next().is_none())
+                .ok_or(WireError::new("a row", "not the one that was asked for"))
         };
         let found = &mut self.found;
         match topic {
@@ -410,7 +429,9 @@ impl MySqlScript {
             Task::Check(level) => {
                 findings.checks = check::judge(&self.found.facts, level, &self.user, self.server);
             }
-            Task::Form(logins) => findings.form = check::form(&self.found.facts, logins, &self.database, self.server),
+            Task::Form(logins) => {
+                findings.form = check::form(&self.found.facts, logins, &self.database, self.server)
+            }
         }
         findings
     }

@@ -122,8 +122,14 @@ impl Passing {
 
 impl MySqlRelay {
     /// Tells the client that it is in.
-    pub(super) fn new(accept: &MySqlAccept, entry: Entry<'_>, facts: &MySqlFacts, out: &mut BytesMut) -> Self {
-        let relay = Self::enter(accept.settings().capabilities, entry.admission.scope().clone(), entry.stamp, facts);
+    pub(super) fn new(
+        accept: &MySqlAccept,
+        entry: Entry<'_>,
+        facts: &MySqlFacts,
+        out: &mut BytesMut,
+    ) -> Self {
+        let relay =
+            Self::enter(accept.settings().capabilities, entry.admission.scope().clone(), entry.stamp, facts);
         let sequence = accept.admit(out);
         relay.put_ok(out, sequence, entry.greeting.unwrap_or_default());
         relay
@@ -160,7 +166,9 @@ impl MySqlRelay {
     fn put_ok(&self, out: &mut BytesMut, sequence: u8, text: &str) {
         packet::put(out, sequence, |out| {
             out.extend_from_slice(&[packet::OK, 0, 0]);
-            out.extend_from_slice(&(self.status & !status::MORE_RESULTS & !status::SESSION_STATE_CHANGED).to_le_bytes());
+            out.extend_from_slice(
+                &(self.status & !status::MORE_RESULTS & !status::SESSION_STATE_CHANGED).to_le_bytes(),
+            );
             out.extend_from_slice(&[0, 0]);
             match self.agreed.has(Capabilities::SESSION_TRACK) {
                 true if !text.is_empty() => packet::put_bytes(out, text.as_bytes()),
@@ -195,7 +203,14 @@ impl MySqlRelay {
                     (b"OK 0", &b""[..])
                 }
                 Answer::Killed(Some(Killed::Unknown)) => {
-                    refusal::put_report(out, sequence, self.agreed, NO_SUCH_THREAD, "HY000", "Unknown thread id");
+                    refusal::put_report(
+                        out,
+                        sequence,
+                        self.agreed,
+                        NO_SUCH_THREAD,
+                        "HY000",
+                        "Unknown thread id",
+                    );
                     (b"", server::error_text(NO_SUCH_THREAD, b"HY000", &mut text))
                 }
                 _ => return,
@@ -246,7 +261,14 @@ const NO_SUCH_THREAD: u16 = 1094;
 /// SQLSTATE, a slash and a number.
 const ERROR_BYTES_MAX: usize = 11;
 
-fn result<'a>(run: Run, tag: &'a [u8], rows: u64, bytes_down: u64, error: &'a [u8], clock_micros: u64) -> Note<'a> {
+fn result<'a>(
+    run: Run,
+    tag: &'a [u8],
+    rows: u64,
+    bytes_down: u64,
+    error: &'a [u8],
+    clock_micros: u64,
+) -> Note<'a> {
     Note::Result {
         number: run.number,
         tag,

@@ -25,7 +25,11 @@ const fn malformed(place: &'static str) -> WireError {
 }
 
 /// How an error is noted: `42S02/1146`.
-pub(super) fn error_text<'a>(number: u16, sqlstate: &[u8], buffer: &'a mut [u8; ERROR_BYTES_MAX]) -> &'a [u8] {
+pub(super) fn error_text<'a>(
+    number: u16,
+    sqlstate: &[u8],
+    buffer: &'a mut [u8; ERROR_BYTES_MAX],
+) -> &'a [u8] {
     let left = {
         let mut rest = &mut buffer[..];
         // As long as the longest that can be.
@@ -339,7 +343,10 @@ impl MySqlRelay {
             }
             Answer::Results { local } if body[0] == LOCAL_INFILE => {
                 if !local || !self.from_client_is_ready() {
-                    return Err(WireError::new("LOCAL INFILE", "the server asks for a file that was not offered"));
+                    return Err(WireError::new(
+                        "LOCAL INFILE",
+                        "the server asks for a file that was not offered",
+                    ));
                 }
                 self.due.stage = Stage::File;
                 self.client_sequence = self.due.sequence;
@@ -413,7 +420,8 @@ impl MySqlRelay {
         body: &[u8],
         flow: &mut Flow<'_>,
     ) -> Result<(), WireError> {
-        let (Some([OK, id @ ..]), true) = (body.first_chunk::<5>(), (12..=13).contains(&header.length)) else {
+        let (Some([OK, id @ ..]), true) = (body.first_chunk::<5>(), (12..=13).contains(&header.length))
+        else {
             return Err(malformed("the answer to PREPARE"));
         };
         let short = |at: usize| u16::from_le_bytes([body[at], body[at + 1]]);
