@@ -158,6 +158,7 @@ struct Found {
     all_names: Vec<String>,
     extras: bool,
     seen: bool,
+    stopped: bool,
     status: u16,
     facts: check::Facts,
 }
@@ -350,7 +351,11 @@ impl MySqlScript {
             Topic::State => found.state = Some(one(rows, query::STATE_COLUMNS)?),
             Topic::Names => found.names = first_column(rows),
             Topic::AllNames => found.all_names = first_column(rows),
-            Topic::Trial => found.seen = !rows.is_empty(),
+            // MySQL's SLEEP() that was stopped says so by its value.
+            Topic::Trial => {
+                found.seen = !rows.is_empty();
+                found.stopped = rows.iter().any(|row| row.get(1).is_some_and(|value| value.as_deref() == Some("1")));
+            }
             Topic::Check(topic) => found.facts.add(topic, rows),
         }
         Ok(())
@@ -359,6 +364,9 @@ impl MySqlScript {
     fn report(&mut self) -> Report {
         if self.found.status & (status::IN_TRANSACTION | status::IN_READ_ONLY_TRANSACTION) != 0 {
             return Report::Unclean("a transaction is open".into());
+        }
+        if self.found.stopped && matches!(self.task, Task::Run) {
+            return own_fault("the statement was stopped");
         }
         match self.unclean() {
             Some(what) => Report::Unclean(what),
