@@ -138,7 +138,8 @@ pub(super) fn collation(server: Server, number: u16) -> Option<String> {
         ));
     }
     // A number stands for that very collation; the name of a character set for what the server makes of it.
-    let (name, first, _) = CHARACTER_SETS.iter().find(|(_, first, others)| *first == number || others.contains(&number))?;
+    let (name, first, _) =
+        CHARACTER_SETS.iter().find(|(_, first, others)| *first == number || others.contains(&number))?;
     Some(match *first == number {
         true => format!("SET NAMES {name}"),
         false => format!("SET NAMES {name},collation_connection={number}"),
@@ -173,8 +174,8 @@ const CHARACTER_SETS: &[(&str, u16, &[u16])] = &[
         "utf8mb3",
         33,
         &[
-            83, 192, 193, 194, 195, 196, 197, 198, 199, 200, 201, 202, 203, 204, 205, 206, 207, 208, 209, 210, 211, 212,
-            213, 214, 215, 223,
+            83, 192, 193, 194, 195, 196, 197, 198, 199, 200, 201, 202, 203, 204, 205, 206, 207, 208, 209,
+            210, 211, 212, 213, 214, 215, 223,
         ],
     ),
     ("cp866", 36, &[68]),
@@ -187,8 +188,8 @@ const CHARACTER_SETS: &[(&str, u16, &[u16])] = &[
         "utf8mb4",
         45,
         &[
-            46, 224, 225, 226, 227, 228, 229, 230, 231, 232, 233, 234, 235, 236, 237, 238, 239, 240, 241, 242, 243, 244,
-            245, 246, 247, 255,
+            46, 224, 225, 226, 227, 228, 229, 230, 231, 232, 233, 234, 235, 236, 237, 238, 239, 240, 241,
+            242, 243, 244, 245, 246, 247, 255,
         ],
     ),
     ("cp1251", 51, &[14, 23, 50, 52]),
@@ -202,7 +203,9 @@ const CHARACTER_SETS: &[(&str, u16, &[u16])] = &[
 
 /// The same for statements of ours: for a baseline it only matters that it is always the same.
 pub(super) fn own_collation() -> String {
-    format!("SET character_set_client={COLLATION},character_set_results={COLLATION},collation_connection={COLLATION}")
+    format!(
+        "SET character_set_client={COLLATION},character_set_results={COLLATION},collation_connection={COLLATION}"
+    )
 }
 
 /// As of who names none.
@@ -325,8 +328,11 @@ mod tests {
         assert_eq!(collation(mariadb, 45).unwrap(), "SET NAMES utf8mb4");
         assert_eq!(collation(mariadb, 224).unwrap(), "SET NAMES utf8mb4,collation_connection=224");
         assert_eq!(collation(mariadb, 35), None, "ucs2");
-        let mut all: Vec<u16> =
-            CHARACTER_SETS.iter().flat_map(|(_, first, others)| others.iter().chain([first])).copied().collect();
+        let mut all: Vec<u16> = CHARACTER_SETS
+            .iter()
+            .flat_map(|(_, first, others)| others.iter().chain([first]))
+            .copied()
+            .collect();
         all.sort_unstable();
         let count = all.len();
         all.dedup();

@@ -351,7 +351,8 @@ impl MySqlScript {
             // MySQL's SLEEP() that was stopped says so by its value.
             Topic::Trial => {
                 found.seen = !rows.is_empty();
-                found.stopped = rows.iter().any(|row| row.get(1).is_some_and(|value| value.as_deref() == Some("1")));
+                found.stopped =
+                    rows.iter().any(|row| row.get(1).is_some_and(|value| value.as_deref() == Some("1")));
             }
             Topic::Check(topic) => found.facts.add(topic, rows),
         }

@@ -148,11 +148,7 @@ async fn handed_over(scene: &Scene, mut alice: Session) -> Outcome<(Vec<String>,
     }
     say::line("\nmy_session is a procedure that looks for all of it:")?;
     let before = vertical(&alice.run(MY_SESSION).await?);
-    compare(
-        &before,
-        &["auditor", "1", "1", "4711", "77", "1", "1", "1"],
-        "all of it in alice's session",
-    )?;
+    compare(&before, &["auditor", "1", "1", "4711", "77", "1", "1", "1"], "all of it in alice's session")?;
     let connection = field(&before, "connection").to_owned();
     let sent = alice.leave().await?;
 

@@ -84,7 +84,14 @@ impl Said {
     }
 
     fn error(mut self, number: u16) -> Self {
-        refusal::put_report(&mut self.out, self.sequence, Capabilities::ALWAYS, number, "42S02", "no such table");
+        refusal::put_report(
+            &mut self.out,
+            self.sequence,
+            Capabilities::ALWAYS,
+            number,
+            "42S02",
+            "no such table",
+        );
         self.sequence = self.sequence.wrapping_add(1);
         self
     }
@@ -172,7 +179,11 @@ fn statements(rig: &Rig) -> Vec<(StatementKind, String, String)> {
     let notes = NoteReader::new(&rig.notes).filter_map(|(_, note)| match note {
         Note::Statement { kind, text: shown, parameters, .. } => {
             let values = super::super::value::describe(&parameters);
-            let values = if parameters.values.is_empty() { String::new() } else { serde_json::json!(values).to_string() };
+            let values = if parameters.values.is_empty() {
+                String::new()
+            } else {
+                serde_json::json!(values).to_string()
+            };
             Some((kind, text(shown), values))
         }
         _ => None,
@@ -183,7 +194,9 @@ fn statements(rig: &Rig) -> Vec<(StatementKind, String, String)> {
 const FORMS: [Capabilities; 5] = [
     Capabilities::NONE,
     DEPRECATE,
-    Capabilities(DEPRECATE.0 | Capabilities::QUERY_ATTRIBUTES.0 | Capabilities::OPTIONAL_RESULTSET_METADATA.0),
+    Capabilities(
+        DEPRECATE.0 | Capabilities::QUERY_ATTRIBUTES.0 | Capabilities::OPTIONAL_RESULTSET_METADATA.0,
+    ),
     Capabilities(Capabilities::MARIADB_PROGRESS.0 | Capabilities::SESSION_TRACK.0),
     Capabilities(DEPRECATE.0 | Capabilities::MARIADB_PROGRESS.0),
 ];
@@ -246,7 +259,8 @@ fn values_are_noted_with_their_statement() {
     let mut rig = rig(DEPRECATE);
     rig.feed(Side::Downstream, &asked(command::STMT_PREPARE, b"select ?, ?"));
     rig.feed(Side::Upstream, &Said::new(DEPRECATE).prepared(5, 2, 2).bytes());
-    let execute = |rest: &[u8]| asked(command::STMT_EXECUTE, &[&[5, 0, 0, 0, 0, 1, 0, 0, 0][..], rest].concat());
+    let execute =
+        |rest: &[u8]| asked(command::STMT_EXECUTE, &[&[5, 0, 0, 0, 0, 1, 0, 0, 0][..], rest].concat());
     rig.feed(Side::Downstream, &execute(b"\0\x01\x03\0\xfe\0\x07\0\0\0\x02hi"));
     rig.feed(Side::Upstream, &Said::new(DEPRECATE).columns(2).rows(1).end(2).bytes());
     // The types are not sent again.
@@ -299,7 +313,8 @@ fn refusals_keep_their_place() {
         true => Verdict::Refuse(Refusal::OperationDenied("it drops")),
         false => Verdict::Allow,
     };
-    let sent = [query("select 1"), query("drop table t"), asked(command::BINLOG_DUMP, b"x"), query("select 2")];
+    let sent =
+        [query("select 1"), query("drop table t"), asked(command::BINLOG_DUMP, b"x"), query("select 2")];
     rig.feed(Side::Downstream, &sent.concat());
     assert_eq!(rig.to_server, [query("select 1"), query("select 2")].concat());
     assert!(rig.to_client.is_empty(), "the first is not answered yet");
@@ -401,7 +416,10 @@ fn after_a_reset_of_the_clients_own_the_stamp_is_put_back() {
     rig.feed(Side::Downstream, &asked(command::RESET_CONNECTION, b""));
     let ok = Said::new(DEPRECATE).ok(0, 2).bytes();
     rig.feed(Side::Upstream, &ok);
-    assert_eq!(rig.to_server, [asked(command::RESET_CONNECTION, b""), query("SET @tidegate='alice/s-1'")].concat());
+    assert_eq!(
+        rig.to_server,
+        [asked(command::RESET_CONNECTION, b""), query("SET @tidegate='alice/s-1'")].concat()
+    );
     rig.feed(Side::Downstream, &query("select 1"));
     rig.feed(Side::Upstream, &[&ok[..], &Said::new(DEPRECATE).columns(1).end(2).bytes()].concat());
     assert_eq!(rig.to_client, [&ok[..], &Said::new(DEPRECATE).columns(1).end(2).bytes()].concat());
@@ -495,8 +513,16 @@ fn an_answer_that_was_not_asked_ends_the_session() {
         (query("x"), said(&[0xfc, 1]), "a count that ends early"),
         (query("x"), said(b"\x02\x05"), "metadata of no kind"),
         (query("x"), b"\0\0\0\x01".to_vec(), "an empty packet"),
-        (query("x"), Said::new(DEPRECATE).columns(1).packet(b"\xfe\0").bytes(), "an end of rows that ends early"),
-        (asked(command::PING, b""), Said::new(DEPRECATE).ok(0, status::MORE_RESULTS).bytes(), "more of a ping"),
+        (
+            query("x"),
+            Said::new(DEPRECATE).columns(1).packet(b"\xfe\0").bytes(),
+            "an end of rows that ends early",
+        ),
+        (
+            asked(command::PING, b""),
+            Said::new(DEPRECATE).ok(0, status::MORE_RESULTS).bytes(),
+            "more of a ping",
+        ),
         (asked(command::PING, b""), said(b"\x01"), "columns of a ping"),
         (asked(command::STMT_PREPARE, b"x"), said(b"\0\x01\0\0\0\x02\0"), "a short answer to PREPARE"),
         (asked(command::STMT_PREPARE, b"x"), said(b"\0\x01\0\0\0\x02\0\x02\0\0\0\0\0\0\0"), "a long one"),
@@ -549,7 +575,11 @@ fn a_client_that_breaks_the_protocol_is_told() {
     ] {
         let mut rig = rig(DEPRECATE);
         rig.feed(Side::Downstream, &sent);
-        assert!(matches!(rig.end, Some(End::Refused(Refusal::ProtocolViolation(_)))), "{what}: {:?}", rig.end);
+        assert!(
+            matches!(rig.end, Some(End::Refused(Refusal::ProtocolViolation(_)))),
+            "{what}: {:?}",
+            rig.end
+        );
         assert!(rig.to_server.is_empty(), "{what}");
     }
     let mut rig = rig(Capabilities::QUERY_ATTRIBUTES);
