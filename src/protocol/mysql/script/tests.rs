@@ -137,7 +137,10 @@ fn real_servers_are_probed_prepared_and_reset() {
             for piece in [usize::MAX, 1, 7] {
                 let (sent, report) = run(job, &facts, &transcript.server[at..=at], piece);
                 assert!(matches!(report, Report::Done(_)), "{report:?}");
-                assert!(without_seed(&sent) == without_seed(&transcript.ours[at]), "what is sent is what was");
+                assert!(
+                    without_seed(&sent) == without_seed(&transcript.ours[at]),
+                    "what is sent is what was"
+                );
             }
         }
     }
@@ -155,11 +158,16 @@ fn what_is_not_as_it_was_is_seen() {
     for (facts, transcript) in transcripts() {
         let facts = probed(&facts, &transcript, usize::MAX);
         let answer = &transcript.server[4];
-        let unclean = |facts: &MySqlFacts, answer: &[u8]| {
-            match run(Job::Reset { random: Some(7) }, facts, &[answer.to_vec()], usize::MAX).1 {
-                Report::Unclean(what) => what,
-                other => panic!("{other:?}"),
-            }
+        let unclean = |facts: &MySqlFacts, answer: &[u8]| match run(
+            Job::Reset { random: Some(7) },
+            facts,
+            &[answer.to_vec()],
+            usize::MAX,
+        )
+        .1
+        {
+            Report::Unclean(what) => what,
+            other => panic!("{other:?}"),
         };
         let other = |change: &dyn Fn(&mut MySqlFacts)| {
             let mut facts = facts.clone();
