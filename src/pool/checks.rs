@@ -95,7 +95,7 @@ impl<W: Wire> Pool<W> {
         };
         let ended = self.run(&mut other, Purpose::Try { upkeep, act: Act::End(&of) }).await.is_ok();
         let cannot_end = self.try_cut(upkeep, ended).await?;
-        Ok(verdict(seen, stopped, ended, cannot_end))
+        Ok(verdict(seen, stopped, ended, cannot_end, W::TRIAL_ADVICE))
     }
 
     /// Why a connection could not be ended the way that a cut does it, if it could not: that must work whatever
@@ -128,7 +128,7 @@ impl<W: Wire> Pool<W> {
 }
 
 /// What the trial has shown, in one line.
-fn verdict(seen: bool, stopped: bool, ended: bool, cannot_end: Option<String>) -> Check {
+fn verdict(seen: bool, stopped: bool, ended: bool, cannot_end: Option<String>, advice: &str) -> Check {
     let can = [(seen, "read"), (stopped, "cancel"), (ended, "end")];
     let able: Vec<_> = can.iter().filter(|(can, _)| *can).map(|(_, word)| *word).collect();
     let unable: Vec<_> = can.iter().filter(|(can, _)| !*can).map(|(_, word)| *word).collect();
@@ -146,7 +146,8 @@ fn verdict(seen: bool, stopped: bool, ended: bool, cannot_end: Option<String>) -
     };
     let mut severity = if able.is_empty() { Severity::Note } else { Severity::Warning };
     if !able.is_empty() {
-        what += "; the SQL of --sql closes that";
+        what += "; ";
+        what += advice;
     }
     if let Some(why) = cannot_end {
         severity = Severity::Danger;
@@ -180,7 +181,7 @@ mod tests {
     #[test]
     fn a_trial_is_told_in_one_line() {
         let told = |seen, stopped, ended, can_end: bool| {
-            let check = verdict(seen, stopped, ended, (!can_end).then(|| "why".to_owned()));
+            let check = verdict(seen, stopped, ended, (!can_end).then(|| "why".to_owned()), "this helps");
             (check.severity, check.what)
         };
         let (severity, what) = told(true, true, true, true);

@@ -107,6 +107,9 @@ pub trait Wire: Send + Sync + 'static {
     const GOODBYE: &'static [u8] = &[];
     /// Stopping a statement takes a login of its own.
     const INTERRUPTS_LOGGED_IN: bool = false;
+    /// What there is to say where `target check` finds that people under one connector can do something to each
+    /// other.
+    const TRIAL_ADVICE: &'static str = "the SQL of --sql closes that";
     type Accept: Accept;
     /// What the client said that must be put on every connection it is lent (start-up settings).
     type Settings: Clone + Send + Sync;

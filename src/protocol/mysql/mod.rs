@@ -56,6 +56,9 @@ impl Wire for MySql {
     const PORT: u16 = 3306;
     const GREETS: bool = true;
     const INTERRUPTS_LOGGED_IN: bool = true;
+    const TRIAL_ADVICE: &'static str = "the server lets an account do that to all of its own connections: Tidegate \
+        passes no KILL on, but one that is put together at the server is not seen, and the list of connections is open \
+        to all of them";
     // COM_QUIT.
     const GOODBYE: &'static [u8] = &[1, 0, 0, 0, 1];
     type Accept = MySqlAccept;
