@@ -142,9 +142,7 @@ enum Note {
 enum Topic {
     Identity,
     State,
-    /// Variables of the session; then all of them.
     Names,
-    AllNames,
     Trial,
     Check(check::Topic),
 }
@@ -155,7 +153,7 @@ struct Found {
     identity: Option<Row>,
     state: Option<Row>,
     names: Vec<String>,
-    all_names: Vec<String>,
+    asked_for_all: bool,
     extras: bool,
     seen: bool,
     stopped: bool,
@@ -239,20 +237,20 @@ impl MySqlScript {
         self.query(&query::identity(self.server), Due::Rows(Topic::Identity));
         self.query(query::names(self.server), Due::RowsOrNone(Topic::Names));
         self.query(query::extras(self.server), Due::Any(Note::Extras));
-        if !self.server.is_mariadb {
-            self.query(query::ALL_NAMES, Due::Rows(Topic::AllNames));
-        }
     }
 
     /// The second part of a probe: what a reset makes of the session is what it is compared with from then on.
     fn look_after_reset(&mut self) -> Option<Report> {
         let found = &mut self.found;
-        // Where a server does not tell which of its variables are the session's, all are looked at.
-        let names = if found.names.is_empty() { &mut found.all_names } else { &mut found.names };
         let names: Vec<String> =
-            std::mem::take(names).into_iter().filter(|name| query::is_telling(name)).collect();
+            std::mem::take(&mut found.names).into_iter().filter(|name| query::is_telling(name)).collect();
         if names.is_empty() {
-            return Some(Report::Unclean("the server does not tell the names of its variables".into()));
+            if std::mem::replace(&mut found.asked_for_all, true) {
+                return Some(Report::Unclean("the server does not tell the names of its variables".into()));
+            }
+            // It does not tell which are the session's: all are looked at.
+            self.query(query::ALL_NAMES, Due::Rows(Topic::Names));
+            return None;
         }
         let role = found.identity.as_ref().and_then(|row| row.get(3)?.clone()).unwrap_or_default();
         self.baseline = Some(Baseline { hash: String::new(), role, extras: found.extras, names });
@@ -350,7 +348,6 @@ impl MySqlScript {
             Topic::Identity => found.identity = Some(one(rows, query::IDENTITY_COLUMNS)?),
             Topic::State => found.state = Some(one(rows, query::STATE_COLUMNS)?),
             Topic::Names => found.names = first_column(rows),
-            Topic::AllNames => found.all_names = first_column(rows),
             // MySQL's SLEEP() that was stopped says so by its value.
             Topic::Trial => {
                 found.seen = !rows.is_empty();
@@ -515,3 +512,6 @@ impl MySqlScript {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

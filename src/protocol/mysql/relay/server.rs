@@ -342,7 +342,7 @@ impl MySqlRelay {
                 self.done(end, "OK", flow);
             }
             Answer::Results { local } if body[0] == LOCAL_INFILE => {
-                if !local || !self.from_client_is_ready() {
+                if !local || !self.can_send_file() {
                     return Err(WireError::new(
                         "LOCAL INFILE",
                         "the server asks for a file that was not offered",
@@ -389,7 +389,7 @@ impl MySqlRelay {
     }
 
     /// What the client sends next can only be the file.
-    fn from_client_is_ready(&self) -> bool {
+    fn can_send_file(&self) -> bool {
         self.due.len() == 1 && !self.from_client.is_under_way()
     }
 
