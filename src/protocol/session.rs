@@ -105,11 +105,10 @@ pub trait Wire: Send + Sync + 'static {
     /// What is said before an idle connection to a server is closed; servers may note it down as an accident where
     /// nothing is.
     const GOODBYE: &'static [u8] = &[];
+    /// What to do where people under one login can read, stop or end what others run.
+    const SHARED_LOGIN: &'static str = "the SQL of --sql closes that";
     /// Stopping a statement takes a login of its own.
     const INTERRUPTS_LOGGED_IN: bool = false;
-    /// What there is to say where `target check` finds that people under one connector can do something to each
-    /// other.
-    const TRIAL_ADVICE: &'static str = "the SQL of --sql closes that";
     type Accept: Accept;
     /// What the client said that must be put on every connection it is lent (start-up settings).
     type Settings: Clone + Send + Sync;

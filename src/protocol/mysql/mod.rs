@@ -56,9 +56,7 @@ impl Wire for MySql {
     const PORT: u16 = 3306;
     const GREETS: bool = true;
     const INTERRUPTS_LOGGED_IN: bool = true;
-    const TRIAL_ADVICE: &'static str = "the server lets an account do that to all of its own connections: Tidegate \
-        passes no KILL on, but one that is put together at the server is not seen, and the list of connections is open \
-        to all of them";
+    const SHARED_LOGIN: &'static str = "the server cannot forbid it, and a KILL of one person's goes no further than Tidegate (docs/mysql.md)";
     // COM_QUIT.
     const GOODBYE: &'static [u8] = &[1, 0, 0, 0, 1];
     type Accept = MySqlAccept;
