@@ -282,7 +282,7 @@ fn of_server(facts: &Facts, account: &str, server: Server, tell: Tell<'_>) {
     if !server.is_mariadb && server.major >= 8 {
         let what = "people may change the login's own password, which locks Tidegate out; asking for the current one \
                     when it is changed prevents that";
-        tell(Severity::Note, what.into(), Some(format!("ALTER USER {account} PASSWORD REQUIRE CURRENT")));
+        tell(Severity::Note, what.into(), Some(format!("ALTER USER {account} PASSWORD REQUIRE CURRENT;")));
     } else {
         let what = "people may change the login's own password, which locks Tidegate out: the server cannot forbid it";
         tell(Severity::Note, what.into(), None);
