@@ -93,11 +93,8 @@ impl<W: Wire> Pools<W> {
         level: &AccessLevel,
         database: &str,
     ) -> Result<Arc<Pool<W>>, Refusal> {
-        let key = PoolKey {
-            target: target.name.clone(),
-            level: level.clone(),
-            database: database.to_owned(),
-        };
+        let key =
+            PoolKey { target: target.name.clone(), level: level.clone(), database: database.to_owned() };
         let place = place(target, level).ok_or(Refusal::TargetUnavailable)?;
         if let Some(entry) = self.pools.get(&key)
             && entry.place == place

@@ -202,9 +202,12 @@ impl Compressed {
             (0, 0) => Reading::Head,
             (0, _) => return Poll::Ready(Err(bad("a compressed packet of nothing"))),
             (_, 0) => Reading::Plain(left),
-            _ => {
-                Reading::Packed(Box::new(Packed { codec: Unpack::new(self.codec)?, input: BytesMut::new(), left, due }))
-            }
+            _ => Reading::Packed(Box::new(Packed {
+                codec: Unpack::new(self.codec)?,
+                input: BytesMut::new(),
+                left,
+                due,
+            })),
         };
         Poll::Ready(Ok(true))
     }
@@ -244,7 +247,9 @@ impl Compressed {
             let (read, written, ended) = packed.codec.run(&packed.input, space)?;
             packed.input.advance(read);
             let spent = packed.input.is_empty() && packed.left == 0;
-            let Some(due) = packed.due.checked_sub(written) else { return Poll::Ready(Err(bad(NOT_SO_LONG))) };
+            let Some(due) = packed.due.checked_sub(written) else {
+                return Poll::Ready(Err(bad(NOT_SO_LONG)));
+            };
             packed.due = due;
             if ended != (due == 0 && spent) && (ended || written == 0 && spent) {
                 return Poll::Ready(Err(bad(NOT_SO_LONG)));
@@ -312,7 +317,8 @@ impl Compressed {
             return Ok(());
         }
         SPARE.with_borrow_mut(|spare| {
-            let small = bytes.len() >= WORTH && spare.pack(self.codec, bytes)? && spare.room.len() < bytes.len();
+            let small =
+                bytes.len() >= WORTH && spare.pack(self.codec, bytes)? && spare.room.len() < bytes.len();
             let (content, inside) = if small { (&spare.room[..], bytes.len()) } else { (bytes, 0) };
             let mut head = [0; HEAD];
             head[..3].copy_from_slice(&(content.len() as u32).to_le_bytes()[..3]);

@@ -15,16 +15,20 @@ mod accept;
 mod capability;
 mod dial;
 pub mod facts;
-mod greeting;
+pub(crate) mod greeting;
 mod message;
 pub(crate) mod packet;
 pub(crate) mod refusal;
 mod relay;
 mod script;
+#[cfg(test)]
+mod tests;
 pub mod value;
 
 pub use accept::MySqlAccept;
 pub use capability::Capabilities;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use dial::Goal;
 pub use dial::MySqlDial;
 pub use facts::{Learned, MySqlFacts, Settings};
 pub use relay::MySqlRelay;

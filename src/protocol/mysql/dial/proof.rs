@@ -10,6 +10,7 @@
 
 use zeroize::Zeroizing;
 
+use super::super::accept::random;
 use crate::credential::Secret;
 use crate::credential::mysql::{
     self, PARSEC_SALT_BYTES, answer_caching_sha2, answer_ed25519, answer_native, answer_parsec,
@@ -68,35 +69,32 @@ pub(super) struct Prover {
     pub tls: Option<DialTlsFacts>,
     switches: u8,
     /// What our random bytes are where a test fixes them.
-    pub fixed: Option<u8>,
+    pub fixed: Vec<u8>,
 }
 
 impl Prover {
     pub fn new(secret: Secret, way: DialWay) -> Self {
-        Self { secret, way, tls: None, switches: 0, fixed: None }
+        Self { secret, way, tls: None, switches: 0, fixed: Vec::new() }
     }
 
     /// What goes with our answer to the greeting: the method, what we say by it. Where we do not answer what was
-    /// announced the server switches to what it really wants.
-    pub fn first(
-        &self,
-        announced: &str,
-        nonce: &Nonce,
-    ) -> Result<(&'static str, Zeroizing<Vec<u8>>, Proof), WireError> {
+    /// announced we name a method that speaks second, so that nothing is no password: the server switches to what it
+    /// really wants.
+    pub fn first(&self, announced: &str, nonce: &Nonce) -> Result<(&'static str, Said, Proof), WireError> {
         self.may_log_in()?;
-        let answered = |name, said: &[u8], proof| Ok((name, Zeroizing::new(said.to_vec()), proof));
-        match announced {
-            _ if !self.secret.has_password() => answered(NATIVE, b"", Proof::None),
-            CACHING_SHA2 if self.accepts(AuthMethod::CachingSha2) => answered(
-                CACHING_SHA2,
-                &answer_caching_sha2(self.secret.password(), nonce),
-                Proof::Fast(*nonce),
-            ),
-            NATIVE if self.accepts(AuthMethod::NativePassword) => {
-                answered(NATIVE, &answer_native(self.secret.password(), nonce), Proof::Said)
-            }
-            _ => answered(CACHING_SHA2, b"", Proof::None),
+        if !self.secret.has_password() {
+            return Ok((NATIVE, say(b""), Proof::None));
         }
+        let password = self.secret.password();
+        Ok(match announced {
+            CACHING_SHA2 if self.accepts(AuthMethod::CachingSha2) => {
+                (CACHING_SHA2, say(&answer_caching_sha2(password, nonce)), Proof::Fast(*nonce))
+            }
+            NATIVE if self.accepts(AuthMethod::NativePassword) => {
+                (NATIVE, say(&answer_native(password, nonce)), Proof::Said)
+            }
+            _ => (ED25519, say(b""), Proof::None),
+        })
     }
 
     /// The server asks for another method.
@@ -206,7 +204,7 @@ impl Prover {
         }
     }
 
-    fn sign_parsec(&self, scramble: &[u8; 32], data: &[u8]) -> Result<(Proof, Said), WireError> {
+    fn sign_parsec(&mut self, scramble: &[u8; 32], data: &[u8]) -> Result<(Proof, Said), WireError> {
         const PLACE: &str = "parsec";
         let [b'P', power, salt @ ..] = data else {
             return Err(WireError::new(PLACE, "a salt of another kind"));
@@ -216,10 +214,7 @@ impl Prover {
         if *power > limits::PARSEC_POWER_MAX {
             return Err(WireError::new(PLACE, "the server asks for more rounds than we compute"));
         }
-        let mut ours = [self.fixed.unwrap_or_default(); 32];
-        if self.fixed.is_none() {
-            getrandom::fill(&mut ours).map_err(|_| WireError::new(PLACE, "no random bytes to be had"))?;
-        }
+        let ours = random(&mut self.fixed)?;
         let signature = answer_parsec(&self.secret, salt, 1_024 << power, [scramble, &ours]);
         Ok((Proof::Said, Said::This(Zeroizing::new([&ours[..], &signature].concat()))))
     }
