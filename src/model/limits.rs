@@ -301,3 +301,11 @@ pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
 pub const COMPRESSED_READ_BYTES: usize = 8 << 10;
 /// The window that a zstd frame may ask for: a packet has at most 16 MiB, so nobody needs more.
 pub const ZSTD_WINDOW_BITS_MAX: u32 = 24;
+/// How long a client waits to be greeted where nothing is known of the target yet: it has said nothing, so nothing
+/// tells that it is one at all, and it may wait as long for what it came for.
+pub const LEARN_WAIT: Duration = Duration::from_secs(5);
+/// A target that could not be heard is asked again for the next client's greeting after this: whoever connects makes
+/// us ask, logged in or not.
+pub const LEARN_AGAIN: Duration = Duration::from_secs(5);
+/// An answer to a client that asks to stop a session which it does not have: so many it gets in a second at most.
+pub const KILL_PAUSE: Duration = Duration::from_millis(20);

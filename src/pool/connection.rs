@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
 use crate::model::{Name, limits};
@@ -64,6 +64,21 @@ impl<W: Wire> Connection<W> {
         let read = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_read(cx, &mut buffer));
         let read = std::pin::pin!(tokio::task::unconstrained(read));
         read.poll(&mut Context::from_waker(Waker::noop())).is_pending() && self.stream.is_silent()
+    }
+}
+
+impl<W: Wire> Connection<W> {
+    /// Closes a connection on which nothing is under way.
+    pub fn part(self) {
+        part::<W>(self.stream);
+    }
+}
+
+/// Says goodbye where the protocol has a word for it, as far as the socket takes it at once, and closes.
+pub(super) fn part<W: Wire>(mut stream: Stream) {
+    if !W::GOODBYE.is_empty() {
+        let stream = std::pin::Pin::new(&mut stream);
+        let _ = stream.poll_write(&mut Context::from_waker(Waker::noop()), W::GOODBYE);
     }
 }
 

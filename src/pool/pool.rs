@@ -7,8 +7,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Exchange, run_script};
+use super::connection::{Connection, Exchange, part, run_script};
 use super::dial::{DialFault, Dialer};
+use super::learned::Learned;
 use super::look::Looks;
 use super::pools::Keeper;
 use super::trouble::{Place, Troubles, Try};
@@ -64,6 +65,7 @@ pub struct Pool<W: Wire> {
     /// What was found of the code in the database.
     code: ArcSwapOption<Code>,
     troubles: Arc<Troubles>,
+    pub(super) learned: Arc<Learned>,
     /// Target and level.
     place: Place,
     state: Mutex<State<W>>,
@@ -133,7 +135,7 @@ impl<W: Wire> Pool<W> {
         secrets: Arc<Secrets>,
         keeper: Arc<dyn Keeper>,
         metrics: Arc<Metrics>,
-        troubles: Arc<Troubles>,
+        (troubles, learned): (Arc<Troubles>, Arc<Learned>),
     ) -> Arc<Self> {
         let place = (target.clone(), level.clone());
         let state = State {
@@ -155,6 +157,7 @@ impl<W: Wire> Pool<W> {
             metrics,
             code: ArcSwapOption::empty(),
             troubles,
+            learned,
             place,
             state: Mutex::new(state),
             warming: AtomicBool::new(false),
@@ -339,6 +342,9 @@ impl<W: Wire> Pool<W> {
                     if self.troubles.mended(&self.place) {
                         tracing::info!(target_name = %self.target, level = %self.level, "the login is accepted again");
                     }
+                    if let Some(text) = connection.1.learned() {
+                        self.learned.note(&self.target, &plan.dialer.address, text);
+                    }
                     return Ok((connection, secret));
                 }
                 Err(DialFault::Refused { source, .. })
@@ -362,6 +368,17 @@ impl<W: Wire> Pool<W> {
                 self.keeper.report(&self.target, &self.level, &what);
             }
             return Err(MakeFault::Login(what));
+        }
+    }
+
+    /// Connects and logs in, only to hear what the server says of itself.
+    pub(super) async fn hear(&self) {
+        let plan = self.plan.load_full();
+        match self.log_in(&plan, &Upkeep::new(), "").await {
+            Ok(((stream, _), _)) => part::<W>(stream),
+            Err(fault) => {
+                tracing::warn!(target_name = %self.target, level = %self.level, %fault, "no greeting")
+            }
         }
     }
 
@@ -423,6 +440,8 @@ impl<W: Wire> Pool<W> {
             std::mem::take(&mut state.idle).into_iter().partition(|connection| connection.epoch < epoch);
         state.idle = kept;
         state.total -= old.len() as u32;
+        drop(state);
+        old.into_iter().for_each(Connection::part);
     }
 
     /// A clean connection comes back: to the first in line whom it suits, else to the idle ones.
@@ -489,7 +508,8 @@ impl<W: Wire> Pool<W> {
         state.total -= idle.len() as u32;
         let line = std::mem::take(&mut state.line);
         drop(state);
-        drop((idle, line));
+        drop(line);
+        idle.into_iter().for_each(Connection::part);
     }
 
     /// Removes idle connections that are old, spent or not quiet. Returns how many are to be made
@@ -528,7 +548,10 @@ impl<W: Wire> Pool<W> {
         }
         let missing = warm_min.saturating_sub(kept);
         let room = settings.size_max.saturating_sub(state.total);
-        if state.retired { 0 } else { missing.min(room) }
+        let missing = if state.retired { 0 } else { missing.min(room) };
+        drop(state);
+        gone.into_iter().for_each(Connection::part);
+        missing
     }
 
     /// Makes one connection ahead of need.

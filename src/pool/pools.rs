@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use tokio::time::Instant;
 
 use super::dial::Dialer;
+use super::learned::Learned;
 use super::pool::{Plan, Pool, PoolStatus};
 use super::trouble::{Refused, Troubles};
 use crate::grant::Book;
@@ -71,6 +72,7 @@ pub struct Pools<W: Wire> {
     keeper: Arc<dyn Keeper>,
     metrics: Arc<Metrics>,
     troubles: Arc<Troubles>,
+    learned: Arc<Learned>,
     /// Relative CA files start here.
     base: PathBuf,
 }
@@ -83,7 +85,8 @@ impl<W: Wire> Pools<W> {
         metrics: Arc<Metrics>,
         base: PathBuf,
     ) -> Self {
-        Self { wire, pools: DashMap::new(), secrets, keeper, metrics, troubles: Arc::default(), base }
+        let (troubles, learned) = Default::default();
+        Self { wire, pools: DashMap::new(), secrets, keeper, metrics, troubles, learned, base }
     }
 
     /// The pool for this target and level, made where there is none or where the target has moved.
@@ -112,7 +115,7 @@ impl<W: Wire> Pools<W> {
             self.secrets.clone(),
             self.keeper.clone(),
             self.metrics.clone(),
-            self.troubles.clone(),
+            (self.troubles.clone(), self.learned.clone()),
         );
         let mut entry =
             self.pools.entry(key).or_insert_with(|| Entry { pool: made.clone(), place: place.clone() });
@@ -122,6 +125,27 @@ impl<W: Wire> Pools<W> {
             std::mem::replace(&mut *entry, Entry { pool: made, place }).pool.retire();
         }
         Ok(entry.pool.clone())
+    }
+
+    /// What the target's server says of itself, as far as it is known.
+    pub fn learned(&self, target: &Target) -> Option<Arc<str>> {
+        self.learned.get(&target.name, &target.address)
+    }
+
+    /// The same; where it is not known, a connection is made for it. Cancel safe.
+    pub async fn learn(&self, target: &Target) -> Option<Arc<str>> {
+        let hear = async {
+            let database = target.database.as_deref().unwrap_or_default();
+            for level in target.connectors.iter().filter(|(_, known)| known.suspended.is_none()) {
+                // What is wrong with it has been logged.
+                let Ok(pool) = self.pool(target, level.0, database) else { continue };
+                pool.hear().await;
+                if self.learned(target).is_some() {
+                    return;
+                }
+            }
+        };
+        self.learned.ask(&target.name, &target.address, hear).await
     }
 
     fn plan(&self, target: &Target, level: &AccessLevel, database: &str) -> Result<Plan, String> {
@@ -175,6 +199,7 @@ impl<W: Wire> Pools<W> {
             }
         }
         self.pools.retain(|_, entry| !entry.pool.is_retired());
+        self.learned.retain(|target| book.target(target.as_str()).is_some());
         for target in &book.snapshot().targets {
             let Some(database) = target.database.as_deref().filter(|_| target.pool.warm_min > 0) else {
                 continue;

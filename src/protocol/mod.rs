@@ -25,6 +25,8 @@ pub struct Entry {
     pub alpn: &'static [&'static [u8]],
     /// See [`session::Wire::SOCKET_NAME`].
     pub socket_name: Option<&'static str>,
+    /// See [`session::Wire::GREETS`].
+    pub greets: bool,
     pub describe_parameters: DescribeParameters,
     pub label_statement: LabelStatement,
 }
@@ -42,6 +44,7 @@ macro_rules! protocols {
             port: <$module::$wire as session::Wire>::PORT,
             alpn: <$module::$wire as session::Wire>::ALPN,
             socket_name: <$module::$wire as session::Wire>::SOCKET_NAME,
+            greets: <$module::$wire as session::Wire>::GREETS,
             describe_parameters: $module::describe_parameters,
             label_statement: $module::label_statement,
         }),*];

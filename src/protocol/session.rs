@@ -102,6 +102,9 @@ pub trait Wire: Send + Sync + 'static {
     /// Its servers speak first: the greeting says the number of the client's connection, and what a server is.
     /// So a cancel key is issued before a word is said, and [`Facts::learned`] of the target is looked for.
     const GREETS: bool = false;
+    /// What is said before an idle connection to a server is closed; servers may note it down as an accident where
+    /// nothing is.
+    const GOODBYE: &'static [u8] = &[];
     /// Stopping a statement takes a login of its own.
     const INTERRUPTS_LOGGED_IN: bool = false;
     type Accept: Accept;

@@ -1,6 +1,7 @@
 //! From an accepted connection to a session: the login, the decision, the lease. Each step is a value
 //! that only the one before it can make: Claim, Identity, Admission, Lease.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +26,11 @@ use crate::model::{
 };
 use crate::pool::Lease;
 use crate::protocol::session::{
-    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Facts, Greeting,
-    Question, TlsFacts, TlsOffer, TlsStart, Wire, WireError,
+    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Facts, Framing,
+    Greeting, Question, TlsFacts, TlsOffer, TlsStart, Wire, WireError,
 };
 use crate::store::SessionRow;
-use crate::tls::Stream;
+use crate::tls::{Codec, Compressed, Stream};
 
 /// A session that has begun.
 pub(super) struct Entered<W: Wire> {
@@ -130,7 +131,8 @@ impl<W: Wire> SessionDoor<W> {
         entrance: &Entrance,
     ) -> Option<Box<Entered<W>>> {
         let began = Instant::now();
-        let mut guest = self.guest(session, caller, entrance).ok()?;
+        let learned = self.learned(entrance).await;
+        let mut guest = self.guest(session, caller, entrance, learned).ok()?;
         let deadline = began + self.shared.limits.load().login;
         let proof = tokio::time::timeout_at(deadline, self.prove(&mut guest, entrance)).await;
         let stop = match proof {
@@ -151,12 +153,35 @@ impl<W: Wire> SessionDoor<W> {
         None
     }
 
+    /// What the servers that this listener leads to say of themselves, for the greeting; of a fixed target that is
+    /// not known yet it is asked for.
+    async fn learned(&self, entrance: &Entrance) -> Vec<Arc<str>> {
+        if !W::GREETS {
+            return Vec::new();
+        }
+        let book = self.shared.ledger.book();
+        let Some(name) = &entrance.target else {
+            let targets = book.snapshot().targets.iter().filter(|target| target.protocol == W::NAME);
+            let all: BTreeSet<_> = targets.filter_map(|target| self.pools.learned(target)).collect();
+            return all.into_iter().collect();
+        };
+        let Some(target) = book.target(name.as_str()).filter(|target| target.protocol == W::NAME) else {
+            return Vec::new();
+        };
+        let known = match target.suspended {
+            None => tokio::time::timeout(limits::LEARN_WAIT, self.pools.learn(target)).await.ok().flatten(),
+            Some(_) => self.pools.learned(target),
+        };
+        known.into_iter().collect()
+    }
+
     /// Fails when the system has no random bytes.
     fn guest(
         &self,
         session: SessionId,
         caller: Caller,
         entrance: &Entrance,
+        learned: Vec<Arc<str>>,
     ) -> Result<Guest<W>, getrandom::Error> {
         let key = match W::GREETS {
             true => Some(self.shared.cancels.issue(session, limits::CANCEL_SECRET_BYTES, None)?),
@@ -171,7 +196,9 @@ impl<W: Wire> SessionDoor<W> {
             certificate_required: entrance.certificate_required,
             greeting: Greeting {
                 process: key.as_ref().map_or(0, |issued| issued.key.process),
-                ..Greeting::default()
+                learned,
+                version: entrance.server_version.clone(),
+                compresses: true,
             },
         };
         Ok(Guest {
@@ -195,7 +222,8 @@ impl<W: Wire> SessionDoor<W> {
         entrance: &Entrance,
         refusal: &Refusal,
     ) {
-        let Ok(mut guest) = self.guest(session, caller, entrance) else { return };
+        // Who is turned away is greeted with anything.
+        let Ok(mut guest) = self.guest(session, caller, entrance, Vec::new()) else { return };
         let told = async {
             let first = guest.accept.step(AcceptInput::Start, &mut guest.out);
             match self.drive(&mut guest, entrance, first).await {
@@ -433,6 +461,7 @@ impl<W: Wire> SessionDoor<W> {
         let entry = self.shared.registry.enter(Listed {
             session,
             peer: peer.to_string(),
+            process: issued.key.process,
             protocol: W::NAME,
             started_at: now,
             admission: arc_swap::ArcSwap::new(admission.clone()),
@@ -445,6 +474,7 @@ impl<W: Wire> SessionDoor<W> {
         let _ = self.shared.history.try_send(History::Row(Box::new(row)));
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
+        let framing = accept.framing();
         let key: CancelKey = issued.key.clone();
         let process_known = lease.facts().process() == Some(key.process);
         let relay = self.wire.relay(
@@ -454,6 +484,8 @@ impl<W: Wire> SessionDoor<W> {
             &mut out,
         );
         let context = context::<W>(session, &admission);
+        // The words that end the login are the last that are not framed.
+        let (stream, input) = framed(stream, framing, &mut out, input);
         let mut pump = Pump::new(relay, context, stream, lease, self.shared.trail.clone(), stats);
         pump.welcome(&out, input);
         Box::new(Entered {
@@ -573,6 +605,17 @@ impl<W: Wire> Guest<W> {
         self.stream = Stream::Downstream(Box::new(tls));
         Ok(facts)
     }
+}
+
+/// How the conversation travels. What was said and read until here is not framed, or is read again as framed.
+fn framed(stream: Stream, framing: Framing, said: &mut BytesMut, read: BytesMut) -> (Stream, BytesMut) {
+    let codec = match framing {
+        Framing::Plain => return (stream, read),
+        Framing::Zlib => Codec::Zlib,
+        Framing::Zstd(_) => Codec::Zstd,
+    };
+    let framed = Compressed::new(stream, codec, std::mem::take(said), read);
+    (Stream::Compressed(Box::new(framed)), BytesMut::new())
 }
 
 /// What every event of the session's start says.

@@ -121,6 +121,7 @@ impl Node {
                     .client_certificates
                     .as_ref()
                     .is_some_and(|asked| asked.required),
+                server_version: configured.server_version.clone(),
                 proxy_from: configured.proxy_from.clone(),
             });
             tracing::info!(listener = configured.name, %address, protocol = configured.protocol, "listening");

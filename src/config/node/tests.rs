@@ -30,6 +30,7 @@ fn the_least_file_has_the_defaults() {
             connections_max: 10_000,
             server_name_suffix: None,
             client_certificates: None,
+            server_version: None,
             proxy_from: Vec::new(),
             socket: SocketFile::default(),
         }]

@@ -49,6 +49,8 @@ impl Wire for MySql {
     const PORT: u16 = 3306;
     const GREETS: bool = true;
     const INTERRUPTS_LOGGED_IN: bool = true;
+    // COM_QUIT.
+    const GOODBYE: &'static [u8] = &[1, 0, 0, 0, 1];
     type Accept = MySqlAccept;
     type Settings = Settings;
     type Facts = MySqlFacts;

@@ -195,6 +195,7 @@ impl<C: Cast> Stage<C> {
             certificate: None,
             server_name_suffix: None,
             certificate_required: false,
+            server_version: None,
             proxy_from: Vec::new(),
         };
         tokio::spawn(end_grants(ledger.clone()));
