@@ -264,7 +264,8 @@ impl Server {
                 let Ok(Opening::Response(response)) = Opening::parse(body, self.capabilities) else {
                     return packet(next, b"\xff\x13\x04malformed");
                 };
-                if response.plugin == self.method.as_bytes() {
+                let speaks_first = !matches!(self.method, "client_ed25519" | "parsec");
+                if speaks_first && response.plugin == self.method.as_bytes() {
                     return self.judge(next, &response.proof);
                 }
                 self.state = ServerState::Switched;

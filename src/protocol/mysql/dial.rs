@@ -237,6 +237,7 @@ impl MySqlDial {
         };
         match said {
             Said::Nothing => {}
+            Said::Refuse(error) => return Ok(Some(DialStep::Refused(error))),
             Said::This(said) => self.reader.put(out, |out| out.put_slice(&said)),
             Said::Sealed { key, text } => {
                 self.state = State::Sealing(proof);

@@ -16,7 +16,7 @@ use crate::credential::mysql::{
     self, PARSEC_SALT_BYTES, answer_caching_sha2, answer_ed25519, answer_native, answer_parsec,
 };
 use crate::model::{AuthMethod, ChannelBinding, Surety, limits};
-use crate::protocol::session::{DialTlsFacts, DialWay, WireError};
+use crate::protocol::session::{DialTlsFacts, DialWay, ServerError, ServerErrorKind, WireError};
 
 const PLACE: &str = "authentication";
 
@@ -33,6 +33,10 @@ const FULL: u8 = 4;
 /// Asks for the server's RSA key.
 const CACHING_SHA2_KEY: u8 = 2;
 const SHA256_KEY: u8 = 1;
+
+const NOT_WITHOUT_PASSWORD: &str = "the server does not know the answer to its challenge: the password is wrong, or \
+    nobody has logged in with it since the server started, and the password itself is only sent where the server's \
+    certificate is checked (tls = \"verify-full\") or where require_auth names password";
 
 type Nonce = [u8; 20];
 
@@ -54,6 +58,8 @@ pub(super) enum Proof {
 pub(super) enum Said {
     Nothing,
     This(Zeroizing<Vec<u8>>),
+    /// No more: it does not let us in as we are willing to come.
+    Refuse(ServerError),
     /// This, under this key.
     Sealed {
         key: Vec<u8>,
@@ -170,6 +176,15 @@ impl Prover {
         }
         match (proof, data) {
             (Proof::Fast(_), [FAST_OK]) => Ok((Proof::Said, Said::Nothing)),
+            // A wrong password looks like one that the server has not seen since it started.
+            (Proof::Fast(_), [FULL]) if self.may_show_password().is_err() => {
+                let error = ServerError {
+                    kind: ServerErrorKind::NotAdmitted,
+                    code: CACHING_SHA2.into(),
+                    message: NOT_WITHOUT_PASSWORD.into(),
+                };
+                Ok((Proof::Said, Said::Refuse(error)))
+            }
             (Proof::Fast(nonce), [FULL]) => self.show_password(nonce, CACHING_SHA2_KEY),
             (Proof::Key(nonce), key) => {
                 let text = mysql::under_nonce(self.secret.password(), &nonce);
@@ -239,8 +254,7 @@ impl Prover {
         self.allow(
             AuthMethod::Password,
             "the server asks for the password itself, which is only sent where its certificate is checked (tls = \
-             \"verify-full\") or where require_auth names password; with caching_sha2_password it does so until \
-             somebody has logged in since it started",
+             \"verify-full\") or where require_auth names password",
         )
     }
 

@@ -137,3 +137,33 @@ fn real_clients_log_in_with_the_bytes_that_they_sent() {
         assert_eq!(outcome, replay(&mut uneven(11)), "{name}");
     }
 }
+
+/// A corpus that does not get past the first packet would fuzz nothing.
+#[test]
+fn the_corpus_reaches_the_depths() {
+    let run = |target: fn(&[u8]) -> String, path: &str| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        target(&std::fs::read(folder.join(path)).unwrap())
+    };
+    for name in ["login", "login-mariadb", "ed25519", "parsec", "clear-tls", "tls", "certificate"] {
+        let end = run(kit::mysql::accept, &format!("mysql_accept/{name}"));
+        assert!(end.starts_with("login alice"), "{name}: {end}");
+    }
+    for (name, end) in [
+        ("caching", "ready"),
+        ("caching-full", "ready"),
+        ("caching-sealed", "ready"),
+        ("caching-strict", "refused NotAdmitted"),
+        ("ed25519", "ready"),
+        ("parsec", "ready"),
+        ("clear", "ready"),
+        ("native", "ready"),
+        ("sha256", "ready"),
+        ("interrupt", "sent"),
+        ("refused", "refused Full"),
+        ("file", "error: login: the server asks for a file of ours"),
+    ] {
+        let ended = run(kit::mysql::dial, &format!("mysql_dial/{name}"));
+        assert!(ended.starts_with(end), "{name}: {ended}");
+    }
+}

@@ -127,11 +127,14 @@ fn record_servers() {
         let (peer, end) = attempt(address, login("shop"), &secret("wrong"));
         let error = end.unwrap_err();
         assert!(error.starts_with("BadSecret") || error.contains("not here"), "{name} {method}: {error}");
-        save(
-            &format!("dial-{name}-{method}-wrong"),
-            &format!("Tidegate logs in with a wrong password by {method} to {version}."),
-            &peer.transcript,
-        );
+        // What is sealed is another each time.
+        if error.starts_with("BadSecret") {
+            save(
+                &format!("dial-{name}-{method}-wrong"),
+                &format!("Tidegate logs in with a wrong password by {method} to {version}."),
+                &peer.transcript,
+            );
+        }
         let (_, end) = attempt(address, login("nowhere"), &secret("tg_golden"));
         let error = end.unwrap_err();
         assert!(error.starts_with("NotAdmitted 1044") || error.starts_with("NoDatabase 1049"), "{error}");
