@@ -301,6 +301,9 @@ pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
 pub const COMPRESSED_READ_BYTES: usize = 8 << 10;
 /// The window that a zstd frame may ask for: a packet has at most 16 MiB, so nobody needs more.
 pub const ZSTD_WINDOW_BITS_MAX: u32 = 24;
+/// Parameters of one prepared statement whose values are sent ahead of it (MySQL's long data) and of which the trail
+/// says how long they are. Drivers send what is larger than a packet like that, or each blob.
+pub const LONG_PARAMETERS_MAX: usize = 1_024;
 /// How long a client waits to be greeted where nothing is known of the target yet: it has said nothing, so nothing
 /// tells that it is one at all, and it may wait as long for what it came for.
 pub const LEARN_WAIT: Duration = Duration::from_secs(5);

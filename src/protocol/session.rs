@@ -508,9 +508,8 @@ pub trait Relay: Send {
     /// Goes on with another connection that `Prepare` was run on. Writes to `upstream` what must be
     /// put back first; the answers to it are swallowed.
     fn attach(&mut self, facts: &Self::Facts, restore: Restore, upstream: &mut BytesMut);
-    /// What came of the client's last [`RelayStep::Kill`]. Words for the client go to `out`, where they belong
-    /// in front of everything that comes later.
-    fn killed(&mut self, _outcome: Killed, _out: &mut BytesMut) {}
+    /// What came of the client's last [`RelayStep::Kill`]; pumping its side again says so to it.
+    fn killed(&mut self, _outcome: Killed) {}
     /// From now on passes only the rest of the message that is on its way to the client, and drops what
     /// comes after it: the session is about to be ended with a refusal.
     fn wind_down(&mut self);

@@ -168,7 +168,7 @@ impl<W: Wire> Pump<W> {
     /// What came of the client's wish to stop another session.
     pub fn killed(&mut self, outcome: Killed) {
         self.client.asks = false;
-        self.relay.killed(outcome, &mut self.client.out);
+        self.relay.killed(outcome);
         self.look_again = true;
     }
 

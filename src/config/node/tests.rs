@@ -238,6 +238,7 @@ fn the_file_in_the_repository_loads_and_shows_the_defaults() {
         "key",
         "address",
         "server_name_suffix",
+        "server_version",
         "client_ca",
         "client_crl",
         "client_name",

@@ -12,13 +12,18 @@ use crate::protocol::label::{self, Label};
 use crate::protocol::session::{AcceptContext, DialPurpose, DialWay, Entry, Purpose, Restore, Wire};
 
 mod accept;
+mod answer;
 mod capability;
+mod check;
+mod command;
 mod dial;
 pub mod facts;
 pub(crate) mod greeting;
+mod lexer;
 mod message;
 pub(crate) mod packet;
 pub(crate) mod refusal;
+mod query;
 mod relay;
 mod script;
 #[cfg(test)]
@@ -32,12 +37,14 @@ pub(crate) use dial::Goal;
 pub use dial::MySqlDial;
 pub use facts::{Learned, MySqlFacts, Settings};
 pub use relay::MySqlRelay;
+#[cfg(any(test, feature = "testing"))]
+pub use relay::fuzz_relay;
 pub use script::MySqlScript;
 pub use value::describe as describe_parameters;
 
 /// What a statement's text does, for the trail.
 pub fn label_statement(text: &[u8], is_whole: bool) -> Label {
-    label::of(&MySqlDialect {}, text, is_whole, |_, _| Vec::new())
+    label::of(&MySqlDialect {}, text, is_whole, lexer::first_words)
 }
 
 /// The protocol's entry in the registry.
