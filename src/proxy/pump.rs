@@ -125,6 +125,8 @@ impl<W: Wire> Pump<W> {
     /// What the client is told on entering, and what it has sent ahead.
     pub fn welcome(&mut self, words: &[u8], ahead: BytesMut) {
         self.client.out.extend_from_slice(words);
+        // The words may be in the stream already, ahead of what it frames.
+        self.client.flush = self.downstream.holds_back();
         self.look_again = !ahead.is_empty();
         self.client.rest = ahead;
     }

@@ -85,7 +85,8 @@ fn a_wrong_password_is_a_bad_secret() {
 /// Without a certificate that was checked: an answer to a challenge goes out, the password does not.
 #[test]
 fn the_password_itself_goes_to_known_servers_only() {
-    let refused = "the server asks for the password itself, which is only sent where its certificate is checked";
+    let refused =
+        "the server asks for the password itself, which is only sent where its certificate is checked";
     for (method, cached, shows) in [
         ("mysql_native_password", true, false),
         ("client_ed25519", true, false),
