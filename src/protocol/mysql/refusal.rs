@@ -109,6 +109,6 @@ mod tests {
     fn a_client_that_has_not_said_what_it_speaks_gets_no_sqlstate() {
         let mut out = BytesMut::new();
         put_error(&mut out, 0, Capabilities::NONE, &Refusal::ShuttingDown);
-        assert_eq!(&out[..], b"\x26\0\0\0\xff\x1d\x04TG014: the proxy is shutting down".as_slice());
+        assert_eq!(&out[..], b"\x24\0\0\0\xff\x1d\x04TG014: the proxy is shutting down".as_slice());
     }
 }
