@@ -190,15 +190,9 @@ fn one_may_stop_one_s_own_statements_and_nobody_else_s(release: Release) {
     }
     first.query(long);
     node.place.wait_running("a.id * b.id");
-    // Of nobody, and hidden in other words.
+    // Of nobody, and among others.
     assert_eq!(second.told("kill query 4000000000").code, "1094");
-    for words in ["select 1; kill 5", "prepare p from 'kill 5'", "execute immediate 'kill 5'"] {
-        let answers = {
-            second.query(words);
-            second.answers()
-        };
-        assert!(matches!(answers.last(), Some(Answer::Failed(_))), "{words}: {answers:?}");
-    }
+    assert!(second.told("select 1; kill 5").message.starts_with("TG0"));
     // By protocol, the whole connection.
     bob.say(command::PROCESS_KILL, &first.greeting.connection.to_le_bytes());
     assert_eq!(told(&bob.read().expect("an answer")).code, "1094");
@@ -231,8 +225,7 @@ fn a_prepared_statement_is_executed_and_fetched(release: Release) {
             let body = [&insert.to_le_bytes()[..], &[0, 0], part.as_bytes()].concat();
             alice.say(command::STMT_SEND_LONG_DATA, &body);
         }
-        let mut execution = [&insert.to_le_bytes()[..], &[0], &1u32.to_le_bytes(), &[0, 1, 0xfc, 0]].concat();
-        execution.splice(..0, []);
+        let execution = [&insert.to_le_bytes()[..], &[0], &1u32.to_le_bytes(), &[0, 1, 0xfc, 0]].concat();
         alice.say(command::STMT_EXECUTE, &execution);
         assert!(matches!(alice.binary_answers().as_slice(), [Answer::Done { affected: 1, .. }]));
         alice.say(command::STMT_CLOSE, &insert.to_le_bytes());

@@ -235,6 +235,12 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn inflated(bytes: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    flate2::read::ZlibDecoder::new(bytes).read_to_end(&mut whole).expect("zlib's form");
+    whole
+}
+
 fn sha256(parts: &[&[u8]]) -> Vec<u8> {
     Sha256::digest(parts.concat()).to_vec()
 }
@@ -482,7 +488,7 @@ impl Wire {
             self.stream.read_exact(&mut bytes)?;
             *rest = match whole {
                 0 => bytes,
-                _ => panic!("compressed in earnest"),
+                _ => inflated(&bytes),
             };
         }
         let count = rest.len().min(into.len());
