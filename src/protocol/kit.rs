@@ -4,6 +4,7 @@
 //!
 //! A peer is a list of turns: what it sends once it has heard what the machine said so far.
 
+pub mod mysql_talk;
 pub mod postgres;
 
 use bytes::BytesMut;

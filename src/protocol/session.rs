@@ -513,6 +513,10 @@ pub trait Relay: Send {
     /// From now on passes only the rest of the message that is on its way to the client, and drops what
     /// comes after it: the session is about to be ended with a refusal.
     fn wind_down(&mut self);
+    /// Something happened that no reset undoes and none shows: the connection must not be lent again.
+    fn is_spoiled(&self) -> bool {
+        false
+    }
     /// Notes what becomes of statements whose end this session will not see: it is being ended.
     fn unfinished(&mut self, notes: &mut Notes<'_>, clock_micros: u64);
     /// Statements so far.

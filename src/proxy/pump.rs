@@ -125,7 +125,7 @@ impl<W: Wire> Pump<W> {
     /// What the client is told on entering, and what it has sent ahead.
     pub fn welcome(&mut self, words: &[u8], ahead: BytesMut) {
         self.client.out.extend_from_slice(words);
-        // A layer that was put on with the last words has them still.
+        // The words may be in the stream already, ahead of what it frames.
         self.client.flush = self.downstream.holds_back();
         self.look_again = !ahead.is_empty();
         self.client.rest = ahead;

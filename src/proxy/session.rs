@@ -403,7 +403,7 @@ impl<W: Wire> SessionDoor<W> {
         let boundary = pump.relay.boundary();
         let empty = pump.server_is_empty();
         let Some(lease) = pump.take_lease() else { return false };
-        if boundary == Boundary::Busy || !empty {
+        if boundary == Boundary::Busy || !empty || pump.relay.is_spoiled() {
             abandon(Some(lease), since, true).await;
             return false;
         }

@@ -109,7 +109,9 @@ fn packets_may_be_longer_than_one(release: Release) {
     alice.send(&Wire::execution(id, 0, &[Some(&long)]));
     assert_eq!(alice.binary_answers().len(), 1);
     assert_eq!(alice.ask("select 'in step'"), "in step");
-    let line = node.wait_event("statement", |line| line["text"].as_str().is_some_and(|text| text.starts_with("select length('xx")));
+    let line = node.wait_event("statement", |line| {
+        line["text"].as_str().is_some_and(|text| text.starts_with("select length('xx"))
+    });
     assert!(line.to_string().len() < 1_000_000, "a long text is cut in the trail");
     alice.goodbye();
 }
@@ -119,8 +121,7 @@ const LOAD: &str = "load data local infile 'a name' into table items";
 fn a_file_is_sent_when_its_client_says_so(release: Release) {
     let node = Node::mysql(release);
     let person = node.person("alice", "read_write");
-    let mut alice =
-        person.mysql(&Login { more: flag::LOCAL_FILES, ..Login::default() }).expect("let in");
+    let mut alice = person.mysql(&Login { more: flag::LOCAL_FILES, ..Login::default() }).expect("let in");
     alice.query(LOAD);
     let asked = alice.read().expect("an answer");
     assert_eq!((asked[0], text(&asked[1..])), (0xfb, "a name".into()));
@@ -209,7 +210,8 @@ fn a_prepared_statement_is_executed_and_fetched(release: Release) {
     let person = node.person("alice", "read_write");
     for more in [0, flag::DEPRECATE_EOF] {
         let mut alice = person.mysql(&Login { more, ..Login::default() }).expect("let in");
-        let (id, parameters) = alice.prepare("select id, name from items where id > ? and name <> ?").expect("prepared");
+        let (id, parameters) =
+            alice.prepare("select id, name from items where id > ? and name <> ?").expect("prepared");
         assert_eq!(parameters, 2);
         alice.send(&Wire::execution(id, 0, &[Some("997"), Some("x")]));
         match alice.binary_answers().as_slice() {
@@ -244,7 +246,8 @@ fn asks_for_files(server_port: u16) -> u16 {
     std::thread::spawn(move || {
         for near in listener.incoming().map_while(Result::ok) {
             let far = TcpStream::connect(("127.0.0.1", server_port)).expect("the server");
-            let (mut down_from, mut down_to) = (far.try_clone().expect("a handle"), near.try_clone().expect("a handle"));
+            let (mut down_from, mut down_to) =
+                (far.try_clone().expect("a handle"), near.try_clone().expect("a handle"));
             std::thread::spawn(move || std::io::copy(&mut down_from, &mut down_to));
             std::thread::spawn(move || up(near, far));
         }
@@ -273,7 +276,10 @@ fn a_server_that_asks_for_a_file_unasked_gets_none() {
     let port = asks_for_files(place.port);
     let node = Node::prepare(place, Options { target: "tls = \"disable\"", ..Options::default() });
     let file = node.target_file(&Options { target: "tls = \"disable\"", ..Options::default() });
-    node.write("target.toml", &file.replace(&format!("127.0.0.1:{}", node.place.port), &format!("127.0.0.1:{port}")));
+    node.write(
+        "target.toml",
+        &file.replace(&format!("127.0.0.1:{}", node.place.port), &format!("127.0.0.1:{port}")),
+    );
     node.resume();
     node.done(&["apply", "target.toml"]);
     let person = node.person("alice", "read");

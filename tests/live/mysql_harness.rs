@@ -36,7 +36,9 @@ fn a_server_is_real_and_reached_with_tls_and_without(release: Release) {
     assert_eq!(place.login(&role, "wrong").err().expect("a wrong password").code, "1045");
     wire.query("select sleep(60)");
     place.wait_running("sleep(60)");
-    let id = place.ask(&format!("select id from information_schema.processlist where user = '{role}' and info like '%sleep%'"));
+    let id = place.ask(&format!(
+        "select id from information_schema.processlist where user = '{role}' and info like '%sleep%'"
+    ));
     place.run(&format!("kill query {id}"));
     // Sleep alone answers 1 where it is interrupted.
     assert_eq!(wire.answers().len(), 1);

@@ -189,7 +189,9 @@ fn the_six_tls_modes_keep_what_they_promise(release: Release) {
         let answer = way(&node);
         match expected {
             Some(tls) => assert_eq!(answer, Ok(tls), "{mode} {more} {host} {only_tls}\n{}", node.log()),
-            None => assert!(answer.unwrap_err().message.starts_with("TG0"), "{mode} {more} {host} {only_tls}"),
+            None => {
+                assert!(answer.unwrap_err().message.starts_with("TG0"), "{mode} {more} {host} {only_tls}")
+            }
         }
     }
 }
@@ -241,7 +243,11 @@ fn who_is_not_authenticated_learns_nothing() {
             let login = Login { user, password, plugin, tls, ..Login::default() };
             let refused = Wire::login(node.port, &login).err().unwrap_or_else(|| panic!("{what} is let in"));
             let (told, wire) = *refused;
-            assert_eq!((&told.code[..], &told.message[..]), ("1045", "TG001: the login was not accepted"), "{what}");
+            assert_eq!(
+                (&told.code[..], &told.message[..]),
+                ("1045", "TG001: the login was not accepted"),
+                "{what}"
+            );
             let steps = match plugin {
                 "" => "E",
                 "mysql_native_password" => "Scaching_sha2_password E",
@@ -311,7 +317,8 @@ fn a_database_is_covered_or_not() {
     wire.goodbye();
     node.grant("alice", "read", "1h", &["--database", "*"]);
     assert_eq!(enter(&other.database), Ok(other.database.clone()));
-    let mut wire = alice.mysql(&Login { database: Some(&other.database), ..Login::default() }).expect("let in");
+    let mut wire =
+        alice.mysql(&Login { database: Some(&other.database), ..Login::default() }).expect("let in");
     wire.run(&format!("use {}", node.place.database));
     assert_eq!(wire.ask("select database()"), node.place.database);
     let none = enter("nowhere").unwrap_err();
@@ -356,7 +363,12 @@ fn a_client_certificate_is_a_proof() {
     node.resume();
     node.done(&["apply", "target.toml"]);
     node.person("alice", "read");
-    tls::authority().write_client_certificate(&node.folder, "alice", "alice", std::time::Duration::from_secs(3600));
+    tls::authority().write_client_certificate(
+        &node.folder,
+        "alice",
+        "alice",
+        std::time::Duration::from_secs(3600),
+    );
     let mut shows_only = node.credential("alice", "1h");
     shows_only.secret = String::new();
     let shown = [

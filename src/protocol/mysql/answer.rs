@@ -130,7 +130,11 @@ impl Answers {
         if let Some((state, message)) = rest.split_first_chunk::<6>()
             && state[0] == b'#'
         {
-            sqlstate = state[1..].iter().filter(|byte| byte.is_ascii_alphanumeric()).map(|b| char::from(*b)).collect();
+            sqlstate = state[1..]
+                .iter()
+                .filter(|byte| byte.is_ascii_alphanumeric())
+                .map(|b| char::from(*b))
+                .collect();
             rest = message;
         }
         let message = String::from_utf8_lossy(rest).chars().take(SERVER_MESSAGE_CHARS_MAX).collect();

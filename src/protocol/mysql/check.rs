@@ -60,7 +60,8 @@ impl Facts {
         if std::mem::replace(&mut self.asked, true) {
             return Vec::new();
         }
-        let roles: Vec<&str> = self.grants.iter().flat_map(|grant| &grant.roles).map(String::as_str).collect();
+        let roles: Vec<&str> =
+            self.grants.iter().flat_map(|grant| &grant.roles).map(String::as_str).collect();
         match server.is_mariadb {
             true => roles.iter().map(|role| format!("SHOW GRANTS FOR {}", quoted(role))).collect(),
             false if roles.is_empty() => Vec::new(),
@@ -89,7 +90,10 @@ impl Facts {
 
 /// Rights that lead out of what any level is for.
 const ESCAPES: &[(&[&str], &str)] = &[
-    (&["SUPER"], "it may change the server's variables, end anybody's connection and write where others may only read"),
+    (
+        &["SUPER"],
+        "it may change the server's variables, end anybody's connection and write where others may only read",
+    ),
     (&["FILE"], "it may read and write files of the server's machine (LOAD DATA INFILE, INTO OUTFILE)"),
     (&["CREATE USER"], "it may make and change logins, which then reach the server past Tidegate"),
     (&["ROLE_ADMIN"], "it may give roles to any login"),
@@ -105,10 +109,19 @@ const ESCAPES: &[(&[&str], &str)] = &[
         &["REPLICATION SLAVE", "REPLICATION REPLICA"],
         "it may read every change of every database from the binary log",
     ),
-    (&["BINLOG REPLAY", "REPLICATION_APPLIER"], "it may write any change to any table as if a replica applied it"),
     (
-        &["BINLOG_ADMIN", "BINLOG ADMIN", "REPLICATION_SLAVE_ADMIN", "REPLICATION SLAVE ADMIN", "REPLICATION MASTER ADMIN",
-          "GROUP_REPLICATION_ADMIN"],
+        &["BINLOG REPLAY", "REPLICATION_APPLIER"],
+        "it may write any change to any table as if a replica applied it",
+    ),
+    (
+        &[
+            "BINLOG_ADMIN",
+            "BINLOG ADMIN",
+            "REPLICATION_SLAVE_ADMIN",
+            "REPLICATION SLAVE ADMIN",
+            "REPLICATION MASTER ADMIN",
+            "GROUP_REPLICATION_ADMIN",
+        ],
         "it may turn replication or the binary log of its changes off",
     ),
     (&["CLONE_ADMIN", "BACKUP_ADMIN"], "it may copy the whole server or hold a lock on all of it"),
@@ -120,8 +133,15 @@ const ESCAPES: &[(&[&str], &str)] = &[
     (&["PROCESS"], "it may read what everybody on the server runs, with all that is in the texts"),
     (&["RELOAD"], "it may lock the whole server, and flush logs and rights (FLUSH …)"),
     (
-        &["SYSTEM_VARIABLES_ADMIN", "PERSIST_RO_VARIABLES_ADMIN", "READ_ONLY ADMIN", "ENCRYPTION_KEY_ADMIN",
-          "INNODB_REDO_LOG_ENABLE", "TABLE_ENCRYPTION_ADMIN", "SERVICE_CONNECTION_ADMIN"],
+        &[
+            "SYSTEM_VARIABLES_ADMIN",
+            "PERSIST_RO_VARIABLES_ADMIN",
+            "READ_ONLY ADMIN",
+            "ENCRYPTION_KEY_ADMIN",
+            "INNODB_REDO_LOG_ENABLE",
+            "TABLE_ENCRYPTION_ADMIN",
+            "SERVICE_CONNECTION_ADMIN",
+        ],
         "it may change how the server runs for everybody",
     ),
     (
@@ -129,8 +149,14 @@ const ESCAPES: &[(&[&str], &str)] = &[
         "it may set what is kept from ordinary sessions, such as that its changes are not in the binary log",
     ),
     (
-        &["AUDIT_ADMIN", "AUDIT_ABORT_EXEMPT", "FIREWALL_ADMIN", "FIREWALL_EXEMPT", "PASSWORDLESS_USER_ADMIN",
-          "AUTHENTICATION_POLICY_ADMIN"],
+        &[
+            "AUDIT_ADMIN",
+            "AUDIT_ABORT_EXEMPT",
+            "FIREWALL_ADMIN",
+            "FIREWALL_EXEMPT",
+            "PASSWORDLESS_USER_ADMIN",
+            "AUTHENTICATION_POLICY_ADMIN",
+        ],
         "it may turn the server's own protections off",
     ),
     (
@@ -152,7 +178,8 @@ const LASTING: &[(&[&str], &str)] = &[
 ];
 
 const WRITES: &[&str] = &["INSERT", "UPDATE", "DELETE"];
-const STRUCTURE: &[&str] = &["CREATE", "DROP", "ALTER", "INDEX", "REFERENCES", "CREATE VIEW", "CREATE TABLESPACE", "DELETE HISTORY"];
+const STRUCTURE: &[&str] =
+    &["CREATE", "DROP", "ALTER", "INDEX", "REFERENCES", "CREATE VIEW", "CREATE TABLESPACE", "DELETE HISTORY"];
 
 /// What follows from the rights of a login for the level that it serves.
 pub(super) fn judge(facts: &Facts, level: &str, user: &str, server: Server) -> Vec<Check> {
@@ -165,8 +192,13 @@ pub(super) fn judge(facts: &Facts, level: &str, user: &str, server: Server) -> V
         tell(Severity::Warning, "the server does not tell the login's rights (SHOW GRANTS)".into(), None);
     }
     if let Some(grant) = facts.grants.iter().find(|grant| grant.all && grant.object == Object::Everything) {
-        let what = "the login has every right on the whole server: whatever is forbidden elsewhere, it may do";
-        tell(Severity::Danger, what.into(), Some(revoke("ALL PRIVILEGES, GRANT OPTION", grant).replace(" ON *.*", "")));
+        let what =
+            "the login has every right on the whole server: whatever is forbidden elsewhere, it may do";
+        tell(
+            Severity::Danger,
+            what.into(),
+            Some(revoke("ALL PRIVILEGES, GRANT OPTION", grant).replace(" ON *.*", "")),
+        );
     }
     for (rights, what) in ESCAPES {
         for right in *rights {
@@ -176,18 +208,21 @@ pub(super) fn judge(facts: &Facts, level: &str, user: &str, server: Server) -> V
         }
     }
     if let Some(grant) = facts.grants.iter().find(|grant| grant.with_grant) {
-        let what = "GRANT OPTION: it may give its rights to other logins, also to ones that Tidegate does not know";
+        let what =
+            "GRANT OPTION: it may give its rights to other logins, also to ones that Tidegate does not know";
         tell(Severity::Danger, what.into(), Some(revoke("GRANT OPTION", grant)));
     }
     for right in ["INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER"] {
         let into_system = |grant: &&Grant| grant.has(right) && grant.object.covers("mysql");
         if let Some(grant) = facts.grants.iter().find(into_system) {
-            let what = format!("{right} on the database mysql: it may write accounts and rights there itself");
+            let what =
+                format!("{right} on the database mysql: it may write accounts and rights there itself");
             tell(Severity::Danger, what, Some(revoke(right, grant)));
             break;
         }
     }
-    if let Some(grant) = facts.grants.iter().find(|grant| grant.has("SELECT") && grant.object.covers("mysql")) {
+    if let Some(grant) = facts.grants.iter().find(|grant| grant.has("SELECT") && grant.object.covers("mysql"))
+    {
         let what = "SELECT on the database mysql: it may read the password hashes of all accounts";
         let mend = "grant it on the databases that the level is for";
         tell(Severity::Warning, format!("{what}; {mend}"), Some(revoke("SELECT", grant)));
@@ -196,7 +231,8 @@ pub(super) fn judge(facts: &Facts, level: &str, user: &str, server: Server) -> V
     for (rights, what) in LASTING {
         for right in *rights {
             if let Some(grant) = facts.find(right) {
-                let severity = if level == "admin" && *right != "EVENT" { Severity::Note } else { Severity::Warning };
+                let severity =
+                    if level == "admin" && *right != "EVENT" { Severity::Note } else { Severity::Warning };
                 tell(severity, format!("{right}: {what}"), Some(revoke(right, grant)));
             }
         }
@@ -224,13 +260,17 @@ fn by_level(facts: &Facts, level: &str, revoke: &dyn Fn(&str, &Grant) -> String,
         }
         "read_write" => {
             if let Some((right, grant)) = structure {
-                let what = format!("{right} on {}: the level read_write may change the structure", grant.object);
+                let what =
+                    format!("{right} on {}: the level read_write may change the structure", grant.object);
                 tell(Severity::Warning, what, Some(revoke(right, grant)));
             }
         }
         _ => {}
     }
-    let global = facts.grants.iter().find(|grant| !grant.all && grant.object == Object::Everything && !grant.is_empty());
+    let global = facts
+        .grants
+        .iter()
+        .find(|grant| !grant.all && grant.object == Object::Everything && !grant.is_empty());
     if let Some(grant) = global {
         let what = "rights on *.* cover every database, also those that no grant of Tidegate names";
         tell(Severity::Warning, what.into(), Some(format!("-- {}", grant.line())));
@@ -282,13 +322,19 @@ mod tests {
     const MARIADB: Server = Server { is_mariadb: true, major: 11 };
 
     fn judged(lines: &[&str], level: &str) -> Vec<(Severity, String)> {
-        judge(&facts(lines), level, "conn", MARIADB).into_iter().map(|check| (check.severity, check.what)).collect()
+        judge(&facts(lines), level, "conn", MARIADB)
+            .into_iter()
+            .map(|check| (check.severity, check.what))
+            .collect()
     }
 
     #[test]
     fn a_narrow_login_is_well_made() {
         let read = judged(
-            &["GRANT USAGE ON *.* TO `conn`@`%` IDENTIFIED BY PASSWORD '*x'", "GRANT SELECT, SHOW VIEW ON `shop`.* TO `conn`@`%`"],
+            &[
+                "GRANT USAGE ON *.* TO `conn`@`%` IDENTIFIED BY PASSWORD '*x'",
+                "GRANT SELECT, SHOW VIEW ON `shop`.* TO `conn`@`%`",
+            ],
             "read",
         );
         assert_eq!(read.len(), 1, "{read:?}");
@@ -310,7 +356,8 @@ mod tests {
             ("GRANT PROXY ON ''@'%' TO 'conn'@'%'", "admin", "PROXY"),
         ] {
             let found = judged(&[line], level);
-            let named = found.iter().any(|(severity, what)| *severity == Severity::Danger && what.contains(word));
+            let named =
+                found.iter().any(|(severity, what)| *severity == Severity::Danger && what.contains(word));
             assert!(named, "{line}: {found:?}");
         }
         assert_eq!(worst(&["GRANT SELECT ON *.* TO `conn`@`%`"], "read").0, Severity::Warning);

@@ -62,7 +62,9 @@ pub(super) fn put_query(out: &mut BytesMut, agreed: Capabilities, text: &str) {
 /// (`performance_schema.user_variables_by_thread`).
 pub(super) fn stamp(stamp: &str) -> String {
     // Names and numbers of ours have no such characters; nothing hangs on it that they stay so.
-    let safe: String =
-        stamp.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '@' | '+')).collect();
+    let safe: String = stamp
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '@' | '+'))
+        .collect();
     format!("SET @tidegate='{safe}'")
 }

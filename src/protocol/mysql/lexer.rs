@@ -87,7 +87,7 @@ impl Mode {
 }
 
 /// Every reading of a text that some mode and some server may have.
-fn readings(text: &[u8]) -> impl Iterator<Item = Mode> {
+pub(crate) fn readings(text: &[u8]) -> impl Iterator<Item = Mode> {
     let has = |part: &[u8]| find(text, part).is_some();
     let both = |differs: bool| if differs { &[true, false][..] } else { &[true][..] };
     let (escapes, runs) = (both(has(b"\\")), both(has(b"/*!") || has(b"/*M!")));

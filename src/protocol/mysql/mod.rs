@@ -22,10 +22,12 @@ mod greeting;
 mod lexer;
 mod message;
 pub(crate) mod packet;
-pub(crate) mod refusal;
 mod query;
+pub(crate) mod refusal;
 mod relay;
 mod script;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod talk;
 pub mod value;
 
 pub use accept::MySqlAccept;
@@ -35,6 +37,8 @@ pub use facts::{Learned, MySqlFacts, Settings};
 pub use relay::MySqlRelay;
 #[cfg(any(test, feature = "testing"))]
 pub use relay::fuzz_relay;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use script::Job;
 pub use script::MySqlScript;
 pub use value::describe as describe_parameters;
 

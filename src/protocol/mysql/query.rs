@@ -132,11 +132,85 @@ pub(super) fn reseed(random: u64) -> String {
 }
 
 /// The collation that our own statements are in: everywhere the same number, and its letters are those of UTF-8.
-pub(super) const COLLATION: u16 = 45;
+const COLLATION: u16 = 45;
 
-/// Statements and results in this collation.
-pub(super) fn collation(number: u16) -> String {
-    format!("SET character_set_client={number},character_set_results={number},collation_connection={number}")
+/// Statements and results in the collation of this number, as a handshake with it would have it; `None`: of a
+/// character set that no client may speak.
+pub(super) fn collation(server: Server, number: u16) -> Option<String> {
+    if !server.is_mariadb {
+        return Some(format!(
+            "SET character_set_client={number},character_set_results={number},collation_connection={number}"
+        ));
+    }
+    // A number stands for that very collation; the name of a character set for what the server makes of it.
+    let (name, first, _) =
+        CHARACTER_SETS.iter().find(|(_, first, others)| *first == number || others.contains(&number))?;
+    Some(match *first == number {
+        true => format!("SET NAMES {name}"),
+        false => format!("SET NAMES {name},collation_connection={number}"),
+    })
+}
+
+/// Of MariaDB, those that a client may speak: the name, its first collation, and the others that a handshake can
+/// say, which has one byte for them.
+const CHARACTER_SETS: &[(&str, u16, &[u16])] = &[
+    ("big5", 1, &[84]),
+    ("dec8", 3, &[69]),
+    ("cp850", 4, &[80]),
+    ("hp8", 6, &[72]),
+    ("koi8r", 7, &[74]),
+    ("latin1", 8, &[5, 15, 31, 47, 48, 49, 94]),
+    ("latin2", 9, &[2, 21, 27, 77]),
+    ("swe7", 10, &[82]),
+    ("ascii", 11, &[65]),
+    ("ujis", 12, &[91]),
+    ("sjis", 13, &[88]),
+    ("hebrew", 16, &[71]),
+    ("tis620", 18, &[89]),
+    ("euckr", 19, &[85]),
+    ("koi8u", 22, &[75]),
+    ("gb2312", 24, &[86]),
+    ("greek", 25, &[70]),
+    ("cp1250", 26, &[34, 44, 66, 99]),
+    ("gbk", 28, &[87]),
+    ("latin5", 30, &[78]),
+    ("armscii8", 32, &[64]),
+    (
+        "utf8mb3",
+        33,
+        &[
+            83, 192, 193, 194, 195, 196, 197, 198, 199, 200, 201, 202, 203, 204, 205, 206, 207, 208, 209,
+            210, 211, 212, 213, 214, 215, 223,
+        ],
+    ),
+    ("cp866", 36, &[68]),
+    ("keybcs2", 37, &[73]),
+    ("macce", 38, &[43]),
+    ("macroman", 39, &[53]),
+    ("cp852", 40, &[81]),
+    ("latin7", 41, &[20, 42, 79]),
+    (
+        "utf8mb4",
+        45,
+        &[
+            46, 224, 225, 226, 227, 228, 229, 230, 231, 232, 233, 234, 235, 236, 237, 238, 239, 240, 241,
+            242, 243, 244, 245, 246, 247, 255,
+        ],
+    ),
+    ("cp1251", 51, &[14, 23, 50, 52]),
+    ("cp1256", 57, &[67]),
+    ("cp1257", 59, &[29, 58]),
+    ("binary", 63, &[]),
+    ("geostd8", 92, &[93]),
+    ("cp932", 95, &[96]),
+    ("eucjpms", 97, &[98]),
+];
+
+/// The same for statements of ours: for a baseline it only matters that it is always the same.
+pub(super) fn own_collation() -> String {
+    format!(
+        "SET character_set_client={COLLATION},character_set_results={COLLATION},collation_connection={COLLATION}"
+    )
 }
 
 /// As of who names none.
@@ -204,7 +278,9 @@ pub(super) fn trial(seconds: u64) -> String {
 /// Whether the text of what runs on another connection can be read by the list of the server's connections.
 pub(super) fn see(of: &Termination) -> Option<String> {
     number(of).map(|number| {
-        format!("SELECT ID FROM information_schema.PROCESSLIST WHERE ID={number} AND LOCATE('{TRIAL}',INFO)>0")
+        format!(
+            "SELECT ID FROM information_schema.PROCESSLIST WHERE ID={number} AND LOCATE('{TRIAL}',INFO)>0"
+        )
     })
 }
 
@@ -246,6 +322,26 @@ mod tests {
         assert_eq!(role(mariadb, &baseline).unwrap(), "SET ROLE `a``b`");
         assert_eq!(role(mariadb, &Baseline::default()).unwrap(), "SET ROLE NONE");
         assert_eq!(role(Server { is_mariadb: false, major: 5 }, &baseline), None);
+    }
+
+    #[test]
+    fn a_collation_is_set_as_a_handshake_would() {
+        let mysql = Server { is_mariadb: false, major: 9 };
+        let mariadb = Server { is_mariadb: true, major: 11 };
+        let set = "SET character_set_client=255,character_set_results=255,collation_connection=255";
+        assert_eq!(collation(mysql, 255).unwrap(), set);
+        assert_eq!(collation(mariadb, 45).unwrap(), "SET NAMES utf8mb4");
+        assert_eq!(collation(mariadb, 224).unwrap(), "SET NAMES utf8mb4,collation_connection=224");
+        assert_eq!(collation(mariadb, 35), None, "ucs2");
+        let mut all: Vec<u16> = CHARACTER_SETS
+            .iter()
+            .flat_map(|(_, first, others)| others.iter().chain([first]))
+            .copied()
+            .collect();
+        all.sort_unstable();
+        let count = all.len();
+        all.dedup();
+        assert_eq!(all.len(), count, "each number stands for one");
     }
 
     #[test]

@@ -67,14 +67,25 @@ pub struct MySqlScript {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Job<'a> {
     Probe,
-    Prepare { stamp: &'a str, settings: &'a Settings },
-    Reset { random: Option<u64> },
+    Prepare {
+        stamp: &'a str,
+        settings: &'a Settings,
+    },
+    Reset {
+        random: Option<u64>,
+    },
     Ping,
-    Check { level: &'a str },
-    Form { logins: &'a Logins },
+    Check {
+        level: &'a str,
+    },
+    Form {
+        logins: &'a Logins,
+    },
     /// One act of a trial.
     Try(Act<'a>),
-    Terminate { termination: &'a Termination },
+    Terminate {
+        termination: &'a Termination,
+    },
 }
 
 impl<'a> Job<'a> {
@@ -132,9 +143,7 @@ enum Note {
 enum Topic {
     Identity,
     State,
-    /// Variables of the session; then all of them.
     Names,
-    AllNames,
     Trial,
     Check(check::Topic),
 }
@@ -145,9 +154,10 @@ struct Found {
     identity: Option<Row>,
     state: Option<Row>,
     names: Vec<String>,
-    all_names: Vec<String>,
+    asked_for_all: bool,
     extras: bool,
     seen: bool,
+    stopped: bool,
     status: u16,
     facts: check::Facts,
 }
@@ -193,11 +203,15 @@ impl MySqlScript {
                     script.query(text, Due::RowsOrNone(Topic::Check(*topic)));
                 }
             }
-            Job::Try(Act::Run) => script.query(&query::trial(limits::TRIAL.as_secs()), Due::Rows(Topic::Trial)),
+            Job::Try(Act::Run) => {
+                script.query(&query::trial(limits::TRIAL.as_secs()), Due::Rows(Topic::Trial))
+            }
             Job::Try(Act::See(of)) => script.aim(query::see(of), Due::Rows(Topic::Trial)),
             Job::Try(Act::SeeBehind(of)) => script.aim(query::see_behind(of), Due::Rows(Topic::Trial)),
             Job::Try(Act::Stop(of)) => script.aim(query::stop(of), Due::Ok),
-            Job::Try(Act::End(of)) | Job::Terminate { termination: of } => script.aim(query::terminate(of), Due::Ok),
+            Job::Try(Act::End(of)) | Job::Terminate { termination: of } => {
+                script.aim(query::terminate(of), Due::Ok)
+            }
         }
         script
     }
@@ -224,19 +238,20 @@ impl MySqlScript {
         self.query(&query::identity(self.server), Due::Rows(Topic::Identity));
         self.query(query::names(self.server), Due::RowsOrNone(Topic::Names));
         self.query(query::extras(self.server), Due::Any(Note::Extras));
-        if !self.server.is_mariadb {
-            self.query(query::ALL_NAMES, Due::Rows(Topic::AllNames));
-        }
     }
 
     /// The second part of a probe: what a reset makes of the session is what it is compared with from then on.
     fn look_after_reset(&mut self) -> Option<Report> {
         let found = &mut self.found;
-        // Where a server does not tell which of its variables are the session's, all are looked at.
-        let names = if found.names.is_empty() { &mut found.all_names } else { &mut found.names };
-        let names: Vec<String> = std::mem::take(names).into_iter().filter(|name| query::is_telling(name)).collect();
+        let names: Vec<String> =
+            std::mem::take(&mut found.names).into_iter().filter(|name| query::is_telling(name)).collect();
         if names.is_empty() {
-            return Some(Report::Unclean("the server does not tell the names of its variables".into()));
+            if std::mem::replace(&mut found.asked_for_all, true) {
+                return Some(Report::Unclean("the server does not tell the names of its variables".into()));
+            }
+            // It does not tell which are the session's: all are looked at.
+            self.query(query::ALL_NAMES, Due::Rows(Topic::Names));
+            return None;
         }
         let role = found.identity.as_ref().and_then(|row| row.get(3)?.clone()).unwrap_or_default();
         self.baseline = Some(Baseline { hash: String::new(), role, extras: found.extras, names });
@@ -273,7 +288,7 @@ impl MySqlScript {
         }
         // The state behind RAND() is no setting: whoever has seen enough numbers knows those of the next person.
         self.query(&query::reseed(random), Due::Ok);
-        self.query(&query::collation(query::COLLATION), Due::Ok);
+        self.query(&query::own_collation(), Due::Ok);
         let text = query::state(self.server, baseline.names.iter().map(String::as_str));
         self.query(&text, Due::Rows(Topic::State));
         self.baseline = Some(baseline);
@@ -283,8 +298,8 @@ impl MySqlScript {
     /// the server's own. Then who is there, and who we are.
     fn prepare(&mut self, stamp: &str, collation: u16) {
         self.query(query::SERVER_COLLATION, Due::Ok);
-        if collation != 0 {
-            self.query(&query::collation(collation), Due::Any(Note::Nothing));
+        if let Some(text) = query::collation(self.server, collation).filter(|_| collation != 0) {
+            self.query(&text, Due::Any(Note::Nothing));
         }
         self.query(&command::stamp(stamp), Due::Ok);
         self.query(&query::identity(self.server), Due::Rows(Topic::Identity));
@@ -304,7 +319,9 @@ impl MySqlScript {
             (Answer::Error { number: XA_STATE, .. }, Due::Rollback) => {
                 return Ok(Some(Report::Unclean("an XA transaction is open".into())));
             }
-            (Answer::Error { number: NO_SUCH_THREAD, .. }, Due::Ok) if matches!(self.task, Task::Terminate) => {
+            (Answer::Error { number: NO_SUCH_THREAD, .. }, Due::Ok)
+                if matches!(self.task, Task::Terminate) =>
+            {
                 return Ok(Some(Report::Unclean("there is no such connection any more".into())));
             }
             (Answer::Error { number, sqlstate, message }, _) => {
@@ -327,15 +344,20 @@ impl MySqlScript {
         let one = |rows: Vec<Row>, columns: usize| {
             let mut rows = rows.into_iter();
             let row = rows.next().filter(|row| row.len() == columns);
-            row.filter(|_| rows.next().is_none()).ok_or(WireError::new("a row", "not the one that was asked for"))
+            row.filter(|_| rows.next().is_none())
+                .ok_or(WireError::new("a row", "not the one that was asked for"))
         };
         let found = &mut self.found;
         match topic {
             Topic::Identity => found.identity = Some(one(rows, query::IDENTITY_COLUMNS)?),
             Topic::State => found.state = Some(one(rows, query::STATE_COLUMNS)?),
             Topic::Names => found.names = first_column(rows),
-            Topic::AllNames => found.all_names = first_column(rows),
-            Topic::Trial => found.seen = !rows.is_empty(),
+            // MySQL's SLEEP() that was stopped says so by its value.
+            Topic::Trial => {
+                found.seen = !rows.is_empty();
+                found.stopped =
+                    rows.iter().any(|row| row.get(1).is_some_and(|value| value.as_deref() == Some("1")));
+            }
             Topic::Check(topic) => found.facts.add(topic, rows),
         }
         Ok(())
@@ -344,6 +366,9 @@ impl MySqlScript {
     fn report(&mut self) -> Report {
         if self.found.status & (status::IN_TRANSACTION | status::IN_READ_ONLY_TRANSACTION) != 0 {
             return Report::Unclean("a transaction is open".into());
+        }
+        if self.found.stopped && matches!(self.task, Task::Run) {
+            return own_fault("the statement was stopped");
         }
         match self.unclean() {
             Some(what) => Report::Unclean(what),
@@ -406,7 +431,9 @@ impl MySqlScript {
             Task::Check(level) => {
                 findings.checks = check::judge(&self.found.facts, level, &self.user, self.server);
             }
-            Task::Form(logins) => findings.form = check::form(&self.found.facts, logins, &self.database, self.server),
+            Task::Form(logins) => {
+                findings.form = check::form(&self.found.facts, logins, &self.database, self.server)
+            }
         }
         findings
     }
@@ -489,3 +516,6 @@ impl MySqlScript {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

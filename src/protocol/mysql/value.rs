@@ -179,9 +179,12 @@ fn read_all(reader: &mut Reader<'_>, head: &[u8], values: &mut Vec<Value>) -> Op
     }
     let ahead = head.get(HEAD_BYTES + types.len()..).unwrap_or_default();
     for at in 0..count {
-        let long = ahead.chunks_exact(10).find(|long| usize::from(u16::from_le_bytes([long[0], long[1]])) == at);
+        let long =
+            ahead.chunks_exact(10).find(|long| usize::from(u16::from_le_bytes([long[0], long[1]])) == at);
         let value = match long {
-            Some(long) => json!({ "bytes": long[2..].iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)) }),
+            Some(long) => {
+                json!({ "bytes": long[2..].iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)) })
+            }
             None if is_null(nulls, at) => Value::Null,
             None => reader.shown(types.get(2 * at..2 * at + 2), values)?,
         };
@@ -243,7 +246,8 @@ impl<'a> Reader<'a> {
         let whole = self.rest;
         let Some(bytes) = self.value(kind) else {
             let mut rest = whole;
-            if fixed(kind).is_none() && !is_time(kind) && take_number(&mut rest).is_some() && !rest.is_empty() {
+            if fixed(kind).is_none() && !is_time(kind) && take_number(&mut rest).is_some() && !rest.is_empty()
+            {
                 values.push(text(rest));
             }
             self.rest = &[];
@@ -295,7 +299,9 @@ fn show(kind: u8, is_unsigned: bool, bytes: &[u8]) -> Value {
             bytes.try_into().map_or_else(|_| hex(bytes), |bytes| float(f64::from_le_bytes(bytes).to_string()))
         }
         (kinds::TIME, _) => time(bytes).map_or_else(|| hex(bytes), Value::from),
-        (kind, _) if is_time(kind) => date(bytes, kind == kinds::DATE).map_or_else(|| hex(bytes), Value::from),
+        (kind, _) if is_time(kind) => {
+            date(bytes, kind == kinds::DATE).map_or_else(|| hex(bytes), Value::from)
+        }
         (kind, _) if fixed(kind).is_some() => integer(bytes, is_unsigned),
         _ => text(bytes),
     }

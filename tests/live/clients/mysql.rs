@@ -280,7 +280,8 @@ fn sysbench_runs_its_own_load(release: Release) {
     };
     sysbench(&["prepare"]);
     for more in ["--db-ps-mode=auto", "--db-ps-mode=disable"] {
-        let done = sysbench(&["--threads=4", "--events=80", "--time=0", "--mysql-ignore-errors=all", more, "run"]);
+        let done =
+            sysbench(&["--threads=4", "--events=80", "--time=0", "--mysql-ignore-errors=all", more, "run"]);
         assert!(done.contains("total number of events:              80"), "{done}");
     }
     sysbench(&["cleanup"]);
@@ -288,9 +289,10 @@ fn sysbench_runs_its_own_load(release: Release) {
 }
 
 /// Tests that need not pass, each of which passes directly where it does not skip itself: why.
-const KNOWN: [(&str, &str); 1] = [
-    ("TestConnectionAttributes", "the server is shown the attributes of its connector and not those of a client"),
-];
+const KNOWN: [(&str, &str); 1] = [(
+    "TestConnectionAttributes",
+    "the server is shown the attributes of its connector and not those of a client",
+)];
 
 /// Not asked for: it wants a server that nothing listens at, and waits.
 const SKIPPED: &str = "TestConnectorReturnsTimeout";
@@ -321,7 +323,8 @@ fn suite(way: &Way) -> BTreeMap<String, String> {
     assert!(results.len() > 100, "few tests ran: {said}{}", text(&output.stderr));
     // What a failed test said, for whoever has to look.
     for (name, _) in results.iter().filter(|(_, result)| *result == "FAIL") {
-        let lines = said.lines().skip_while(|line| !(line.starts_with("===") && line.ends_with(name.as_str())));
+        let lines =
+            said.lines().skip_while(|line| !(line.starts_with("===") && line.ends_with(name.as_str())));
         eprintln!("{name}: {:#?}", lines.skip(1).take(12).collect::<Vec<_>>());
     }
     results
@@ -332,7 +335,8 @@ fn the_tests_of_go_s_driver_pass_as_they_do_directly(release: Release) {
     let (direct, proxied) = (suite(&Way::direct(&node)), suite(&Way::proxied(&node, &alice)));
     let known = |name: &str| KNOWN.iter().any(|(known, _)| name.split('/').next() == Some(known));
     let differs = |(name, result): &(&String, &String)| proxied.get(*name) != Some(result) && !known(name);
-    let wrong: Vec<_> = direct.iter().filter(differs).map(|(name, was)| (name, was, proxied.get(name))).collect();
+    let wrong: Vec<_> =
+        direct.iter().filter(differs).map(|(name, was)| (name, was, proxied.get(name))).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     let failed: Vec<_> = direct.iter().filter(|(_, result)| *result == "FAIL").collect();
     assert!(failed.is_empty(), "directly: {failed:#?}");

@@ -159,10 +159,7 @@ impl<P: Backend> Node<P> {
             self.admin_port,
             options.log,
             options.limits,
-            options
-                .node
-                .replace("SECOND", &self.second_port.to_string())
-                .replace("PROTOCOL", P::PROTOCOL),
+            options.node.replace("SECOND", &self.second_port.to_string()).replace("PROTOCOL", P::PROTOCOL),
         )
     }
 

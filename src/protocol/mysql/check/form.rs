@@ -66,7 +66,9 @@ mod tests {
     #[test]
     fn each_level_gets_what_it_is_for() {
         let logins = Logins {
-            levels: ["read", "read_write", "admin"].map(|level| (level.to_owned(), format!("shop_{level}"))).into(),
+            levels: ["read", "read_write", "admin"]
+                .map(|level| (level.to_owned(), format!("shop_{level}")))
+                .into(),
             upkeep: Some("shop_upkeep".into()),
             connections: 25,
         };

@@ -75,7 +75,13 @@ impl Grant {
             // MariaDB says of a role's own line to whom it belongs.
             let roles = list(what).into_iter().map(|role| role_name(&role)).collect();
             let _ = to;
-            return Some(Self { rights: Vec::new(), all: false, object: Object::Other(String::new()), with_grant, roles });
+            return Some(Self {
+                rights: Vec::new(),
+                all: false,
+                object: Object::Other(String::new()),
+                with_grant,
+                roles,
+            });
         };
         let rights: Vec<String> = list(rights)
             .into_iter()
@@ -123,7 +129,9 @@ fn split_outside<'a>(text: &'a str, at: &str) -> Option<(&'a str, &'a str)> {
         match quote {
             Some(open) if c == open => quote = None,
             Some(_) => {}
-            None if text[place..].starts_with(at) => return Some((&text[..place], &text[place + at.len()..])),
+            None if text[place..].starts_with(at) => {
+                return Some((&text[..place], &text[place + at.len()..]));
+            }
             None if matches!(c, '`' | '"' | '\'') => quote = Some(c),
             None => {}
         }
@@ -158,7 +166,9 @@ mod tests {
 
     #[test]
     fn lines_of_both_servers_are_read() {
-        let grant = Grant::parse("GRANT SELECT, INSERT (`a`, `b`), SHOW VIEW ON `a b`.* TO `u`@`%` WITH GRANT OPTION");
+        let grant = Grant::parse(
+            "GRANT SELECT, INSERT (`a`, `b`), SHOW VIEW ON `a b`.* TO `u`@`%` WITH GRANT OPTION",
+        );
         let grant = grant.unwrap();
         assert_eq!(grant.rights, ["SELECT", "INSERT", "SHOW VIEW"]);
         assert!(grant.with_grant && grant.object.covers("a b") && !grant.object.covers("a"));

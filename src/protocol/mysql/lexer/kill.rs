@@ -24,8 +24,9 @@ pub(crate) fn kill(text: &[u8]) -> Kill {
 }
 
 fn has_kill(text: &[u8], mode: Mode) -> bool {
-    meaningful(text, mode)
-        .any(|(token, free)| free && token.kind == Kind::Word && text[token.all].eq_ignore_ascii_case(b"kill"))
+    meaningful(text, mode).any(|(token, free)| {
+        free && token.kind == Kind::Word && text[token.all].eq_ignore_ascii_case(b"kill")
+    })
 }
 
 /// The whole text: `KILL [HARD | SOFT] [CONNECTION | QUERY] number`.

@@ -31,7 +31,11 @@ pub(crate) fn mask(text: &[u8], mode: Mode) -> Cow<'_, [u8]> {
             }
             Kind::Quoted => {
                 out.extend_from_slice(all);
-                expect = if contains_password(all) { Expect::Value { symbol: false } } else { expect.after_value() };
+                expect = if contains_password(all) {
+                    Expect::Value { symbol: false }
+                } else {
+                    expect.after_value()
+                };
             }
             // A hash may be written as a number: `AS 0x…`.
             Kind::Word if expect == Expect::Identified && begins_with_hex(all) => out.extend_from_slice(MASK),
@@ -111,7 +115,9 @@ impl Expect {
             // The next account of a list.
             (Self::Identified, b',') => Self::Nothing,
             (Self::Account | Self::Identified, _) => self,
-            (Self::Value { .. }, b'=' | b':' | b'(' | b',' | b'@') if symbol != b',' => Self::Value { symbol: true },
+            (Self::Value { .. }, b'=' | b':' | b'(' | b',' | b'@') if symbol != b',' => {
+                Self::Value { symbol: true }
+            }
             (Self::More, b')') => self,
             _ => Self::Nothing,
         }
@@ -164,18 +170,12 @@ mod tests {
             ("set password = 's3cret'", "set password = '***'"),
             ("set password for 'bob'@'%' = 's3cret'", "set password for 'bob'@'%' = '***'"),
             ("set password for bob = password('s3cret')", "set password for bob = password('***')"),
-            (
-                "set password = 's3cret' replace 'olds3cret'",
-                "set password = '***' replace '***'",
-            ),
+            ("set password = 's3cret' replace 'olds3cret'", "set password = '***' replace '***'"),
             (
                 "change master to master_user='u', MASTER_PASSWORD = 's3cret', master_host='h'",
                 "change master to master_user='u', MASTER_PASSWORD = '***', master_host='h'",
             ),
-            (
-                "start replica user='u' password='s3cret'",
-                "start replica user='u' password='***'",
-            ),
+            ("start replica user='u' password='s3cret'", "start replica user='u' password='***'"),
             (
                 "create server s foreign data wrapper mysql options (user 'u', password 's3cret')",
                 "create server s foreign data wrapper mysql options (user 'u', password '***')",

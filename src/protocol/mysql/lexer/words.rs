@@ -123,7 +123,10 @@ mod tests {
     fn the_first_word_of_each_statement_is_found() {
         let words = |text: &str| first_words(text.as_bytes(), 3).join(" ");
         assert_eq!(words("optimize table t"), "OPTIMIZE");
-        assert_eq!(words("/* a; */ ((select 1)) ; 'delete'; `drop`; update t set a = (1; b)"), "SELECT UPDATE");
+        assert_eq!(
+            words("/* a; */ ((select 1)) ; 'delete'; `drop`; update t set a = (1; b)"),
+            "SELECT UPDATE"
+        );
         assert_eq!(words("select 1; select 2; Delete from t"), "SELECT DELETE");
         assert_eq!(words("/*!40101 SET NAMES utf8 */; # x; y\nanalyze table t"), "SET ANALYZE");
         assert_eq!(words(""), "");

@@ -9,8 +9,8 @@ use super::outstanding::{Answer, Run, Stage};
 use super::prepared::TooMany;
 use super::{MySqlRelay, cut_text};
 use crate::model::limits::{
-    AUDIT_PARAMETERS_BYTES_MAX, INSPECT_BYTES_MAX, LONG_PARAMETERS_MAX, NOTES_BYTES_MAX,
-    PENDING_BYTES_MAX, PREPARED_MAX, SMALL_MESSAGE_BYTES_MAX,
+    AUDIT_PARAMETERS_BYTES_MAX, INSPECT_BYTES_MAX, LONG_PARAMETERS_MAX, NOTES_BYTES_MAX, PENDING_BYTES_MAX,
+    PREPARED_MAX, SMALL_MESSAGE_BYTES_MAX,
 };
 use crate::model::{Note, Operation, Parameters, Refusal, StatementKind, Verdict};
 use crate::protocol::session::{Flow, Kill, RelayStep, WireError};
@@ -30,7 +30,9 @@ impl From<WireError> for Stop {
 impl From<TooMany> for Stop {
     fn from(TooMany: TooMany) -> Self {
         const { assert!(PREPARED_MAX == 65_536) };
-        Self::Step(RelayStep::Refuse(Refusal::NotSupported("a session with more than 65,536 prepared statements")))
+        Self::Step(RelayStep::Refuse(Refusal::NotSupported(
+            "a session with more than 65,536 prepared statements",
+        )))
     }
 }
 
@@ -72,8 +74,8 @@ fn needed(code: u8, header: Header) -> Option<usize> {
 
 fn is_served(code: u8) -> bool {
     use command::{
-        FIELD_LIST, INIT_DB, PING, PROCESS_INFO, PROCESS_KILL, QUIT, RESET_CONNECTION, SET_OPTION, STATISTICS,
-        STMT_CLOSE, STMT_FETCH, STMT_RESET, STMT_SEND_LONG_DATA,
+        FIELD_LIST, INIT_DB, PING, PROCESS_INFO, PROCESS_KILL, QUIT, RESET_CONNECTION, SET_OPTION,
+        STATISTICS, STMT_CLOSE, STMT_FETCH, STMT_RESET, STMT_SEND_LONG_DATA,
     };
     matches!(
         code,
@@ -261,6 +263,15 @@ impl MySqlRelay {
                 let run = self.note_command("RESET_CONNECTION", b"", seen, flow);
                 self.prepared.expect_reset();
                 self.resets += 1;
+                // Upon a prepared XA transaction MariaDB's reset leaves a connection that cannot write any more; it
+                // would roll back all others itself.
+                if self.is_mariadb {
+                    self.scratch.clear();
+                    command::put_query(&mut self.scratch, self.agreed, "ROLLBACK");
+                    flow.plan.own(&self.scratch);
+                    self.scratch.clear();
+                    self.due.push(Answer::Own, Run::default());
+                }
                 self.pass(Answer::Reset, run, seen, flow);
                 Ok(())
             }
@@ -360,7 +371,8 @@ impl MySqlRelay {
         let signs = lexer::signs(text);
         let run = self.next_run(seen, flow);
         let masked = if signs.secret { lexer::mask(text, self.mode()) } else { text.into() };
-        let shown = if signs.secret { &[][..] } else { &values[..values.len().min(AUDIT_PARAMETERS_BYTES_MAX)] };
+        let shown =
+            if signs.secret { &[][..] } else { &values[..values.len().min(AUDIT_PARAMETERS_BYTES_MAX)] };
         flow.notes.push(&Note::Statement {
             number: run.number,
             kind: StatementKind::Simple,
@@ -413,7 +425,9 @@ impl MySqlRelay {
         flow.notes.push(&Note::Prepare { name: &name[start..], text: cut_text(&masked), length });
         let refusal = match (flow.judge)(&Operation { text }) {
             Verdict::Refuse(refusal) => Some(refusal),
-            _ if signs.kill && lexer::kill(text) != lexer::Kill::None => Some(Refusal::NotSupported(OTHER_KILL)),
+            _ if signs.kill && lexer::kill(text) != lexer::Kill::None => {
+                Some(Refusal::NotSupported(OTHER_KILL))
+            }
             _ if signs.enters && !self.enters_covered(text) => Some(Refusal::NoDatabase),
             _ => None,
         };
@@ -467,7 +481,9 @@ impl MySqlRelay {
                     self.prepared.set_types(slot, value::types(&head));
                 }
                 Some((values, false)) => shown = values,
-                None if seen.whole => return Err(violation("an EXECUTE whose parameters do not fit its length")),
+                None if seen.whole => {
+                    return Err(violation("an EXECUTE whose parameters do not fit its length"));
+                }
                 None => head.clear(),
             }
         }

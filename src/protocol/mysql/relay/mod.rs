@@ -73,6 +73,10 @@ pub struct MySqlRelay {
     lengthens: bool,
     /// Resets of the connection that were sent and not answered.
     resets: u64,
+    /// The server is MariaDB.
+    is_mariadb: bool,
+    /// The connection must not be lent again, whatever a reset says.
+    spoiled: bool,
     /// The status flags that the server told last.
     status: u16,
     /// Statements so far.
@@ -118,8 +122,14 @@ impl Passing {
 
 impl MySqlRelay {
     /// Tells the client that it is in.
-    pub(super) fn new(accept: &MySqlAccept, entry: Entry<'_>, facts: &MySqlFacts, out: &mut BytesMut) -> Self {
-        let relay = Self::enter(accept.settings().capabilities, entry.admission.scope().clone(), entry.stamp, facts);
+    pub(super) fn new(
+        accept: &MySqlAccept,
+        entry: Entry<'_>,
+        facts: &MySqlFacts,
+        out: &mut BytesMut,
+    ) -> Self {
+        let relay =
+            Self::enter(accept.settings().capabilities, entry.admission.scope().clone(), entry.stamp, facts);
         let sequence = accept.admit(out);
         relay.put_ok(out, sequence, entry.greeting.unwrap_or_default());
         relay
@@ -142,6 +152,8 @@ impl MySqlRelay {
             client_sequence: 0,
             lengthens: false,
             resets: 0,
+            is_mariadb: facts.is_mariadb(),
+            spoiled: false,
             status: facts.status,
             count: 0,
             over: false,
@@ -154,7 +166,9 @@ impl MySqlRelay {
     fn put_ok(&self, out: &mut BytesMut, sequence: u8, text: &str) {
         packet::put(out, sequence, |out| {
             out.extend_from_slice(&[packet::OK, 0, 0]);
-            out.extend_from_slice(&(self.status & !status::MORE_RESULTS & !status::SESSION_STATE_CHANGED).to_le_bytes());
+            out.extend_from_slice(
+                &(self.status & !status::MORE_RESULTS & !status::SESSION_STATE_CHANGED).to_le_bytes(),
+            );
             out.extend_from_slice(&[0, 0]);
             match self.agreed.has(Capabilities::SESSION_TRACK) {
                 true if !text.is_empty() => packet::put_bytes(out, text.as_bytes()),
@@ -189,7 +203,14 @@ impl MySqlRelay {
                     (b"OK 0", &b""[..])
                 }
                 Answer::Killed(Some(Killed::Unknown)) => {
-                    refusal::put_report(out, sequence, self.agreed, NO_SUCH_THREAD, "HY000", "Unknown thread id");
+                    refusal::put_report(
+                        out,
+                        sequence,
+                        self.agreed,
+                        NO_SUCH_THREAD,
+                        "HY000",
+                        "Unknown thread id",
+                    );
                     (b"", server::error_text(NO_SUCH_THREAD, b"HY000", &mut text))
                 }
                 _ => return,
@@ -231,13 +252,23 @@ impl MySqlRelay {
     }
 }
 
+/// ER_XAER_RMFAIL.
+const XA_STATE: u16 = 1399;
+
 /// ER_NO_SUCH_THREAD.
 const NO_SUCH_THREAD: u16 = 1094;
 
 /// SQLSTATE, a slash and a number.
 const ERROR_BYTES_MAX: usize = 11;
 
-fn result<'a>(run: Run, tag: &'a [u8], rows: u64, bytes_down: u64, error: &'a [u8], clock_micros: u64) -> Note<'a> {
+fn result<'a>(
+    run: Run,
+    tag: &'a [u8],
+    rows: u64,
+    bytes_down: u64,
+    error: &'a [u8],
+    clock_micros: u64,
+) -> Note<'a> {
     Note::Result {
         number: run.number,
         tag,
@@ -317,6 +348,10 @@ impl Relay for MySqlRelay {
         if let Some(Answer::Killed(answer)) = self.due.back_mut().map(|due| &mut due.answer) {
             *answer = Some(outcome);
         }
+    }
+
+    fn is_spoiled(&self) -> bool {
+        self.spoiled
     }
 
     fn unfinished(&mut self, notes: &mut Notes<'_>, clock_micros: u64) {

@@ -64,9 +64,14 @@ pub(super) enum Stage {
     #[default]
     First,
     /// So many definitions, and then …
-    Definitions { left: u64, then: Then },
+    Definitions {
+        left: u64,
+        then: Then,
+    },
     /// The EOF behind them.
-    DefinitionsEnd { then: Then },
+    DefinitionsEnd {
+        then: Then,
+    },
     Rows,
     /// The client sends the file that it offered.
     File,

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::model::limits::{AUDIT_PARAMETERS_BYTES_MAX, PREPARED_MAX, PREPARED_TEXT_BYTES_MAX, RECYCLED_BYTES_MAX};
+use crate::model::limits::{
+    AUDIT_PARAMETERS_BYTES_MAX, PREPARED_MAX, PREPARED_TEXT_BYTES_MAX, RECYCLED_BYTES_MAX,
+};
 
 /// In place of a number: the statement that was prepared last, whose number the client may not know yet (MariaDB).
 pub(super) const LAST: u32 = u32::MAX;

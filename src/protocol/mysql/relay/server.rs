@@ -7,7 +7,7 @@ use std::io::Write;
 use super::super::capability::{Capabilities, status};
 use super::super::packet::{self, EOF, ERR, HEADER_BYTES, Header, LOCAL_INFILE, OK, PROGRESS};
 use super::outstanding::{Answer, Run, Stage, Then};
-use super::{ERROR_BYTES_MAX, MySqlRelay, result};
+use super::{ERROR_BYTES_MAX, MySqlRelay, XA_STATE, result};
 use crate::model::limits::SMALL_MESSAGE_BYTES_MAX;
 use crate::protocol::session::{Flow, RelayStep, WireError};
 
@@ -25,7 +25,11 @@ const fn malformed(place: &'static str) -> WireError {
 }
 
 /// How an error is noted: `42S02/1146`.
-pub(super) fn error_text<'a>(number: u16, sqlstate: &[u8], buffer: &'a mut [u8; ERROR_BYTES_MAX]) -> &'a [u8] {
+pub(super) fn error_text<'a>(
+    number: u16,
+    sqlstate: &[u8],
+    buffer: &'a mut [u8; ERROR_BYTES_MAX],
+) -> &'a [u8] {
     let left = {
         let mut rest = &mut buffer[..];
         // As long as the longest that can be.
@@ -338,8 +342,11 @@ impl MySqlRelay {
                 self.done(end, "OK", flow);
             }
             Answer::Results { local } if body[0] == LOCAL_INFILE => {
-                if !local || !self.from_client_is_ready() {
-                    return Err(WireError::new("LOCAL INFILE", "the server asks for a file that was not offered"));
+                if !local || !self.can_send_file() {
+                    return Err(WireError::new(
+                        "LOCAL INFILE",
+                        "the server asks for a file that was not offered",
+                    ));
                 }
                 self.due.stage = Stage::File;
                 self.client_sequence = self.due.sequence;
@@ -382,7 +389,7 @@ impl MySqlRelay {
     }
 
     /// What the client sends next can only be the file.
-    fn from_client_is_ready(&self) -> bool {
+    fn can_send_file(&self) -> bool {
         self.due.len() == 1 && !self.from_client.is_under_way()
     }
 
@@ -413,7 +420,8 @@ impl MySqlRelay {
         body: &[u8],
         flow: &mut Flow<'_>,
     ) -> Result<(), WireError> {
-        let (Some([OK, id @ ..]), true) = (body.first_chunk::<5>(), (12..=13).contains(&header.length)) else {
+        let (Some([OK, id @ ..]), true) = (body.first_chunk::<5>(), (12..=13).contains(&header.length))
+        else {
             return Err(malformed("the answer to PREPARE"));
         };
         let short = |at: usize| u16::from_le_bytes([body[at], body[at + 1]]);
@@ -473,6 +481,7 @@ impl MySqlRelay {
                 let error = error_text(number, sqlstate, &mut buffer);
                 flow.notes.push(&result(run, b"", rows, bytes_down, error, flow.clock_micros));
             }
+            Some((Answer::Own, _)) => self.spoiled |= number == XA_STATE,
             Some((Answer::Prepared { slot }, _)) => {
                 let slot = *slot;
                 // Once it is confirmed an error among its definitions is not told from one before.

@@ -117,7 +117,10 @@ fn locks(release: Release) -> Vec<Row> {
             .vanishing(),
         clean("locks of the application")
             .says(&["select get_lock('{role}', 0)", "select get_lock('{role} too', 0)"])
-            .asked(&["select is_used_lock('{role}') <=> connection_id()", "select is_free_lock('{role} too')"]),
+            .asked(&[
+                "select is_used_lock('{role}') <=> connection_id()",
+                "select is_free_lock('{role} too')",
+            ]),
         clean("a reader without statements")
             .says(&["handler items open as leftover"])
             .asked(&["handler leftover read first"]),
@@ -301,7 +304,10 @@ fn settings(release: Release) -> Vec<Row> {
                 .asked(&["select @@old_mode"]),
             clean("a log that is off")
                 .at("admin")
-                .prepared("grant binlog admin on *.* to {role}@'%'", "revoke binlog admin on *.* from {role}@'%'")
+                .prepared(
+                    "grant binlog admin on *.* to {role}@'%'",
+                    "revoke binlog admin on *.* from {role}@'%'",
+                )
                 .says(&["set sql_log_bin = 0"])
                 .asked(&["select @@sql_log_bin"]),
         ]),
@@ -352,7 +358,10 @@ fn roles() -> Vec<Row> {
     let role = |name| clean(name).prepared(granted, "drop role {role}_r");
     vec![
         role("a role").says(&["set role {role}_r"]).asked(&["select current_role()"]),
-        role("a role of who vanishes").says(&["set role {role}_r"]).asked(&["select current_role()"]).vanishing(),
+        role("a role of who vanishes")
+            .says(&["set role {role}_r"])
+            .asked(&["select current_role()"])
+            .vanishing(),
     ]
 }
 
@@ -405,7 +414,9 @@ fn conversations() -> Vec<Row> {
             .unseen()
             .vanishing(),
         row("answers that were not waited for", Met::CleanOrClosed)
-            .does(|_, _, client| client.wire().send(&say(command::QUERY, b"select 'not waited for'").repeat(20)))
+            .does(|_, _, client| {
+                client.wire().send(&say(command::QUERY, b"select 'not waited for'").repeat(20))
+            })
             .asked(&["select 'in step'", ITEM])
             .unseen(),
         closed("a statement that runs")

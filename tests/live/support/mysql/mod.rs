@@ -37,7 +37,9 @@ impl Release {
             Self::MySql9 => "TIDEGATE_TEST_MYSQL9_BIN",
         };
         let Some(bin) = std::env::var_os(variable).map(PathBuf::from) else {
-            panic!("{variable} does not say where the server's programs are: run these tests with scripts/test live");
+            panic!(
+                "{variable} does not say where the server's programs are: run these tests with scripts/test live"
+            );
         };
         assert!(bin.join("server").exists(), "no server in {variable}={}: run scripts/setup", bin.display());
         bin

@@ -318,7 +318,8 @@ impl Wire {
 
     /// As root, around everything.
     pub fn root(socket: &Path) -> Result<Self, Told> {
-        let stream = UnixStream::connect(socket).map_err(|error| Told { code: String::new(), message: error.to_string() })?;
+        let stream = UnixStream::connect(socket)
+            .map_err(|error| Told { code: String::new(), message: error.to_string() })?;
         stream.set_read_timeout(Some(PATIENCE * 2)).expect("a time limit");
         let login = Login { user: "root", ..Login::default() };
         Self::greeted(Stream::Unix(stream))?.log_in(&login).map_err(|refused| refused.0)
@@ -389,7 +390,9 @@ impl Wire {
         if !login.attributes.is_empty() {
             let pairs = login.attributes.iter();
             let pairs: Vec<u8> = pairs
-                .flat_map(|(name, value)| [lenenc_string(name.as_bytes()), lenenc_string(value.as_bytes())].concat())
+                .flat_map(|(name, value)| {
+                    [lenenc_string(name.as_bytes()), lenenc_string(value.as_bytes())].concat()
+                })
                 .collect();
             bytes.extend(lenenc_string(&pairs));
         }
@@ -419,7 +422,10 @@ impl Wire {
                     match (&plugin[..], &payload[1..]) {
                         ("caching_sha2_password", [3]) => {}
                         ("caching_sha2_password", [4]) => {
-                            assert!(!matches!(self.stream, Stream::Tcp(_)), "a password is asked for in clear");
+                            assert!(
+                                !matches!(self.stream, Stream::Tcp(_)),
+                                "a password is asked for in clear"
+                            );
                             self.send_next(&[password.as_bytes(), &[0]].concat());
                         }
                         _ => panic!("{plugin} goes on with {payload:?}"),
