@@ -99,7 +99,10 @@ fn distributed(release: Release) -> Vec<Row> {
         .at("admin")
         .prepared(
             sees("grant xa_recover_admin on *.* to {role}@'%'", "select 1"),
-            sees("xa rollback '{role}'; revoke xa_recover_admin on *.* from {role}@'%'", "xa rollback '{role}'"),
+            sees(
+                "xa rollback '{role}'; revoke xa_recover_admin on *.* from {role}@'%'",
+                "xa rollback '{role}'",
+            ),
         )
         .says(&["xa start '{role}'", INSERT, "xa end '{role}'", "xa prepare '{role}'"])
         .asked(&[sees("xa recover", "select 'in step'")])
@@ -377,7 +380,9 @@ fn generators(release: Release) -> Vec<Row> {
                 "update items set name = rand() where id = 3",
                 "set rand_seed1 = 5, rand_seed2 = 6",
             ])
-            .asked(&["select cast(rand() as binary) in (select cast(name as binary) from items where id < 4)"]),
+            .asked(&[
+                "select cast(rand() as binary) in (select cast(name as binary) from items where id < 4)",
+            ]),
     ];
     if release.is_mariadb() {
         rows.push(

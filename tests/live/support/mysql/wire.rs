@@ -4,7 +4,6 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use sha1::Sha1;
@@ -531,11 +530,6 @@ impl Wire {
         }
     }
 
-    /// The number that the next packet of this exchange has.
-    pub fn next_sequence(&self) -> u8 {
-        self.sequence
-    }
-
     /// The socket below, for looking without reading.
     pub fn socket(&self) -> &TcpStream {
         match &self.stream {
@@ -711,11 +705,6 @@ impl Wire {
     /// Vanishes with a FIN and no goodbye.
     pub fn vanish(self) {
         let _ = self.socket().shutdown(Shutdown::Both);
-    }
-
-    /// Vanishes with a reset, as a process that is killed with unread data does.
-    pub fn reset(self) {
-        socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO)).expect("linger");
     }
 }
 
