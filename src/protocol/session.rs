@@ -105,6 +105,8 @@ pub trait Wire: Send + Sync + 'static {
     /// What is said before an idle connection to a server is closed; servers may note it down as an accident where
     /// nothing is.
     const GOODBYE: &'static [u8] = &[];
+    /// What to do where people under one login can read, stop or end what others run.
+    const SHARED_LOGIN: &'static str = "the SQL of --sql closes that";
     /// Stopping a statement takes a login of its own.
     const INTERRUPTS_LOGGED_IN: bool = false;
     type Accept: Accept;

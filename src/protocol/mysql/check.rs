@@ -187,7 +187,7 @@ pub(super) fn judge(facts: &Facts, level: &str, user: &str, server: Server) -> V
     let account = if account.is_empty() { quoted(user) } else { account_of(account) };
     let mut found = Vec::new();
     let mut tell = |severity, what: String, sql: Option<String>| found.push(Check { severity, what, sql });
-    let revoke = |right: &str, grant: &Grant| format!("REVOKE {right} ON {} FROM {account}", grant.object);
+    let revoke = |right: &str, grant: &Grant| format!("REVOKE {right} ON {} FROM {account};", grant.object);
     if facts.grants.is_empty() {
         tell(Severity::Warning, "the server does not tell the login's rights (SHOW GRANTS)".into(), None);
     }
@@ -282,7 +282,7 @@ fn of_server(facts: &Facts, account: &str, server: Server, tell: Tell<'_>) {
     if !server.is_mariadb && server.major >= 8 {
         let what = "people may change the login's own password, which locks Tidegate out; asking for the current one \
                     when it is changed prevents that";
-        tell(Severity::Note, what.into(), Some(format!("ALTER USER {account} PASSWORD REQUIRE CURRENT")));
+        tell(Severity::Note, what.into(), Some(format!("ALTER USER {account} PASSWORD REQUIRE CURRENT;")));
     } else {
         let what = "people may change the login's own password, which locks Tidegate out: the server cannot forbid it";
         tell(Severity::Note, what.into(), None);
@@ -369,7 +369,7 @@ mod tests {
     fn what_mends_it_names_the_account() {
         let checks = judge(&facts(&["GRANT FILE ON *.* TO `conn`@`%`"]), "read", "conn", MYSQL);
         let sql = checks.iter().find(|check| check.what.starts_with("FILE")).unwrap().sql.clone();
-        assert_eq!(sql.unwrap(), "REVOKE FILE ON *.* FROM `conn`@`%`");
+        assert_eq!(sql.unwrap(), "REVOKE FILE ON *.* FROM `conn`@`%`;");
     }
 
     #[test]

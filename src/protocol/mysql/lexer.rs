@@ -15,7 +15,7 @@ use std::ops::Range;
 
 pub(crate) use kill::{Kill, kill};
 pub(crate) use mask::mask;
-pub(crate) use words::{first_words, local_file, placeholders, used_databases};
+pub(crate) use words::{first_words, local_files, placeholders, used_databases};
 
 /// Words in a text that make a closer look necessary. Found in one pass over each text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -326,7 +326,7 @@ mod tests {
             }
             kill(&text);
             used_databases(&text, Mode::DEFAULT, |_| true);
-            local_file(&text);
+            local_files(&text);
             placeholders(&text, Mode::DEFAULT);
             mask(&text, Mode::DEFAULT);
             prop_assert!(first_words(&text, 5).len() <= 5);

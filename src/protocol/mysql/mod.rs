@@ -56,6 +56,7 @@ impl Wire for MySql {
     const PORT: u16 = 3306;
     const GREETS: bool = true;
     const INTERRUPTS_LOGGED_IN: bool = true;
+    const SHARED_LOGIN: &'static str = "the server cannot forbid it, and a KILL of one person's goes no further than Tidegate (docs/mysql.md)";
     // COM_QUIT.
     const GOODBYE: &'static [u8] = &[1, 0, 0, 0, 1];
     type Accept = MySqlAccept;

@@ -83,19 +83,23 @@ fn unquoted<'a>(text: &'a [u8], token: &Token) -> Cow<'a, [u8]> {
     name.into()
 }
 
-/// Whether a text offers a file of the client's to the server, `LOAD DATA LOCAL INFILE …` or `LOAD XML LOCAL …`, in
+/// The files of the client's that a text offers to the server, `LOAD DATA LOCAL INFILE …` or `LOAD XML LOCAL …`, in
 /// any reading: it is the client's own text, and only opens what it says
 /// (<https://dev.mysql.com/doc/refman/8.4/en/load-data.html>).
-pub(crate) fn local_file(text: &[u8]) -> bool {
-    signs(text).local && readings(text).any(|mode| offers_file(text, mode))
+pub(crate) fn local_files(text: &[u8]) -> Vec<Vec<u8>> {
+    let mut names = Vec::new();
+    if signs(text).local {
+        readings(text).for_each(|mode| offered_files(text, mode, &mut names));
+    }
+    names
 }
 
-fn offers_file(text: &[u8], mode: Mode) -> bool {
+fn offered_files(text: &[u8], mode: Mode, names: &mut Vec<Vec<u8>>) {
     let mut place = 0;
     for (token, free) in meaningful(text, mode) {
         let word = match token.kind {
             Kind::Runs => continue,
-            Kind::Word if free => &text[token.all],
+            Kind::Word if free => &text[token.all.clone()],
             _ => b"",
         };
         let is = |other: &[u8]| word.eq_ignore_ascii_case(other);
@@ -103,11 +107,48 @@ fn offers_file(text: &[u8], mode: Mode) -> bool {
             _ if is(b"load") => 1,
             1 if is(b"data") || is(b"xml") => 2,
             2 if is(b"low_priority") || is(b"concurrent") => 2,
-            2 if is(b"local") => return true,
+            2 if is(b"local") => 3,
+            3 if is(b"infile") => 4,
+            4 if token.kind == Kind::Literal => {
+                let name = literal(&text[token.inner], text[token.all.start], mode);
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+                0
+            }
             _ => 0,
         };
     }
-    false
+}
+
+/// What a literal stands for (<https://dev.mysql.com/doc/refman/8.4/en/string-literals.html>).
+fn literal(inner: &[u8], quote: u8, mode: Mode) -> Vec<u8> {
+    let mut value = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if byte == quote {
+            bytes.next_if_eq(&quote);
+        }
+        let stands_for = match (byte, mode.backslash) {
+            (b'\\', true) => match bytes.next() {
+                Some(b'0') => 0,
+                Some(b'b') => 0x08,
+                Some(b'n') => b'\n',
+                Some(b'r') => b'\r',
+                Some(b't') => b'\t',
+                Some(b'Z') => 0x1a,
+                Some(escaped @ (b'%' | b'_')) => {
+                    value.push(b'\\');
+                    escaped
+                }
+                Some(escaped) => escaped,
+                None => break,
+            },
+            _ => byte,
+        };
+        value.push(stands_for);
+    }
+    value
 }
 
 /// How many parameters a statement that is prepared has: its question marks.
@@ -152,12 +193,18 @@ mod tests {
 
     #[test]
     fn a_file_is_offered_by_the_statement_only() {
-        let offers = |text: &str| local_file(text.as_bytes());
-        assert!(offers("LOAD DATA LOCAL INFILE 'a' INTO TABLE t"));
-        assert!(offers("select 1; load xml /* x */ concurrent local infile 'a' into table t"));
-        assert!(!offers("load data infile 'local' into table t"));
-        assert!(!offers("select 'load data local infile'"));
-        assert!(!offers("select load, data, local"));
+        let offered = |text: &str| {
+            let names = local_files(text.as_bytes());
+            names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>().join("|")
+        };
+        assert_eq!(offered("LOAD DATA LOCAL INFILE 'a''b' INTO TABLE t"), "a'b");
+        assert_eq!(offered("select 1; load xml /* x */ concurrent local infile \"b\" into table t"), "b");
+        // Where a backslash may or may not escape both are offered.
+        assert_eq!(offered(r"load data local infile 'c:\\tmp\\x' into table t"), r"c:\tmp\x|c:\\tmp\\x");
+        assert_eq!(offered("load data infile 'local' into table t"), "");
+        assert_eq!(offered("select 'load data local infile'"), "");
+        assert_eq!(offered("select load, data, local"), "");
+        assert_eq!(offered("load data local infile @x into table t"), "");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::super::capability::Capabilities;
 use super::super::packet::{self, HEADER_BYTES, Header};
 use super::super::value::{self, Form};
 use super::super::{command, lexer};
-use super::outstanding::{Answer, Run, Stage};
+use super::outstanding::{Answer, Offered, Run, Stage};
 use super::prepared::TooMany;
 use super::{MySqlRelay, cut_text};
 use crate::model::limits::{
@@ -215,7 +215,7 @@ impl MySqlRelay {
     fn is_waiting(&self) -> bool {
         matches!(
             self.due.back().map(|due| &due.answer),
-            Some(Answer::Results { local: true } | Answer::Killed(None))
+            Some(Answer::Results { offered: Some(_) } | Answer::Killed(None))
         )
     }
 
@@ -247,7 +247,7 @@ impl MySqlRelay {
             }
             command::PROCESS_INFO => {
                 let run = self.note_command("PROCESS_INFO", b"", seen, flow);
-                self.pass(Answer::Results { local: false }, run, seen, flow);
+                self.pass(Answer::Results { offered: None }, run, seen, flow);
                 Ok(())
             }
             command::SET_OPTION => {
@@ -403,9 +403,18 @@ impl MySqlRelay {
             self.refuse_command(run, Refusal::NoDatabase, seen, flow);
             return Ok(());
         }
-        let local = signs.local && self.agreed.has(Capabilities::LOCAL_FILES) && lexer::local_file(text);
-        self.pass(Answer::Results { local }, run, seen, flow);
+        let offered = if signs.local { self.offered(text) } else { None };
+        self.pass(Answer::Results { offered }, run, seen, flow);
         Ok(())
+    }
+
+    /// The files that a text offers, from a client that is able to.
+    fn offered(&self, text: &[u8]) -> Offered {
+        let names = match self.agreed.has(Capabilities::LOCAL_FILES) {
+            true => lexer::local_files(text),
+            false => Vec::new(),
+        };
+        (!names.is_empty()).then(|| names.into())
     }
 
     fn enters_covered(&self, text: &[u8]) -> bool {
@@ -415,9 +424,9 @@ impl MySqlRelay {
     fn prepare(&mut self, seen: &Seen<'_>, flow: &mut Flow<'_>) -> Result<(), Stop> {
         let text = seen.body;
         let (length, signs, mode) = (seen.length() as u64, lexer::signs(text), self.mode());
-        let local = signs.local && self.agreed.has(Capabilities::LOCAL_FILES) && lexer::local_file(text);
+        let offered = if signs.local { self.offered(text) } else { None };
         let slot = self.prepared.add(text, |statement| {
-            (statement.length, statement.secret, statement.local) = (length, signs.secret, local);
+            (statement.length, statement.secret, statement.offered) = (length, signs.secret, offered);
             statement.parameters = lexer::placeholders(text, mode);
         })?;
         let masked = if signs.secret { lexer::mask(text, mode) } else { text.into() };
@@ -490,13 +499,13 @@ impl MySqlRelay {
         self.note_execute(run, slot, id, (&head, shown, seen), flow);
         head.clear();
         self.scratch = head;
-        let mut local = false;
+        let mut offered = None;
         if let Some(slot) = slot {
             let statement = self.prepared.get_mut(slot);
-            (statement.last_run, local) = (run.number, statement.local);
+            (statement.last_run, offered) = (run.number, statement.offered.clone());
             statement.long.clear();
         }
-        self.pass(Answer::Results { local }, run, seen, flow);
+        self.pass(Answer::Results { offered }, run, seen, flow);
         Ok(())
     }
 
@@ -530,7 +539,7 @@ impl MySqlRelay {
         self.note_execute(run, slot, id, (&head, shown, seen), flow);
         head.clear();
         self.scratch = head;
-        self.pass(Answer::Results { local: false }, run, seen, flow);
+        self.pass(Answer::Results { offered: None }, run, seen, flow);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What answers are due, in the order in which the server, or we ourselves, will give them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::model::Refusal;
 use crate::model::limits::{OUTSTANDING_KEPT, OUTSTANDING_MAX};
@@ -20,8 +21,8 @@ pub(super) struct Run {
 /// What answers one command.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// OK, an error, or rows; any number of them. `local`: it offers a file of the client's.
-    Results { local: bool },
+    /// OK, an error, or rows; any number of them. `offered`: the names of the client's files that it offers.
+    Results { offered: Offered },
     /// Rows of a cursor.
     Fetched,
     /// The statement's number, then definitions of its parameters and columns.
@@ -41,6 +42,9 @@ pub(super) enum Answer {
     /// OK to words of ours, swallowed.
     Own,
 }
+
+/// `None`, which takes no room, where it is none.
+pub(super) type Offered = Option<Arc<[Vec<u8>]>>;
 
 impl Answer {
     /// We give it ourselves.

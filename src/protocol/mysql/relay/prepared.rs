@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::outstanding::Offered;
 use crate::model::limits::{
     AUDIT_PARAMETERS_BYTES_MAX, PREPARED_MAX, PREPARED_TEXT_BYTES_MAX, RECYCLED_BYTES_MAX,
 };
@@ -23,8 +24,8 @@ pub(super) struct Statement {
     /// How long the text really is.
     pub length: u64,
     pub secret: bool,
-    /// It offers a file of the client's.
-    pub local: bool,
+    /// The files of the client's that it offers.
+    pub offered: Offered,
     /// How many parameters it has.
     pub parameters: usize,
     /// Their types as they were sent last, two bytes each.

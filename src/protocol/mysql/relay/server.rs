@@ -336,13 +336,16 @@ impl MySqlRelay {
     /// The first packet of an answer, or of a further result.
     fn first(&mut self, header: Header, body: &[u8], flow: &mut Flow<'_>) -> Result<(), WireError> {
         let Some(due) = self.due.front() else { return Err(unasked("packet")) };
-        match due.answer {
+        match &due.answer {
             Answer::Results { .. } if body[0] == OK => {
                 let end = End::of_ok(body).ok_or(malformed("OK"))?;
                 self.done(end, "OK", flow);
             }
-            Answer::Results { local } if body[0] == LOCAL_INFILE => {
-                if !local || !self.can_send_file() {
+            Answer::Results { offered } if body[0] == LOCAL_INFILE => {
+                // Another name than the client's own statement has would be any file of its machine.
+                let is_offered =
+                    offered.as_ref().is_some_and(|names| names.iter().any(|name| *name == body[1..]));
+                if !is_offered || !self.can_send_file() {
                     return Err(WireError::new(
                         "LOCAL INFILE",
                         "the server asks for a file that was not offered",
@@ -362,7 +365,7 @@ impl MySqlRelay {
                     _ => return Err(malformed("the number of columns")),
                 }
             }
-            Answer::Prepared { slot } => self.prepared_ok(slot, header, body, flow)?,
+            Answer::Prepared { slot } => self.prepared_ok(*slot, header, body, flow)?,
             Answer::Done | Answer::Reset | Answer::Own => {
                 let end = match (body[0], header.length) {
                     (OK, _) => End::of_ok(body),

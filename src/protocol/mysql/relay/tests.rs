@@ -466,6 +466,8 @@ fn a_file_that_was_not_offered_is_not_asked_for() {
         (LOCAL, "select 'load data local infile'"),
         (LOCAL, "load data infile 'a' into table t"),
         (DEPRECATE, LOAD),
+        // Offered was another one.
+        (LOCAL, LOAD),
     ] {
         let mut rig = rig(agreed);
         rig.feed(Side::Downstream, &query(text));
