@@ -245,7 +245,8 @@ impl MySqlAccept {
             Opening::Tls(request) => {
                 self.settings.capabilities = request.capabilities;
                 self.state = State::Handshaking;
-                Ok(AcceptStep::StartTls(TlsStart::Asked))
+                // It waits for no word of ours: what came behind its request is its first record.
+                Ok(AcceptStep::StartTls(TlsStart::Direct))
             }
             Opening::Old => Ok(AcceptStep::Refuse(
                 Refusal::NotSupported("the protocol before 4.1"),
