@@ -276,3 +276,53 @@ pub(crate) fn prepare_socket(socket: &impl std::os::fd::AsFd) {
         .with_retries(3);
     let _ = socket.set_tcp_keepalive(&keepalive);
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+    use aws_lc_rs::rsa::{KeySize, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    /// As MySQL writes it.
+    fn pem(der: &[u8]) -> Vec<u8> {
+        let mut pem = "-----BEGIN PUBLIC KEY-----\n".to_owned();
+        for line in STANDARD.encode(der).as_bytes().chunks(64) {
+            pem.push_str(std::str::from_utf8(line).unwrap());
+            pem.push('\n');
+        }
+        pem.push_str("-----END PUBLIC KEY-----\n");
+        pem.into_bytes()
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened_by_the_private_key_alone() {
+        let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap();
+        let der: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
+        let public = pem(der.as_ref());
+        let sealed = seal(&public, b"secret\0").unwrap();
+        assert_ne!(sealed, seal(&public, b"secret\0").unwrap(), "another each time");
+        let key = OaepPrivateDecryptingKey::new(key).unwrap();
+        let mut opened = vec![0; key.min_output_size()];
+        let opened = key.decrypt(&OAEP_SHA1_MGF1SHA1, &sealed, &mut opened, None).unwrap();
+        assert_eq!(opened, b"secret\0");
+        assert_eq!(seal(&public, &[1; 300]), Err("it is too short for the password"));
+    }
+
+    #[test]
+    fn garbage_is_no_key() {
+        for garbage in [
+            b"".to_vec(),
+            b"-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n".to_vec(),
+            b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".to_vec(),
+            vec![0xff; 4_000],
+            pem(&[0x30; 300]),
+            // Of another kind: an Ed25519 key.
+            pem(&[&b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"[..], &[7; 32]].concat()),
+        ] {
+            assert!(seal(&garbage, b"secret\0").is_err(), "{}", garbage.escape_ascii());
+        }
+    }
+}

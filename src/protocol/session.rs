@@ -248,7 +248,7 @@ pub enum TlsStart {
     /// The client asked and waits for our word: bytes that came already are not protected by TLS and an error
     /// (CVE-2021-23214).
     Asked,
-    /// The client began with it: what came already is its first record, not consumed by the machine.
+    /// The client goes on with it unasked: what came already is its first record, not consumed by the machine.
     Direct,
 }
 

@@ -32,7 +32,7 @@ fn statements_and_their_results_are_told(release: Release) {
     assert!(result["duration_us"].as_u64().is_some_and(|micros| micros > 0), "{result}");
     assert!(result["tag"].as_str().is_some_and(|tag| tag.contains("10")), "{result}");
     let failed = node.result_of(&node.wait_statement("select no_such_column from items"));
-    assert_eq!(failed["sqlstate"], "42S22", "{failed}");
+    assert_eq!(failed["sqlstate"], "42S22/1054", "{failed}");
     let both = node.wait_statement("select 1; select 2 from items");
     let of_both = |line: &&Value| line["event"] == "result" && line["number"] == both["number"];
     let rows: u64 = lines.iter().filter(of_both).filter_map(|line| line["rows"].as_u64()).sum();

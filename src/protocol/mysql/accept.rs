@@ -95,8 +95,8 @@ pub struct MySqlAccept {
     proven: bool,
     /// Its method waits for a word ahead of the OK.
     fast: bool,
-    /// What random bytes are where a test fixes them.
-    fixed: Option<u8>,
+    /// What random bytes are where a test fixes them, used up from the front.
+    fixed: Vec<u8>,
 }
 
 enum State {
@@ -153,14 +153,14 @@ impl MySqlAccept {
             settings: Settings::default(),
             proven: false,
             fast: false,
-            fixed: None,
+            fixed: Vec::new(),
         }
     }
 
     /// The same login again needs the same random bytes.
     #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn fix_random(&mut self, byte: u8) {
-        self.fixed = Some(byte);
+    pub(crate) fn fix_random(&mut self, bytes: &[u8]) {
+        self.fixed = bytes.to_vec();
     }
 
     pub(super) fn settings(&self) -> Settings {
@@ -176,13 +176,8 @@ impl MySqlAccept {
         self.sequence.wrapping_add(1)
     }
 
-    fn random<const N: usize>(&self) -> Result<[u8; N], WireError> {
-        let mut bytes = [self.fixed.unwrap_or_default(); N];
-        if self.fixed.is_none() {
-            getrandom::fill(&mut bytes)
-                .map_err(|_| WireError::new("greeting", "no random bytes to be had"))?;
-        }
-        Ok(bytes)
+    fn random<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        random(&mut self.fixed)
     }
 
     /// Clients read it as a text, so no byte is zero; servers leave the dollar sign out as well.
@@ -250,7 +245,8 @@ impl MySqlAccept {
             Opening::Tls(request) => {
                 self.settings.capabilities = request.capabilities;
                 self.state = State::Handshaking;
-                Ok(AcceptStep::StartTls(TlsStart::Asked))
+                // It waits for no word of ours: what came behind its request is its first record.
+                Ok(AcceptStep::StartTls(TlsStart::Direct))
             }
             Opening::Old => Ok(AcceptStep::Refuse(
                 Refusal::NotSupported("the protocol before 4.1"),
@@ -302,8 +298,8 @@ impl MySqlAccept {
         let Some(response) = &self.response else {
             return Err(WireError::new("login", "an answer to no question"));
         };
-        let proof = response.proof.clone();
-        let method = match &response.plugin[..] {
+        let (proof, plugin) = (response.proof.clone(), response.plugin.clone());
+        let method = match &plugin[..] {
             name if name == CACHING_SHA2.as_bytes() => return self.check_announced(*exchange, &proof),
             name if name == ED25519.as_bytes() => Method::Ed25519(self.random()?),
             name if name == PARSEC.as_bytes() => Method::Parsec(self.random()?),
@@ -451,6 +447,18 @@ impl MySqlAccept {
         };
         AcceptStep::Login(Box::new((identity, claim)))
     }
+}
+
+/// Random bytes, or those that a test fixed.
+pub(super) fn random<const N: usize>(fixed: &mut Vec<u8>) -> Result<[u8; N], WireError> {
+    let mut bytes = [0; N];
+    if fixed.is_empty() {
+        getrandom::fill(&mut bytes).map_err(|_| WireError::new("login", "no random bytes to be had"))?;
+    }
+    let count = fixed.len().min(N);
+    bytes[..count].copy_from_slice(&fixed[..count]);
+    fixed.drain(..count);
+    Ok(bytes)
 }
 
 /// A caching_sha2_password client with something to prove waits for a word ahead of the OK; one that has sent

@@ -107,8 +107,8 @@ impl MySqlDial {
 
     /// The same login again needs the same random bytes.
     #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn fix_random(&mut self, byte: u8) {
-        self.prover.fixed = Some(byte);
+    pub(crate) fn fix_random(&mut self, bytes: &[u8]) {
+        self.prover.fixed = bytes.to_vec();
     }
 
     /// Goes on for as long as there are whole packets.
@@ -197,6 +197,9 @@ impl MySqlDial {
             return Err(WireError::new("answer to the greeting", "a name with a zero byte"));
         }
         let (plugin, said, proof) = self.prover.first(&greeting.plugin, &greeting.nonce)?;
+        let Said::This(said) = said else {
+            return Err(WireError::new("answer to the greeting", "one that cannot be said"));
+        };
         let response = Response {
             request: self.request(),
             user: self.prover.secret.username().into(),
@@ -234,6 +237,7 @@ impl MySqlDial {
         };
         match said {
             Said::Nothing => {}
+            Said::Refuse(error) => return Ok(Some(DialStep::Refused(error))),
             Said::This(said) => self.reader.put(out, |out| out.put_slice(&said)),
             Said::Sealed { key, text } => {
                 self.state = State::Sealing(proof);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::capability::Capabilities;
+use crate::model::limits::{SETTINGS_MAX, SHOWN_SETTING_BYTES_MAX};
 use crate::protocol::session::{Facts, Findings, Interruption, Termination};
 
 /// What a client asked for in its handshake; each connection that it is lent has it.
@@ -19,11 +20,22 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// For the trail.
+    /// For the trail: what looks like a secret by its name is masked.
     pub fn shown(&self) -> Vec<(String, String)> {
-        self.attributes.clone()
+        let shown = |(name, value): &(String, String)| {
+            let lower = name.to_ascii_lowercase();
+            let value = match SECRET_NAMES.iter().any(|part| lower.contains(part)) {
+                true => "***",
+                false => &value[..value.floor_char_boundary(SHOWN_SETTING_BYTES_MAX)],
+            };
+            (name[..name.floor_char_boundary(SHOWN_SETTING_BYTES_MAX)].to_owned(), value.to_owned())
+        };
+        self.attributes.iter().take(SETTINGS_MAX).map(shown).collect()
     }
 }
+
+/// Parts of names whose values have no place in a trail.
+const SECRET_NAMES: [&str; 5] = ["passw", "secret", "token", "credential", "api_key"];
 
 /// What a server says of itself in its greeting: what a client of ours is greeted with.
 #[derive(Debug, Clone, PartialEq, Eq)]

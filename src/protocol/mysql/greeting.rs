@@ -14,8 +14,6 @@ use crate::protocol::session::WireError;
 pub const NONCE_BYTES: usize = 20;
 /// The part of it that stands ahead of the capabilities.
 const NONCE_FRONT: usize = 8;
-/// Of a request for TLS, and of the fixed part of a client's answer.
-pub const REQUEST_BYTES: usize = 32;
 /// The only version of the greeting since MySQL 3.21.
 const VERSION: u8 = 10;
 

@@ -81,9 +81,8 @@ pub(super) fn kind_of(number: u16) -> ServerErrorKind {
         // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR, ER_MUST_CHANGE_PASSWORD(_LOGIN): the password.
         1045 | 1698 | 1820 | 1862 => ServerErrorKind::BadSecret,
         // ER_DBACCESS_DENIED_ERROR; ER_HOST_IS_BLOCKED and ER_HOST_NOT_PRIVILEGED; ER_NOT_SUPPORTED_AUTH_MODE,
-        // ER_PLUGIN_IS_NOT_LOADED; ER_ACCOUNT_HAS_BEEN_LOCKED of MySQL and of MariaDB; ER_SECURE_TRANSPORT_REQUIRED;
-        // ER_USER_IS_BLOCKED of MariaDB.
-        1044 | 1129 | 1130 | 1251 | 1524 | 3118 | 4151 | 3159 | 4166 => ServerErrorKind::NotAdmitted,
+        // ER_PLUGIN_IS_NOT_LOADED; ER_ACCOUNT_HAS_BEEN_LOCKED of MySQL and of MariaDB; ER_SECURE_TRANSPORT_REQUIRED.
+        1044 | 1129 | 1130 | 1251 | 1524 | 3118 | 4151 | 3159 => ServerErrorKind::NotAdmitted,
         // ER_BAD_DB_ERROR.
         1049 => ServerErrorKind::NoDatabase,
         // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED.

@@ -18,7 +18,7 @@ mod check;
 mod command;
 mod dial;
 pub mod facts;
-mod greeting;
+pub(crate) mod greeting;
 mod lexer;
 mod message;
 pub(crate) mod packet;
@@ -28,10 +28,14 @@ mod relay;
 mod script;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod talk;
+#[cfg(test)]
+mod tests;
 pub mod value;
 
 pub use accept::MySqlAccept;
 pub use capability::Capabilities;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use dial::Goal;
 pub use dial::MySqlDial;
 pub use facts::{Learned, MySqlFacts, Settings};
 pub use relay::MySqlRelay;

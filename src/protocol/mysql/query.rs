@@ -119,6 +119,11 @@ pub(super) fn extras(server: Server) -> &'static str {
     }
 }
 
+/// What has MySQL forget how statements were planned, which has their texts; the reset itself leaves it there.
+pub(super) fn forget(server: Server) -> Option<&'static str> {
+    (!server.is_mariadb).then_some("SET optimizer_trace_offset=@@GLOBAL.optimizer_trace_offset")
+}
+
 /// A number of our own for each of the two words behind `RAND()`.
 pub(super) fn reseed(random: u64) -> String {
     // The server takes each modulo 2^30 - 1.

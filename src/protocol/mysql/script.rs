@@ -14,6 +14,7 @@
 //! | the character set is the server's, or that of the login | all | set, to the same for the baseline too |
 //! | a prepared XA transaction that breaks later writes of the connection | MariaDB | seen by a refused `ROLLBACK`: closed |
 //! | texts of profiled statements | MariaDB | closed |
+//! | how statements were planned, with their texts | MySQL | forgotten as that setting is set |
 //! | `BACKUP LOCK` | MariaDB, for logins that may take it | `BACKUP UNLOCK` |
 //! | the resource group | MySQL, for logins that may set it | set back |
 //!
@@ -281,6 +282,9 @@ impl MySqlScript {
         }
         if baseline.extras {
             self.query(query::extras(self.server), Due::Ok);
+        }
+        if let Some(text) = query::forget(self.server) {
+            self.query(text, Due::Ok);
         }
         // The state behind RAND() is no setting: whoever has seen enough numbers knows those of the next person.
         self.query(&query::reseed(random), Due::Ok);

@@ -237,9 +237,8 @@ fn a_dump_is_the_same_and_comes_back(release: Release) {
          foreign key (item) references items (id))",
     );
     node.place.run(
-        "insert into parts (item, at, data) select id, '2026-01-01 00:00:00.5', unhex(repeat(md5(id), 40)) from items",
+        "insert into parts (item, at, data) select id, '2026-01-01 00:00:00.5', unhex(repeat(sha2(id, 256), 20)) from items",
     );
-    node.place.run("create view seen as select name from items");
     let dump = |way: &Way, mode: Mode| {
         let mut command = way.options(release, mode, release.dump());
         command.args(["--skip-dump-date", "--hex-blob", "--no-tablespaces", &way.database]);
@@ -257,7 +256,6 @@ fn a_dump_is_the_same_and_comes_back(release: Release) {
     }
     let file = node.folder.join("dump.sql");
     std::fs::write(&file, &expected).expect("the dump");
-    node.place.run("drop view seen");
     node.place.run("delete from parts where id < 500");
     let mut restore = proxied.options(release, Mode::Tls, release.client());
     restore.arg(&proxied.database).stdin(std::fs::File::open(&file).expect("the dump"));

@@ -10,12 +10,13 @@
 
 use zeroize::Zeroizing;
 
+use super::super::accept::random;
 use crate::credential::Secret;
 use crate::credential::mysql::{
     self, PARSEC_SALT_BYTES, answer_caching_sha2, answer_ed25519, answer_native, answer_parsec,
 };
 use crate::model::{AuthMethod, ChannelBinding, Surety, limits};
-use crate::protocol::session::{DialTlsFacts, DialWay, WireError};
+use crate::protocol::session::{DialTlsFacts, DialWay, ServerError, ServerErrorKind, WireError};
 
 const PLACE: &str = "authentication";
 
@@ -32,6 +33,10 @@ const FULL: u8 = 4;
 /// Asks for the server's RSA key.
 const CACHING_SHA2_KEY: u8 = 2;
 const SHA256_KEY: u8 = 1;
+
+const NOT_WITHOUT_PASSWORD: &str = "the server does not know the answer to its challenge: the password is wrong, or \
+    nobody has logged in with it since the server started, and the password itself is only sent where the server's \
+    certificate is checked (tls = \"verify-full\") or where require_auth names password";
 
 type Nonce = [u8; 20];
 
@@ -53,6 +58,8 @@ pub(super) enum Proof {
 pub(super) enum Said {
     Nothing,
     This(Zeroizing<Vec<u8>>),
+    /// No more: it does not let us in as we are willing to come.
+    Refuse(ServerError),
     /// This, under this key.
     Sealed {
         key: Vec<u8>,
@@ -68,35 +75,32 @@ pub(super) struct Prover {
     pub tls: Option<DialTlsFacts>,
     switches: u8,
     /// What our random bytes are where a test fixes them.
-    pub fixed: Option<u8>,
+    pub fixed: Vec<u8>,
 }
 
 impl Prover {
     pub fn new(secret: Secret, way: DialWay) -> Self {
-        Self { secret, way, tls: None, switches: 0, fixed: None }
+        Self { secret, way, tls: None, switches: 0, fixed: Vec::new() }
     }
 
     /// What goes with our answer to the greeting: the method, what we say by it. Where we do not answer what was
-    /// announced the server switches to what it really wants.
-    pub fn first(
-        &self,
-        announced: &str,
-        nonce: &Nonce,
-    ) -> Result<(&'static str, Zeroizing<Vec<u8>>, Proof), WireError> {
+    /// announced we name a method that speaks second, so that nothing is no password: the server switches to what it
+    /// really wants.
+    pub fn first(&self, announced: &str, nonce: &Nonce) -> Result<(&'static str, Said, Proof), WireError> {
         self.may_log_in()?;
-        let answered = |name, said: &[u8], proof| Ok((name, Zeroizing::new(said.to_vec()), proof));
-        match announced {
-            _ if !self.secret.has_password() => answered(NATIVE, b"", Proof::None),
-            CACHING_SHA2 if self.accepts(AuthMethod::CachingSha2) => answered(
-                CACHING_SHA2,
-                &answer_caching_sha2(self.secret.password(), nonce),
-                Proof::Fast(*nonce),
-            ),
-            NATIVE if self.accepts(AuthMethod::NativePassword) => {
-                answered(NATIVE, &answer_native(self.secret.password(), nonce), Proof::Said)
-            }
-            _ => answered(CACHING_SHA2, b"", Proof::None),
+        if !self.secret.has_password() {
+            return Ok((NATIVE, say(b""), Proof::None));
         }
+        let password = self.secret.password();
+        Ok(match announced {
+            CACHING_SHA2 if self.accepts(AuthMethod::CachingSha2) => {
+                (CACHING_SHA2, say(&answer_caching_sha2(password, nonce)), Proof::Fast(*nonce))
+            }
+            NATIVE if self.accepts(AuthMethod::NativePassword) => {
+                (NATIVE, say(&answer_native(password, nonce)), Proof::Said)
+            }
+            _ => (ED25519, say(b""), Proof::None),
+        })
     }
 
     /// The server asks for another method.
@@ -172,6 +176,15 @@ impl Prover {
         }
         match (proof, data) {
             (Proof::Fast(_), [FAST_OK]) => Ok((Proof::Said, Said::Nothing)),
+            // A wrong password looks like one that the server has not seen since it started.
+            (Proof::Fast(_), [FULL]) if self.may_show_password().is_err() => {
+                let error = ServerError {
+                    kind: ServerErrorKind::NotAdmitted,
+                    code: CACHING_SHA2.into(),
+                    message: NOT_WITHOUT_PASSWORD.into(),
+                };
+                Ok((Proof::Said, Said::Refuse(error)))
+            }
             (Proof::Fast(nonce), [FULL]) => self.show_password(nonce, CACHING_SHA2_KEY),
             (Proof::Key(nonce), key) => {
                 let text = mysql::under_nonce(self.secret.password(), &nonce);
@@ -206,7 +219,7 @@ impl Prover {
         }
     }
 
-    fn sign_parsec(&self, scramble: &[u8; 32], data: &[u8]) -> Result<(Proof, Said), WireError> {
+    fn sign_parsec(&mut self, scramble: &[u8; 32], data: &[u8]) -> Result<(Proof, Said), WireError> {
         const PLACE: &str = "parsec";
         let [b'P', power, salt @ ..] = data else {
             return Err(WireError::new(PLACE, "a salt of another kind"));
@@ -216,10 +229,7 @@ impl Prover {
         if *power > limits::PARSEC_POWER_MAX {
             return Err(WireError::new(PLACE, "the server asks for more rounds than we compute"));
         }
-        let mut ours = [self.fixed.unwrap_or_default(); 32];
-        if self.fixed.is_none() {
-            getrandom::fill(&mut ours).map_err(|_| WireError::new(PLACE, "no random bytes to be had"))?;
-        }
+        let ours = random(&mut self.fixed)?;
         let signature = answer_parsec(&self.secret, salt, 1_024 << power, [scramble, &ours]);
         Ok((Proof::Said, Said::This(Zeroizing::new([&ours[..], &signature].concat()))))
     }
@@ -244,8 +254,7 @@ impl Prover {
         self.allow(
             AuthMethod::Password,
             "the server asks for the password itself, which is only sent where its certificate is checked (tls = \
-             \"verify-full\") or where require_auth names password; with caching_sha2_password it does so until \
-             somebody has logged in since it started",
+             \"verify-full\") or where require_auth names password",
         )
     }
 

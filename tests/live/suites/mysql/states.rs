@@ -66,9 +66,12 @@ pub fn all() -> Vec<State<MySql>> {
                 (0..4).for_each(|_| drop(wire.read().expect("three rows and an end")));
             })
         }),
-        state("half a query sent", Kind::Idle, Always, |_, stage| {
-            at_hand(stage, |wire| wire.send(&say(command::QUERY, b"select 'half of it'")[..9]))
-        }),
+        listed(
+            "idle",
+            state("half a query sent", Kind::Idle, Always, |_, stage| {
+                at_hand(stage, |wire| wire.send(&say(command::QUERY, b"select 'half of it'")[..9]))
+            }),
+        ),
         state("half a long query sent", Kind::Busy, Always, |_, stage| {
             at_hand(stage, |wire| {
                 let long = format!("select length('{}')", "x".repeat(2_000_000));

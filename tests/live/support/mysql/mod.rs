@@ -67,11 +67,6 @@ impl Release {
             folder.join("data")
         })
     }
-
-    /// How a new login proves itself where nothing else is said.
-    pub fn plugin(self) -> &'static str {
-        if self.is_mariadb() { "mysql_native_password" } else { "caching_sha2_password" }
-    }
 }
 
 pub struct Server {
@@ -156,10 +151,6 @@ impl Server {
         let _ = child.kill();
         child.wait().expect("it ends");
         janitor::forget(child.id());
-    }
-
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 
     pub fn log(&self) -> String {

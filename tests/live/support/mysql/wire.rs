@@ -4,7 +4,6 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use sha1::Sha1;
@@ -233,6 +232,12 @@ impl<'a> Reader<'a> {
         self.0 = self.0.get(1..).unwrap_or_default();
         now
     }
+}
+
+fn inflated(bytes: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    flate2::read::ZlibDecoder::new(bytes).read_to_end(&mut whole).expect("zlib's form");
+    whole
 }
 
 fn sha256(parts: &[&[u8]]) -> Vec<u8> {
@@ -488,7 +493,7 @@ impl Wire {
             self.stream.read_exact(&mut bytes)?;
             *rest = match whole {
                 0 => bytes,
-                _ => panic!("compressed in earnest"),
+                _ => inflated(&bytes),
             };
         }
         let count = rest.len().min(into.len());
@@ -523,11 +528,6 @@ impl Wire {
                 return Ok(payload);
             }
         }
-    }
-
-    /// The number that the next packet of this exchange has.
-    pub fn next_sequence(&self) -> u8 {
-        self.sequence
     }
 
     /// The socket below, for looking without reading.
@@ -705,11 +705,6 @@ impl Wire {
     /// Vanishes with a FIN and no goodbye.
     pub fn vanish(self) {
         let _ = self.socket().shutdown(Shutdown::Both);
-    }
-
-    /// Vanishes with a reset, as a process that is killed with unread data does.
-    pub fn reset(self) {
-        socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO)).expect("linger");
     }
 }
 
