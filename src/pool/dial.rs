@@ -351,7 +351,8 @@ mod tests {
             (TlsMode::Require, Upstream::default(), false),
             (TlsMode::Disable, Upstream::default(), false),
         ] {
-            let tls = UpstreamTls::new(mode, TlsNegotiation::Postgres, &[], Some(ca.as_ref())).unwrap();
+            let ca = Some(ca.as_ref()).filter(|_| mode == TlsMode::VerifyFull);
+            let tls = UpstreamTls::new(mode, TlsNegotiation::Postgres, &[], ca).unwrap();
             let dialer = Dialer { address: address.into(), tls, rules, timeout: Duration::from_secs(10) };
             let outcome = dialer.login(&MySql, &upkeep, ("", ""), &secret).await;
             assert_eq!(outcome.is_ok(), is_in, "{mode:?}: {:?}", outcome.as_ref().err());

@@ -550,11 +550,14 @@ proptest! {
         let whole = conversation(&mut kit::whole);
         prop_assert_eq!(&whole, &conversation(&mut |_| 1));
         prop_assert_eq!(&whole, &conversation(uneven));
-        prop_assert_eq!(whole.end.starts_with("login"), right && (with_tls || CLIENT_METHODS[method] != "mysql_clear_password"));
+        let may = with_tls || CLIENT_METHODS[method] != "mysql_clear_password";
+        prop_assert_eq!(whole.end.starts_with("login"), right && may);
     }
 
     #[test]
-    fn whatever_a_client_sends_there_is_an_end(turns in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..4)) {
+    fn whatever_a_client_sends_there_is_an_end(
+        turns in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..4),
+    ) {
         let turns: Vec<Vec<u8>> =
             turns.iter().enumerate().map(|(at, body)| packet(1 + 2 * at as u8, body)).collect();
         let outcome = say(&mut machine(TlsOffer::Optional), &turns);
