@@ -615,3 +615,95 @@ fn what_did_not_end_is_noted_as_that() {
     assert_eq!(results(&notes), ["unfinished", "unfinished"]);
     assert_eq!(rig.relay.statements(), 2);
 }
+
+// ---------------------------------------------------------------------------------------------
+// What real servers said
+
+fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::new();
+    while let Some(byte) = bytes.next() {
+        let escaped = if byte == b'\\' { bytes.next().unwrap() } else { 0 };
+        out.push(match escaped {
+            0 => byte,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'x' => {
+                let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
+                u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
+            }
+            other => other,
+        });
+    }
+    out
+}
+
+/// All that is noted, a line each.
+fn noted(notes: &[u8]) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let lines = NoteReader::new(notes).map(|(_, note)| match note {
+        Note::Statement { number, kind, text: shown, prepared, parameters, .. } => {
+            let values = match parameters.values.is_empty() {
+                true => String::new(),
+                false => format!(" {}", serde_json::json!(super::super::value::describe(&parameters))),
+            };
+            let name = if prepared.is_empty() { String::new() } else { format!(" {}", text(prepared)) };
+            format!("{number} {kind:?}{name}: {}{values}\n", text(shown))
+        }
+        Note::Result { number, tag, rows, bytes_up, bytes_down, sqlstate, .. } => {
+            format!(
+                "  {number} {}{}: {rows} rows, {bytes_up} up, {bytes_down} down\n",
+                text(tag),
+                text(sqlstate)
+            )
+        }
+        Note::Prepare { name, text: shown, .. } => format!("{}: {}\n", text(name), text(shown)),
+    });
+    lines.collect()
+}
+
+#[test]
+fn conversations_with_real_servers_pass_and_are_noted() {
+    macro_rules! golden {
+        ($name:literal) => {
+            include_str!(concat!("../golden/conversation-", $name, ".txt"))
+        };
+    }
+    let mariadb = Capabilities::MARIADB | Capabilities::SESSION_TRACK | LOCAL;
+    let mysql = Capabilities::QUERY_ATTRIBUTES | Capabilities::SESSION_TRACK | LOCAL;
+    let plain = Capabilities::LOCAL_FILES | Capabilities::OPTIONAL_RESULTSET_METADATA;
+    let all = [
+        ("mariadb-10", golden!("mariadb-10"), Capabilities::NONE),
+        ("mariadb-11", golden!("mariadb-11"), mariadb),
+        ("mysql-9", golden!("mysql-9"), mysql),
+        ("mysql-9-plain", golden!("mysql-9-plain"), plain),
+    ];
+    for (name, text, agreed) in all {
+        for piece in [usize::MAX, 1, 5] {
+            let mut rig = rig(agreed);
+            let (mut asked, mut said) = (Vec::new(), Vec::new());
+            for line in text.lines() {
+                let (side, bytes) = match line.split_at(2) {
+                    ("> ", rest) => (Side::Downstream, unescape(rest)),
+                    ("< ", rest) => (Side::Upstream, unescape(rest)),
+                    _ => continue,
+                };
+                let sent = if side == Side::Downstream { &mut asked } else { &mut said };
+                sent.extend_from_slice(&bytes);
+                bytes.chunks(piece).for_each(|piece| rig.feed(side, piece));
+                // The answer to words of ours.
+                if rig.to_server.ends_with(&rig.relay.stamp) {
+                    asked.extend_from_slice(&rig.relay.stamp);
+                    rig.feed(Side::Upstream, &Said::new(agreed).ok(0, 2).bytes());
+                }
+                assert_eq!(rig.end, None, "{name}: {line}");
+            }
+            assert!(rig.to_server == asked && rig.to_client == said, "{name}");
+            assert_eq!(rig.relay.boundary(), Boundary::Idle, "{name}");
+            insta::allow_duplicates! {
+                insta::with_settings!({ snapshot_suffix => name }, { insta::assert_snapshot!(noted(&rig.notes)) });
+            }
+        }
+    }
+}
