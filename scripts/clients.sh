@@ -4,6 +4,10 @@
 
 PGJDBC_VERSION=42.7.14
 PGJDBC_SHA256=73914527305a40cce504b0d3d90b23caf565136912d607ae8ae7c5895512332c
+CONNECTORJ_VERSION=26.10.0
+CONNECTORJ_SHA256=cef70caf532833c9ab8f41f74773ce22c08bf503fad215c9c2ee1e9db87e759e
+MARIADB_JDBC_VERSION=4.0.0
+MARIADB_JDBC_SHA256=bb1211dac59ef4c54b7a8ad4755a913d36d2e81b34ca1d4cb9ffa9d5633df01f
 # pgx is as old as its module says; what is fetched where there is no such Go is this one.
 GO_WANTED=1.25
 GO_VERSION=1.26.8
@@ -13,7 +17,7 @@ PG18_CLIENT_SUITE=forky
 clients_dir() { echo "$(cache_dir)/clients"; }
 
 # client_here NAME FILE…: is clients/NAME made of exactly these files of the repository, and of these pins?
-client_stamp() { { declare -p PGJDBC_VERSION GO_VERSION PG18_CLIENT_SUITE; sha256sum "$@"; } | sha256sum; }
+client_stamp() { { declare -p ${!PGJDBC_*} ${!CONNECTORJ_*} ${!MARIADB_JDBC_*} GO_VERSION PG18_CLIENT_SUITE; sha256sum "$@"; } | sha256sum; }
 client_here() {
     local name=$1; shift
     [ "$(cat "$(clients_dir)/$name/stamp" 2>/dev/null)" = "$(client_stamp "$@")" ]
@@ -43,9 +47,10 @@ setup_clients() {
     setup_java_clients
     setup_go_clients
     setup_pg18_clients
+    [ -x /usr/bin/sysbench ] || apt_install sysbench
 }
 
-# psycopg, asyncpg and pgcli, by pip, whose lock file knows every file's checksum.
+# psycopg, asyncpg, pgcli, PyMySQL and MySQL's own for Python, by pip, whose lock file knows every file's checksum.
 setup_python_clients() {
     local lock=tests/clients/python/requirements.txt work python
     client_here python "$lock" && return 0
@@ -64,7 +69,7 @@ setup_python_clients() {
     chmod -R go+rX "$work"
 }
 
-# node-postgres and postgres.js, by npm, whose lock file knows every package's checksum.
+# node-postgres, postgres.js and mysql2, by npm, whose lock file knows every package's checksum.
 setup_node_clients() {
     local folder=tests/clients/node work
     client_here node $folder/package-lock.json && return 0
@@ -77,25 +82,33 @@ setup_node_clients() {
     client_put node "$work" $folder/package-lock.json
 }
 
-# PgJDBC, by Maven.
+# java_jar WORK GROUP NAME VERSION SHA256: by Maven, or from the last time.
+java_jar() {
+    local work=$1 group=$2 name=$3 version=$4 sum=$5 jar=$3-$4.jar
+    if [ -e "$(clients_dir)/java/$jar" ]; then cp "$(clients_dir)/java/$jar" "$work"
+    else
+        say "Fetching $name $version"
+        mvn -q -B -Dstyle.color=never dependency:copy -Dartifact="$group:$name:$version:jar" \
+            -DoutputDirectory="$work" </dev/null >&2 || die "Maven could not fetch $name"
+    fi
+    echo "$sum  $work/$jar" | sha256sum -c --quiet - >&2 ||
+        die "the downloaded $name is not the one that was pinned"
+}
+
+# PgJDBC and the two for MySQL and MariaDB.
 setup_java_clients() {
-    local folder=tests/clients/java work jar
+    local folder=tests/clients/java work
     client_here java $folder/* && return 0
     have javac || apt_install default-jdk-headless
     have mvn || apt_install maven
     work=$(client_work java.new)
-    jar=$work/postgresql-$PGJDBC_VERSION.jar
-    if [ -e "$(clients_dir)/java/${jar##*/}" ]; then cp "$(clients_dir)/java/${jar##*/}" "$jar"
-    else
-        say "Fetching PgJDBC $PGJDBC_VERSION"
-        mvn -q -B -Dstyle.color=never dependency:copy -Dartifact="org.postgresql:postgresql:$PGJDBC_VERSION:jar" \
-            -DoutputDirectory="$work" </dev/null >&2 || die "Maven could not fetch PgJDBC"
-    fi
-    echo "$PGJDBC_SHA256  $jar" | sha256sum -c --quiet - >&2 ||
-        die "the downloaded PgJDBC is not the one that was pinned"
-    mv "$jar" "$work/postgresql.jar"
-    javac -cp "$work/postgresql.jar" -d "$work" $folder/*.java >&2 || die "javac failed on $folder"
-    ln -s postgresql.jar "$jar"
+    java_jar "$work" org.postgresql postgresql $PGJDBC_VERSION $PGJDBC_SHA256
+    java_jar "$work" com.mysql mysql-connector-j $CONNECTORJ_VERSION $CONNECTORJ_SHA256
+    java_jar "$work" org.mariadb.jdbc mariadb-java-client $MARIADB_JDBC_VERSION $MARIADB_JDBC_SHA256
+    javac -cp "$work/*" -d "$work" $folder/*.java >&2 || die "javac failed on $folder"
+    ln -s postgresql-$PGJDBC_VERSION.jar "$work/postgresql.jar"
+    ln -s mysql-connector-j-$CONNECTORJ_VERSION.jar "$work/mysql.jar"
+    ln -s mariadb-java-client-$MARIADB_JDBC_VERSION.jar "$work/mariadb.jar"
     client_put java "$work" $folder/*
 }
 
@@ -131,9 +144,9 @@ setup_go() {
     go_here >/dev/null || die "the fetched Go does not run"
 }
 
-# pgx and lib/pq, and pgx's own tests, which come with its module.
+# pgx, lib/pq and MySQL's driver, and the tests of pgx and of that one, which come with their modules.
 setup_go_clients() {
-    local folder=tests/clients/go work go pgx package
+    local folder=tests/clients/go work go pgx mysql package
     client_here go $folder/* && return 0
     setup_go
     go=$(go_here)
@@ -147,6 +160,11 @@ setup_go_clients() {
         (cd "$work/pgx/$package" && GOFLAGS=-buildvcs=false "$go" test -c -o "suite.test" .) >&2 ||
             die "Go could not build pgx's tests"
     done
+    mysql=$(cd $folder && "$go" list -m -f '{{.Dir}}' github.com/go-sql-driver/mysql) || die "Go does not find its driver"
+    cp -r "$mysql" "$work/mysql"
+    chmod -R u+w "$work/mysql"
+    (cd "$work/mysql" && GOFLAGS=-buildvcs=false "$go" test -c -o "suite.test" .) >&2 ||
+        die "Go could not build the tests of MySQL's driver"
     client_put go "$work" $folder/*
 }
 

@@ -177,5 +177,10 @@ setup_newest_pg() {
 
 show_versions() {
     printf '  %s\n' "$(rustc --version)" "$(psql --version)" "$("$(distribution_pg_bin)/postgres" --version)" >&2
-    if [ "${1:-}" = tests ]; then printf '  %s\n' "$("$(newest_pg_bin)/postgres" --version)" >&2; fi
+    [ "${1:-}" = tests ] || return 0
+    printf '  %s\n' "$("$(newest_pg_bin)/postgres" --version)" >&2
+    local server
+    for server in "$(mariadb10_bin)" "$(mariadb11_bin)" "$(mysql9_bin)"; do
+        printf '  %s\n' "$("$server/server" --version 2>/dev/null | sed 's|^.*/||')" >&2
+    done
 }

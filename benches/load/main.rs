@@ -3,19 +3,21 @@
 //! ```text
 //! cargo bench --bench load -- [--quick] [--rounds N] [--seconds N] [--workers N] [--only PART]… [--write]
 //! cargo bench --bench load -- crowd [--quick] [--write]
+//! cargo bench --bench load -- mysql [--quick] [--rounds N] [--seconds N] [--workers N] [--only PART]… [--write]
 //! ```
 //!
 //! They take turns in every round and the order rotates, so that what else the machine does meets all of them.
 //! Throughput is told as a ratio to the direct connection of the same round, cost as CPU seconds of the proxy: on a
 //! machine where client, proxy and server share the cores only the latter carries over to another one. `--write`
 //! puts the tables into `docs/performance.md`. PARTs are `query`, `calls`, `storm`, `tls`, `copy`, `pace`, `idle`,
-//! `cut`.
+//! `cut`; with `mysql`, which is MariaDB, `query`, `storm`, `rows`, `pace`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod client;
 mod crowd;
 mod keys;
+mod mysql;
 mod party;
 mod relay;
 mod report;
@@ -41,6 +43,7 @@ use work::{Run, Work};
 
 struct Arguments {
     crowd: bool,
+    mysql: bool,
     quick: bool,
     rounds: usize,
     seconds: u64,
@@ -56,7 +59,7 @@ fn main() {
     }
     let Some(arguments) = arguments(&given) else {
         eprintln!(
-            "usage: [crowd] [--quick] [--rounds N] [--seconds N] [--workers N] [--only PART]… [--write]"
+            "usage: [crowd | mysql] [--quick] [--rounds N] [--seconds N] [--workers N] [--only PART]… [--write]"
         );
         std::process::exit(2);
     };
@@ -83,8 +86,19 @@ fn main() {
         }
         return;
     }
+    if arguments.mysql {
+        let Arguments { quick, rounds, seconds, workers, only, .. } = arguments;
+        let tables = mysql::run(&mysql::Plan { quick, rounds, seconds, workers, only });
+        println!("{tables}");
+        if arguments.write {
+            report::write("mysql", &tables);
+        }
+        return;
+    }
     let parties = Parties::start(arguments.workers);
-    let mut bench = Bench { report: Report::new(&parties), parties, arguments };
+    let names = parties.all.iter().map(|party| party.name).collect();
+    let report = Report::new(names, parties.versions.join(", "));
+    let mut bench = Bench { report, parties, arguments };
     bench.run();
     let tables = bench.report.finish(&bench.arguments_in_words());
     println!("{tables}");
@@ -110,6 +124,7 @@ fn arguments(given: &[String]) -> Option<Arguments> {
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let mut arguments = Arguments {
         crowd: false,
+        mysql: false,
         quick: false,
         rounds: 3,
         seconds: 2,
@@ -121,6 +136,7 @@ fn arguments(given: &[String]) -> Option<Arguments> {
     while let Some(word) = given.next() {
         match word.as_str() {
             "crowd" => arguments.crowd = true,
+            "mysql" => arguments.mysql = true,
             "--quick" => (arguments.quick, arguments.rounds, arguments.seconds) = (true, 1, 1),
             "--rounds" => arguments.rounds = given.next()?.parse().ok()?,
             "--seconds" => arguments.seconds = given.next()?.parse().ok()?,

@@ -45,7 +45,13 @@ pub struct Parties {
     _proxies: Vec<Proxy>,
 }
 
-struct Proxy(Child);
+pub struct Proxy(Child);
+
+impl Proxy {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
 
 impl Drop for Proxy {
     fn drop(&mut self) {
@@ -177,7 +183,7 @@ pub fn setup() -> Vec<(String, String)> {
     programs.lines().map(|line| named(line).expect("NAME=PROGRAM")).collect()
 }
 
-fn version(name: &str, program: &str) -> String {
+pub fn version(name: &str, program: &str) -> String {
     let option = if name == "haproxy" { "-v" } else { "--version" };
     let said = Command::new(program).arg(option).output().expect("it runs");
     let line = text(&said.stdout).lines().next().expect("a line").to_owned();
@@ -197,7 +203,7 @@ fn spawn(command: &mut Command, port: u16, what: &str) -> Proxy {
     Proxy(child)
 }
 
-fn start_relay(server: u16, workers: usize, certificate: Option<&Path>) -> (Proxy, u16) {
+pub fn start_relay(server: u16, workers: usize, certificate: Option<&Path>) -> (Proxy, u16) {
     let port = janitor::free_port();
     let mut command = Command::new(std::env::current_exe().expect("our own file"));
     command.arg("relay").args([port, server, workers as u16].map(|number| number.to_string()));
@@ -205,12 +211,12 @@ fn start_relay(server: u16, workers: usize, certificate: Option<&Path>) -> (Prox
     (spawn(&mut command, port, "the relay listens"), port)
 }
 
-fn start_haproxy(program: &str, server: u16) -> (Proxy, u16) {
+pub fn start_haproxy(program: &str, server: u16) -> (Proxy, u16) {
     let (folder, port) = (janitor::new_folder("haproxy"), janitor::free_port());
     let file = folder.join("haproxy.cfg");
     let settings = format!(
         "global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 10s\n  timeout client 1h\n  \
-         timeout server 1h\nlisten postgres\n  bind 127.0.0.1:{port}\n  server postgres 127.0.0.1:{server}\n"
+         timeout server 1h\nlisten database\n  bind 127.0.0.1:{port}\n  server database 127.0.0.1:{server}\n"
     );
     std::fs::write(&file, settings).expect("its configuration");
     (spawn(Command::new(program).arg("-db").arg("-f").arg(&file), port, "HAProxy listens"), port)

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use crate::party::Parties;
 use crate::work::Run;
 
 pub struct Report {
@@ -20,13 +19,8 @@ pub fn spread(values: impl Iterator<Item = f64>) -> Option<[f64; 3]> {
 }
 
 impl Report {
-    pub fn new(parties: &Parties) -> Self {
-        Self {
-            names: parties.all.iter().map(|party| party.name).collect(),
-            versions: parties.versions.join(", "),
-            rows: String::new(),
-            busy_before: stolen(),
-        }
+    pub fn new(names: Vec<&'static str>, versions: String) -> Self {
+        Self { names, versions, rows: String::new(), busy_before: stolen() }
     }
 
     fn cells(&mut self, title: &str, cells: impl Iterator<Item = Option<String>>) {

@@ -98,7 +98,7 @@ fn door(listener: &ListenerStatus, chain: Option<&Chain>) -> Door {
     let chain = chain.filter(|_| listener.tls != ListenerTlsStatus::Off);
     let (host, port) = match &listener.address {
         ListenAddress::Tcp(address) => (host(*address, chain), address.port()),
-        ListenAddress::Unix(path) => socket(path),
+        ListenAddress::Unix(path) => socket(path, &listener.protocol),
     };
     Door {
         listener: listener.name.clone(),
@@ -111,8 +111,11 @@ fn door(listener: &ListenerStatus, chain: Option<&Chain>) -> Door {
     }
 }
 
-/// The folder and the port by which clients find a socket: it is called `.s.PGSQL.PORT` there.
-fn socket(path: &Path) -> (String, u16) {
+/// What clients find a socket by: its folder and a port, which its name ends in, or the file itself.
+fn socket(path: &Path, protocol: &str) -> (String, u16) {
+    if crate::protocol::by_name(protocol).is_some_and(|protocol| protocol.socket_name.is_none()) {
+        return (path.display().to_string(), 0);
+    }
     let folder = path.parent().unwrap_or(Path::new("/")).display().to_string();
     let port = path.extension().and_then(|port| port.to_str()?.parse().ok()).unwrap_or_default();
     (folder, port)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::time::{parse_duration, parse_future, parse_past, parse_time};
 use crate::model::{AccessLevel, Name, Time};
@@ -106,7 +106,7 @@ pub enum Command {
         #[arg(long, value_name = "TIME", value_parser = parse_future)]
         at: Option<Time>,
     },
-    /// See it work, on a real PostgreSQL server in a temporary folder.
+    /// See it work, on a real database server in a temporary folder.
     Demo(DemoArguments),
 }
 
@@ -115,9 +115,18 @@ pub struct DemoArguments {
     /// Run through and stop, instead of staying up for you to connect.
     #[arg(long)]
     pub once: bool,
+    /// The server that the story is told on.
+    #[arg(long, value_enum, default_value_t = DemoTarget::Postgres)]
+    pub target: DemoTarget,
     /// The folder of initdb, postgres and psql.
     #[arg(long, value_name = "DIR")]
     pub postgres_bin: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DemoTarget {
+    Postgres,
+    Mariadb,
 }
 
 #[derive(Debug, Subcommand)]

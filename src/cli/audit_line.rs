@@ -206,6 +206,14 @@ fn words(event: &str, value: &Value) -> String {
             labelled("from", get("peer")),
             if value["sent"] == true { "sent".to_owned() } else { "nothing to cancel".to_owned() },
         ]),
+        "kill" => joined([
+            format!("number {}", number(value, "number")),
+            if value["ends"] == true { "the session".to_owned() } else { "its statement".to_owned() },
+            match value["meant"].is_string() {
+                true => labelled("of session", get("meant")),
+                false => "none of theirs".to_owned(),
+            },
+        ]),
         "admin" => {
             let reason = labelled("because", get("reason"));
             joined([format!("{} {}", plain(get("action")), plain(get("object"))), reason])

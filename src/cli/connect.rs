@@ -1,5 +1,7 @@
 //! `connect`: the ready lines for the clients that people use.
 
+mod mysql;
+
 use std::fmt::Write as _;
 
 use crate::admin::body::{ConnectAnswer, ConnectParams, Door};
@@ -42,6 +44,7 @@ pub async fn run(
     }
     text += &match answer.protocol.as_str() {
         "postgres" => postgres(&way),
+        "mysql" => mysql::lines(&way),
         other => format!("host {}, port {}, user {} ({other})\n", door.host, door.port, way.user),
     };
     print(&text)
@@ -53,6 +56,8 @@ fn login(user: &str, level: Option<&AccessLevel>, target: Option<&Name>) -> Stri
     let target = target.map(|target| format!("@{target}")).unwrap_or_default();
     format!("{user}{level}{target}")
 }
+
+const PASSWORD: &str = "The password is the secret that tidegate credential issue printed.\n";
 
 struct Way<'a> {
     door: &'a Door,
@@ -121,7 +126,7 @@ fn postgres(way: &Way<'_>) -> String {
         // Neither JDBC nor DBeaver reaches one, and a URI says it in a way that few people know.
         let _ = writeln!(text, "psycopg  psycopg.connect({})", python(&dsn));
         text += "\nThis listener is a socket of this machine.\n";
-        return text + "The password is the secret that tidegate credential issue printed.\n";
+        return text + PASSWORD;
     }
     let address = format!("{}:{}/{}", url_host(&door.host), door.port, escape(database));
     let _ = writeln!(text, "URI      postgresql://{}@{address}?{query}", escape(user));
@@ -147,7 +152,7 @@ fn postgres(way: &Way<'_>) -> String {
             let _ = writeln!(text, "\nThe CA is our own: clients elsewhere need a copy of {file}.");
         }
     }
-    text + "The password is the secret that tidegate credential issue printed.\n"
+    text + PASSWORD
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ pub(super) fn protocol(text: &str, known: &[&str]) -> Result<(), String> {
 
 /// `host:port`; an IPv6 address stands in brackets. Or `unix:` and a path.
 pub(super) fn address(text: &str) -> Result<(), String> {
-    const RIGHT: &str = "must be host:port, such as db.example.com:5432, 10.0.0.5:5432 or [::1]:5432; or unix:/run/postgresql";
+    const RIGHT: &str = "must be host:port, such as db.example.com:5432, 10.0.0.5:5432 or [::1]:5432; or unix:/run/postgresql, unix:/run/mysqld/mysqld.sock";
     if let Some(unix) = UnixAddress::parse(text) {
         return unix.map(drop).map_err(str::to_owned);
     }

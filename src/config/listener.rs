@@ -17,8 +17,8 @@ use crate::tls::{ClientCheck, NameFrom};
 
 /// `sun_path` has 108 bytes and ends with a zero; one more is for the name under which the socket is made.
 const SOCKET_BYTES_MAX: usize = 106;
-/// The file name in which libpq looks for the socket of a port.
-const SOCKET_NAME: &str = ".s.PGSQL.";
+/// What drivers have room for; MySQL's own buffer has as many (`SERVER_VERSION_LENGTH`).
+const VERSION_BYTES_MAX: usize = 60;
 
 /// One address that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Listener {
     pub server_name_suffix: Option<Arc<str>>,
     /// `None`: clients are not asked for a certificate.
     pub client_certificates: Option<ClientCertificates>,
+    /// What clients are greeted with while nothing is known of a server, where the server speaks first.
+    pub server_version: Option<Arc<str>>,
     /// Who connects from here brings a PROXY header and is believed; nobody else's is read.
     pub proxy_from: Vec<IpNet>,
     pub socket: SocketFile,
@@ -155,7 +157,11 @@ impl Reader<'_> {
     }
 
     fn listener(&self, table: &Table<'_>, tls_there: bool) -> Option<Listener> {
-        let address = table.need("address", "\"127.0.0.1:6432\"", |value| self.listen_address(value));
+        let spoken =
+            table.value("protocol").and_then(|value| value.text().ok().and_then(crate::protocol::by_name));
+        let socket_name = spoken.and_then(|protocol| protocol.socket_name);
+        let address =
+            table.need("address", "\"127.0.0.1:6432\"", |value| self.listen_address(value, socket_name));
         let protocol = table.need("protocol", "\"postgres\"", |value| {
             let text = value.text()?;
             super::checks::protocol(text, self.known).map(|()| text.to_owned())
@@ -166,6 +172,13 @@ impl Reader<'_> {
         let connections_max = table.read_or("max_connections", 10_000, |value| narrow(value, 1, 1_000_000));
         let server_name_suffix = table.read("server_name_suffix", server_name_suffix);
         let client_certificates = self.client_certificates(table);
+        let server_version = table.read("server_version", server_version);
+        if table.has("server_version") && spoken.is_some_and(|protocol| !protocol.greets) {
+            table.mistake(
+                "server_version",
+                "has no effect: clients of this protocol speak first; take it out",
+            );
+        }
         let socket = socket_file(table, address.as_ref());
         let proxy_from = if table.has("proxy_protocol") {
             table.section("proxy_protocol", |table| {
@@ -197,22 +210,23 @@ impl Reader<'_> {
             connections_max,
             server_name_suffix,
             client_certificates,
+            server_version,
             proxy_from,
             socket,
         })
     }
 
-    fn listen_address(&self, value: &Value<'_>) -> Result<ListenAddress, String> {
+    /// `socket_name`: what stands before the port in the name of a socket, where clients look for that.
+    fn listen_address(&self, value: &Value<'_>, socket_name: Option<&str>) -> Result<ListenAddress, String> {
         let ListenAddress::Unix(path) = value.text()?.parse()? else { return value.text()?.parse() };
         let path = self.base.join(path);
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name
-            .strip_prefix(SOCKET_NAME)
-            .and_then(|port| port.parse::<u16>().ok())
-            .is_none_or(|port| port == 0)
+        let is_port = |text: &str| text.parse::<u16>().is_ok_and(|port| port > 0);
+        if let Some(before) = socket_name
+            && !name.strip_prefix(before).is_some_and(is_port)
         {
             return Err(format!(
-                "the file must be called {SOCKET_NAME}PORT, such as {SOCKET_NAME}6432: clients look for that name"
+                "the file must be called {before}PORT, such as {before}6432: clients look for that name"
             ));
         }
         if path.as_os_str().len() > SOCKET_BYTES_MAX {
@@ -287,6 +301,18 @@ fn server_name_suffix(value: &Value<'_>) -> Result<Arc<str>, String> {
         false => Err("must be what follows the target in the names that clients connect to, with its dot: \
                       \".db.example.com\" makes orders.db.example.com lead to orders"
             .to_owned()),
+    }
+}
+
+fn server_version(value: &Value<'_>) -> Result<Arc<str>, String> {
+    let text = value.text()?;
+    let begins = text.starts_with(|first: char| first.is_ascii_digit());
+    match begins && text.len() <= VERSION_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(text.into()),
+        false => {
+            Err("must be a version as servers say it, such as \"8.4.0\" or \"5.5.5-10.11.6-MariaDB\""
+                .to_owned())
+        }
     }
 }
 

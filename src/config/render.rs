@@ -201,7 +201,8 @@ mod tests {
     }
 
     fn reached() -> impl Strategy<Value = Upstream> {
-        let methods = AuthMethod::ALL.map(|(_, method)| method).to_vec();
+        use AuthMethod::{Md5, None, Password, ScramSha256};
+        let methods = vec![ScramSha256, Md5, Password, None];
         (
             proptest::sample::select(vec![ChannelBinding::Disable, ChannelBinding::Prefer]),
             option::of(btree_set(proptest::sample::select(methods), 1..4)),

@@ -158,7 +158,9 @@ impl<'r> Reader<'r> {
             connectors,
             suspended: None,
         };
-        for (key, what) in upstream::contradictions(&target.upstream, &target.address, target.tls) {
+        for (key, what) in
+            upstream::contradictions(&target.upstream, &target.protocol, &target.address, target.tls)
+        {
             table.mistake(key, what);
         }
         Some(TargetResource { target, secret_confirmed_for })

@@ -202,7 +202,9 @@ impl TargetResource {
         if target.connectors.is_empty() {
             note("connector", Err(NO_CONNECTOR.to_owned()));
         }
-        for (key, what) in upstream::contradictions(&target.upstream, &target.address, target.tls) {
+        for (key, what) in
+            upstream::contradictions(&target.upstream, &target.protocol, &target.address, target.tls)
+        {
             note(key, Err(what));
         }
         if let Some(upkeep) = &target.upstream.upkeep {

@@ -70,9 +70,23 @@ pub(super) fn default_tls(address: Option<&str>) -> TlsMode {
     }
 }
 
+const POSTGRES: &str = "postgres";
+
+/// Whether servers of this protocol know the method.
+fn serves(method: AuthMethod, protocol: &str) -> bool {
+    match method {
+        AuthMethod::ScramSha256 | AuthMethod::Md5 => protocol == POSTGRES,
+        AuthMethod::Password | AuthMethod::None => true,
+        AuthMethod::CachingSha2 | AuthMethod::NativePassword | AuthMethod::Ed25519 | AuthMethod::Parsec => {
+            protocol != POSTGRES
+        }
+    }
+}
+
 /// What these keys cannot mean together: the key and a sentence for each.
 pub(super) fn contradictions(
     upstream: &Upstream,
+    protocol: &str,
     address: &str,
     tls: TlsMode,
 ) -> Vec<(&'static str, String)> {
@@ -99,6 +113,22 @@ pub(super) fn contradictions(
                 "channel_binding = \"require\" needs scram-sha-256 among them".into(),
             ));
         }
+    }
+    if protocol != POSTGRES {
+        let set = [
+            ("channel_binding", upstream.channel_binding != ChannelBinding::default()),
+            ("tls_negotiation", upstream.tls_negotiation != TlsNegotiation::default()),
+        ];
+        for (key, _) in set.into_iter().filter(|(_, set)| *set) {
+            wrong.push((key, format!("is for {POSTGRES}, and this is {protocol}: leave it out")));
+        }
+    }
+    let foreign = upstream.require_auth.iter().flatten().find(|method| !serves(**method, protocol));
+    if let Some(method) = foreign {
+        let there = AuthMethod::ALL.iter().filter(|(_, method)| serves(*method, protocol));
+        let there: Vec<_> = there.map(|(name, _)| *name).collect();
+        let what = format!("{} is not of {protocol}; there are {}", method.as_str(), there.join(", "));
+        wrong.push(("require_auth", what));
     }
     if upstream.require_auth.as_ref().is_some_and(BTreeSet::is_empty) {
         let what =
@@ -137,7 +167,7 @@ mod tests {
     fn contradictions_are_named() {
         let default = Upstream::default();
         let keys = |upstream: &Upstream, address, tls| -> Vec<&str> {
-            contradictions(upstream, address, tls).into_iter().map(|(key, _)| key).collect()
+            contradictions(upstream, "postgres", address, tls).into_iter().map(|(key, _)| key).collect()
         };
         assert_eq!(keys(&default, "db:1", TlsMode::VerifyFull), Vec::<&str>::new());
         assert_eq!(keys(&default, "unix:/run", TlsMode::Disable), Vec::<&str>::new());
@@ -154,6 +184,23 @@ mod tests {
         assert_eq!(keys(&bound, "unix:/run", TlsMode::Disable), ["channel_binding", "require_auth"]);
         let none = Upstream { require_auth: Some(BTreeSet::new()), ..default };
         assert_eq!(keys(&none, "db:1", TlsMode::Require), ["require_auth"]);
+    }
+
+    #[test]
+    fn a_protocol_has_its_own_methods() {
+        let of = |methods: &[AuthMethod], protocol| {
+            let upstream =
+                Upstream { require_auth: Some(methods.iter().copied().collect()), ..Upstream::default() };
+            contradictions(&upstream, protocol, "db:1", TlsMode::VerifyFull)
+        };
+        assert_eq!(of(&[AuthMethod::CachingSha2, AuthMethod::Password], "mysql"), []);
+        assert_eq!(of(&[AuthMethod::ScramSha256, AuthMethod::None], "postgres"), []);
+        let [(key, what)] = &of(&[AuthMethod::ScramSha256], "mysql")[..] else { panic!() };
+        assert!(*key == "require_auth" && what.contains("there are password, none, caching_sha2"), "{what}");
+        assert_eq!(of(&[AuthMethod::Parsec], "postgres").len(), 1);
+        let direct = Upstream { tls_negotiation: TlsNegotiation::Direct, ..Upstream::default() };
+        let wrong = contradictions(&direct, "mysql", "db:1", TlsMode::VerifyFull);
+        assert_eq!(wrong[0].0, "tls_negotiation");
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Keys {
 
     /// HMAC-SHA256(pepper, domain ‖ secret). The domain has a fixed length, so the two cannot run
     /// into each other.
-    fn check_code(&self, secret: &str) -> Zeroizing<[u8; 32]> {
+    pub(super) fn check_code(&self, secret: &str) -> Zeroizing<[u8; 32]> {
         hmac_sha256(&self.pepper, &[CHECK_DOMAIN, secret.as_bytes()])
     }
 }

@@ -1,4 +1,5 @@
-//! Checking what MySQL and MariaDB clients send as proof. Pure; the packets are the protocol's.
+//! What MySQL's and MariaDB's clients send as proof: checking it, and making it. Pure; the packets are the
+//! protocol's.
 
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
@@ -8,6 +9,12 @@ use zeroize::Zeroizing;
 
 use super::digest::{sha256, sha512, xor};
 use crate::model::limits::PARSEC_ROUNDS;
+
+mod client;
+mod exchange;
+
+pub use client::{answer_caching_sha2, answer_ed25519, answer_native, answer_parsec, under_nonce};
+pub use exchange::{Candidate, Exchange, WrongProof};
 
 /// MariaDB's parsec: `CHALLENGE_SALT_LENGTH`.
 pub const PARSEC_SALT_BYTES: usize = 18;
@@ -79,30 +86,8 @@ pub(super) mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
 
+    pub(in crate::credential) use super::client::{mask_caching_sha2 as answer_caching_sha2, sign};
     use super::*;
-
-    /// A client's side: the signature under an expanded key. For client_ed25519 that is SHA-512 of the
-    /// password, for parsec SHA-512 of the seed.
-    pub fn sign(expanded: &[u8; 64], parts: &[&[u8]]) -> [u8; 64] {
-        let mut clamped: [u8; 32] = expanded[..32].try_into().unwrap();
-        clamped[0] &= 248;
-        clamped[31] = clamped[31] & 127 | 64;
-        let public = EdwardsPoint::mul_base_clamped(clamped).compress();
-        let mut hashed = vec![&expanded[32..]];
-        hashed.extend(parts);
-        let nonce = Scalar::from_bytes_mod_order_wide(&sha512(&hashed));
-        let commitment = EdwardsPoint::mul_base(&nonce).compress();
-        let mut hashed: Vec<&[u8]> = vec![commitment.as_bytes(), public.as_bytes()];
-        hashed.extend(parts);
-        let challenge = Scalar::from_bytes_mod_order_wide(&sha512(&hashed));
-        let response = nonce + challenge * Scalar::from_bytes_mod_order(clamped);
-        [commitment.to_bytes(), response.to_bytes()].concat().try_into().unwrap()
-    }
-
-    /// A client's side: caching_sha2's answer from SHA256(secret).
-    pub fn answer_caching_sha2(once: &[u8; 32], nonce: &[u8]) -> [u8; 32] {
-        *xor(once, &sha256(&[&*sha256(&[once]), nonce]))
-    }
 
     /// MariaDB's own vectors, plugin/auth_ed25519/ed25519-t.c: the key and signature of "foobar" over
     /// 32 times 'A'.

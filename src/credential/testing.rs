@@ -1,13 +1,15 @@
 //! For the tests of the layers above: an [`Identity`] as a client with the right key gets it. Only
 //! built for tests; a proxy that people use must not have the feature `testing`.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Identity;
 use super::digest::{hmac_sha256, sha256, xor};
 use super::scram::{Candidate, Exchange, ScramError};
-use crate::model::{CredentialId, Name, Time};
+use super::{Identity, Keys, mysql};
+use crate::model::{Credential, CredentialId, Name, Time, Window};
 
 /// Runs a whole SCRAM exchange, without the costly rounds: whoever knows ClientKey needs no password.
 pub fn identity(user: &Name, credential: CredentialId, until: Time) -> Result<Identity, ScramError> {
@@ -21,4 +23,18 @@ pub fn identity(user: &Name, credential: CredentialId, until: Time) -> Result<Id
     let signature = hmac_sha256(&sha256(&[&client_key]), &[&auth_message]);
     let proof = STANDARD.encode(*xor(&client_key, &signature));
     Ok(exchange.client_final(format!("{bare_final},p={proof}").as_bytes())?.0)
+}
+
+/// What the store keeps of this secret, for MySQL's methods, without an end; and the keys that made it.
+pub fn mysql_candidate(user: &Name, secret: &str) -> Option<(Arc<Keys>, mysql::Candidate)> {
+    let keys = Arc::new(Keys::new(&[3; 32]));
+    let credential = Credential {
+        id: CredentialId::from_u64(1),
+        user: user.clone(),
+        verifiers: keys.verifiers(user, secret),
+        window: Window { start: Time::MIN, end: Time::MAX },
+        created_by: String::new(),
+        ended: None,
+    };
+    mysql::Candidate::new(&credential).map(|candidate| (keys, candidate))
 }

@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::credential::Proof;
-use crate::model::{AccessLevel, Claim, CredentialId, GrantId, Name, Time};
+use crate::model::{AccessLevel, Claim, CredentialId, Databases, GrantId, Name, Time};
 
 /// An open grant was found for an authenticated person. Made in this layer only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +15,7 @@ pub struct Admission {
     pub(super) grant: GrantId,
     /// The database to enter, the target's default one where the client named none.
     pub(super) database: Option<String>,
+    pub(super) scope: Scope,
     pub(super) peer: IpAddr,
     /// What was asked for, for moving to another grant that admits the same.
     pub(super) claim: Claim,
@@ -46,6 +49,10 @@ impl Admission {
     pub fn database(&self) -> Option<&str> {
         self.database.as_deref()
     }
+    /// The databases that may be gone to, where a protocol lets a session change it.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
     pub fn peer(&self) -> IpAddr {
         self.peer
     }
@@ -59,5 +66,34 @@ impl Admission {
     /// The same, with the end that a recheck found.
     pub fn with_until(self, until: Time) -> Self {
         Self { until, ..self }
+    }
+}
+
+/// The databases that a grant covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// `None`: all of them.
+    names: Option<Arc<BTreeSet<String>>>,
+}
+
+impl Scope {
+    /// `entered`: the database of the login, which is the default one where only that is covered.
+    pub(super) fn new(databases: &Databases, entered: Option<&str>) -> Self {
+        let names = match databases {
+            Databases::All => None,
+            Databases::Default => Some(entered.into_iter().map(str::to_owned).collect()),
+            Databases::Listed(names) => Some(names.clone()),
+        };
+        Self { names: names.map(Arc::new) }
+    }
+
+    /// For the tests of those who ask.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn of(names: &[&str]) -> Self {
+        Self { names: Some(Arc::new(names.iter().map(|name| (*name).to_owned()).collect())) }
+    }
+
+    pub fn covers(&self, database: &str) -> bool {
+        self.names.as_ref().is_none_or(|names| names.contains(database))
     }
 }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::Admission;
+use super::admission::{Admission, Scope};
 use super::fit::{Asked, Misfit, Want, misfit, used_up};
 use crate::credential::{Identity, Proof};
 use crate::model::limits::CREDENTIALS_PER_USER_MAX;
@@ -360,6 +360,7 @@ fn admission(
         level: grant.level.clone(),
         grant: grant.id,
         database: database.map(str::to_owned),
+        scope: Scope::new(&grant.databases, database),
         peer,
         claim: claim.clone(),
         until: grant.window.end.min(proven_until),

@@ -7,6 +7,6 @@ mod fit;
 #[cfg(test)]
 mod tests;
 
-pub use admission::Admission;
+pub use admission::{Admission, Scope};
 pub use book::{Book, Explanation, NotAdmitted, Standing};
 pub use fit::Asked;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::clock;
 use super::describe::describe;
 use super::pending::{Pending, Waiting};
-use crate::credential::{Identity, Keys, by_certificate, scram};
+use crate::credential::{Identity, Keys, by_certificate, mysql, scram};
 use crate::grant::{Admission, Book, NotAdmitted, Standing};
 use crate::model::{
     Actor, Admin, Change, Claim, ClientCertificate, EndCause, Ended, Event, GrantId, Name, Snapshot, Time,
@@ -244,6 +244,22 @@ impl Ledger {
         };
         let salt = self.keys.scram_salt(user.as_ref().map_or(sent, Name::as_str));
         scram::Exchange::new(user, candidates, salt, limits::SCRAM_ROUNDS)
+    }
+
+    /// The same for what MySQL's and MariaDB's clients prove with.
+    pub fn mysql(&self, user: Option<Name>, sent: &str) -> mysql::Exchange {
+        let now = self.now();
+        let book = self.book();
+        let candidates = match &user {
+            Some(name) => book
+                .credentials(name.as_str(), now)
+                .into_iter()
+                .filter_map(mysql::Candidate::new)
+                .take(limits::CREDENTIALS_PER_USER_MAX)
+                .collect(),
+            None => Vec::new(),
+        };
+        mysql::Exchange::new(user, sent, candidates, self.keys.clone())
     }
 
     /// Whether a client certificate proves its owner to be this user now; the error says why not.

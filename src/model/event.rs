@@ -86,6 +86,18 @@ pub enum Event {
         peer: String,
         sent: bool,
     },
+    /// A person asked, in a statement, to stop another session of theirs or what it runs.
+    Kill {
+        session: SessionId,
+        user: Name,
+        /// As the client said it.
+        number: u64,
+        /// The session is to end.
+        ends: bool,
+        /// `None`: none of theirs has the number.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        meant: Option<SessionId>,
+    },
     Admin(Box<Admin>),
     /// Something an operator must look at.
     Alarm {

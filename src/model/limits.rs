@@ -73,6 +73,20 @@ pub const SCRAM_NONCE_BYTES: usize = 18;
 pub const PARSEC_ROUNDS: u32 = 1_024;
 /// A database name longer than this is cut by PostgreSQL, so it would name another than was granted.
 pub const DATABASE_BYTES_MAX: usize = 63;
+/// A database, table or user of MySQL has a name of up to 64 characters (users 32); MariaDB's users 128.
+pub const MYSQL_NAME_CHARS_MAX: usize = 64;
+/// How often a server may switch to another method of authentication; real ones do it once.
+pub const AUTH_SWITCHES_MAX: u8 = 3;
+/// Packets that a MySQL or MariaDB server may send in one login: a greeting, and a few for each method.
+pub const MYSQL_LOGIN_PACKETS_MAX: usize = 16;
+/// Rounds of MariaDB's parsec, as the power of two of their 1,024s: what its own client computes at most.
+pub const PARSEC_POWER_MAX: u8 = 3;
+/// The size of an RSA key that a password is sealed under, in bits: MySQL makes 2,048; a larger one than this
+/// only costs time.
+pub const RSA_BITS_MAX: usize = 8_192;
+/// The version that a MySQL or MariaDB server says in its greeting, with what packagers append to it: some 60
+/// bytes. It is repeated to clients.
+pub const SERVER_VERSION_BYTES_MAX: usize = 255;
 /// A CancelRequest's key: 4 bytes in protocol 3.0, up to this in 3.2.
 pub const CANCEL_KEY_BYTES_MAX: usize = 256;
 /// The highest process id that an operating system of a server gives out (Linux: `PID_MAX_LIMIT`, 2^22,
@@ -283,3 +297,18 @@ pub const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
 pub const ISSUER_CHARS_MAX: usize = 256;
 /// Certificate files are looked at this often; a change is taken over without a signal.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
+/// What is read at once of a compressed packet that is taken apart.
+pub const COMPRESSED_READ_BYTES: usize = 8 << 10;
+/// The window that a zstd frame may ask for: a packet has at most 16 MiB, so nobody needs more.
+pub const ZSTD_WINDOW_BITS_MAX: u32 = 24;
+/// Parameters of one prepared statement whose values are sent ahead of it (MySQL's long data) and of which the trail
+/// says how long they are. Drivers send what is larger than a packet like that, or each blob.
+pub const LONG_PARAMETERS_MAX: usize = 1_024;
+/// How long a client waits to be greeted where nothing is known of the target yet: it has said nothing, so nothing
+/// tells that it is one at all, and it may wait as long for what it came for.
+pub const LEARN_WAIT: Duration = Duration::from_secs(5);
+/// A target that could not be heard is asked again for the next client's greeting after this: whoever connects makes
+/// us ask, logged in or not.
+pub const LEARN_AGAIN: Duration = Duration::from_secs(5);
+/// An answer to a client that asks to stop a session which it does not have: so many it gets in a second at most.
+pub const KILL_PAUSE: Duration = Duration::from_millis(20);

@@ -52,6 +52,8 @@ pub enum StatementKind {
     /// An Execute of the extended protocol: text from its Parse, values from its Bind.
     Extended = 2,
     FunctionCall = 3,
+    /// A command that is no statement, in words of ours: `INIT_DB shop`.
+    Command = 4,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +67,11 @@ pub enum NoteKind {
 /// Bound values as they came over the wire; the protocol's own decoder makes JSON of them later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Parameters<'a> {
-    /// What the protocol needs to read the values (PostgreSQL: the type oids, 4 bytes each, big endian).
+    /// What the protocol needs to read the values (PostgreSQL: the type oids, 4 bytes each, big endian; MySQL: what
+    /// its `value::Head` writes).
     pub types: &'a [u8],
-    /// PostgreSQL: the Bind message from its format codes on, to the end of its values; cut at a limit.
+    /// PostgreSQL: the Bind message from its format codes on, to the end of its values; MySQL: from the bitmap of
+    /// NULLs on; cut at a limit.
     pub values: &'a [u8],
     /// How long the values really were.
     pub length: u64,
@@ -96,7 +100,7 @@ pub enum Note<'a> {
         bytes_up: u64,
         bytes_down: u64,
         micros: u64,
-        /// Empty when it succeeded.
+        /// Empty when it succeeded. MySQL's has the server's own number behind a slash: `42S02/1146`.
         sqlstate: &'a [u8],
     },
     /// A statement prepared by name, not run yet.
@@ -203,6 +207,7 @@ impl<'a> NoteReader<'a> {
                     1 => StatementKind::Simple,
                     2 => StatementKind::Extended,
                     3 => StatementKind::FunctionCall,
+                    4 => StatementKind::Command,
                     _ => return None,
                 },
                 text: self.bytes()?,

@@ -62,14 +62,26 @@ pub enum AuthMethod {
     /// Nothing, or what TLS and the system have shown already: a client certificate, `peer`, `trust`.
     #[serde(rename = "none")]
     None,
+    #[serde(rename = "caching_sha2_password")]
+    CachingSha2,
+    #[serde(rename = "mysql_native_password")]
+    NativePassword,
+    #[serde(rename = "client_ed25519")]
+    Ed25519,
+    #[serde(rename = "parsec")]
+    Parsec,
 }
 
 impl AuthMethod {
-    pub const ALL: [(&'static str, Self); 4] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("scram-sha-256", Self::ScramSha256),
         ("md5", Self::Md5),
         ("password", Self::Password),
         ("none", Self::None),
+        ("caching_sha2_password", Self::CachingSha2),
+        ("mysql_native_password", Self::NativePassword),
+        ("client_ed25519", Self::Ed25519),
+        ("parsec", Self::Parsec),
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -97,12 +109,18 @@ pub struct Surety {
 impl Upstream {
     /// Whether this proof may be given. Without `require_auth`: SCRAM everywhere, since it shows nothing
     /// to a stranger and has the server prove itself; a hash or the password only to a server that is
-    /// known; and no proof at all to one that is known, or where there is nothing to prove.
+    /// known; and no proof at all to one that is known, or where there is nothing to prove. MySQL and MariaDB have
+    /// no method by which the server proves itself: what answers a challenge of theirs is given everywhere (all
+    /// that a stranger can do with it is to try guesses), the password itself as above.
     pub fn accepts(&self, method: AuthMethod, surety: Surety) -> bool {
         match &self.require_auth {
             Some(methods) => methods.contains(&method),
             None => match method {
-                AuthMethod::ScramSha256 => true,
+                AuthMethod::ScramSha256
+                | AuthMethod::CachingSha2
+                | AuthMethod::NativePassword
+                | AuthMethod::Ed25519
+                | AuthMethod::Parsec => true,
                 AuthMethod::Md5 | AuthMethod::Password => surety.server_known,
                 AuthMethod::None => surety.server_known || !surety.has_password,
             },
@@ -157,6 +175,10 @@ mod tests {
             (AuthMethod::Md5, false, true),
             (AuthMethod::Password, false, true),
             (AuthMethod::None, false, true),
+            (AuthMethod::CachingSha2, true, true),
+            (AuthMethod::NativePassword, true, true),
+            (AuthMethod::Ed25519, true, true),
+            (AuthMethod::Parsec, true, true),
         ] {
             assert_eq!(default.accepts(method, surety(false, true)), stranger, "{method:?}");
             assert_eq!(default.accepts(method, surety(true, true)), known, "{method:?}");

@@ -125,6 +125,7 @@ impl LineWriter {
                     StatementKind::Simple => b"simple".as_slice(),
                     StatementKind::Extended => b"extended",
                     StatementKind::FunctionCall => b"function",
+                    StatementKind::Command => b"command",
                 };
                 members.text("kind", kind);
                 members.cut_text(text, length);
@@ -135,6 +136,8 @@ impl LineWriter {
                 members.parameters(&parameters, reading.map(|reading| reading.describe));
                 match kind_of {
                     StatementKind::FunctionCall => put_members(members.out, &Label::call()),
+                    // Its first word says all.
+                    StatementKind::Command => {}
                     _ => members.label(&mut self.labels, reading, text, length),
                 }
             }

@@ -522,7 +522,8 @@ fn session_of(event: &Event) -> Option<SessionId> {
         Event::SessionMoved { session, .. }
         | Event::SessionParked { session, .. }
         | Event::SessionResumed { session, .. }
-        | Event::Cancel { session, .. } => Some(*session),
+        | Event::Cancel { session, .. }
+        | Event::Kill { session, .. } => Some(*session),
         Event::NodeStart { .. }
         | Event::NodeStop { .. }
         | Event::JournalRecovered { .. }

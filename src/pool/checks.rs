@@ -49,7 +49,7 @@ impl<W: Wire> Pool<W> {
     async fn visit(&self, upkeep: &Upkeep) -> Result<Visit<W>, String> {
         let plan = self.plan.load_full();
         let secret = self.secrets.read(&plan.secret).map_err(|error| error.to_string())?;
-        let login = plan.dialer.login(&*self.wire, upkeep, &self.database, &secret).await;
+        let login = plan.dialer.login(&*self.wire, upkeep, (&self.database, ""), &secret).await;
         let (stream, facts) = login.map_err(|fault| fault.to_string())?;
         let mut visit = Visit { stream, facts };
         let findings = self.run(&mut visit, Purpose::Probe(upkeep)).await.map_err(Stopped::said)?;
@@ -95,7 +95,7 @@ impl<W: Wire> Pool<W> {
         };
         let ended = self.run(&mut other, Purpose::Try { upkeep, act: Act::End(&of) }).await.is_ok();
         let cannot_end = self.try_cut(upkeep, ended).await?;
-        Ok(verdict(seen, stopped, ended, cannot_end))
+        Ok(verdict(seen, stopped, ended, cannot_end, W::SHARED_LOGIN))
     }
 
     /// Why a connection could not be ended the way that a cut does it, if it could not: that must work whatever
@@ -128,7 +128,7 @@ impl<W: Wire> Pool<W> {
 }
 
 /// What the trial has shown, in one line.
-fn verdict(seen: bool, stopped: bool, ended: bool, cannot_end: Option<String>) -> Check {
+fn verdict(seen: bool, stopped: bool, ended: bool, cannot_end: Option<String>, remedy: &str) -> Check {
     let can = [(seen, "read"), (stopped, "cancel"), (ended, "end")];
     let able: Vec<_> = can.iter().filter(|(can, _)| *can).map(|(_, word)| *word).collect();
     let unable: Vec<_> = can.iter().filter(|(can, _)| !*can).map(|(_, word)| *word).collect();
@@ -146,7 +146,8 @@ fn verdict(seen: bool, stopped: bool, ended: bool, cannot_end: Option<String>) -
     };
     let mut severity = if able.is_empty() { Severity::Note } else { Severity::Warning };
     if !able.is_empty() {
-        what += "; the SQL of --sql closes that";
+        what += "; ";
+        what += remedy;
     }
     if let Some(why) = cannot_end {
         severity = Severity::Danger;
@@ -180,12 +181,13 @@ mod tests {
     #[test]
     fn a_trial_is_told_in_one_line() {
         let told = |seen, stopped, ended, can_end: bool| {
-            let check = verdict(seen, stopped, ended, (!can_end).then(|| "why".to_owned()));
+            let cannot_end = (!can_end).then(|| "why".to_owned());
+            let check = verdict(seen, stopped, ended, cannot_end, "ask for it");
             (check.severity, check.what)
         };
         let (severity, what) = told(true, true, true, true);
         assert_eq!(severity, Severity::Warning);
-        assert!(what.contains("can read, cancel and end what another one runs;"), "{what}");
+        assert!(what.ends_with("can read, cancel and end what another one runs; ask for it"), "{what}");
         let (severity, what) = told(false, false, true, true);
         assert_eq!(severity, Severity::Warning);
         assert!(what.contains("can end what another one runs, but not read and cancel it"), "{what}");

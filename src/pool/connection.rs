@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
 use crate::model::{Name, limits};
@@ -15,6 +16,8 @@ pub(super) struct Connection<W: Wire> {
     pub stream: Stream,
     /// As the server told them at login; what `Reset` goes back to.
     pub facts: W::Facts,
+    /// What was agreed at login and cannot be changed since ([`Wire::flavour`]).
+    pub flavour: Arc<str>,
     pub born: Instant,
     pub idle_since: Instant,
     /// The thread whose runtime the socket is registered with.
@@ -34,9 +37,10 @@ pub(super) struct Connection<W: Wire> {
 }
 
 impl<W: Wire> Connection<W> {
-    /// Whether this person may have it, given what the operator accepts to be shared.
-    pub fn suits(&self, user: &Name, accepted: &BTreeSet<String>) -> bool {
-        self.last_user.as_ref().is_none_or(|last| last == user) || self.stateful.is_subset(accepted)
+    /// Whether this person may have it for such a session, given what the operator accepts to be shared.
+    pub fn suits(&self, user: &Name, flavour: &str, accepted: &BTreeSet<String>) -> bool {
+        *self.flavour == *flavour
+            && (self.last_user.as_ref().is_none_or(|last| last == user) || self.stateful.is_subset(accepted))
     }
 
     /// Makes the current thread its home, so that its bytes wake no other one.
@@ -60,6 +64,21 @@ impl<W: Wire> Connection<W> {
         let read = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_read(cx, &mut buffer));
         let read = std::pin::pin!(tokio::task::unconstrained(read));
         read.poll(&mut Context::from_waker(Waker::noop())).is_pending() && self.stream.is_silent()
+    }
+}
+
+impl<W: Wire> Connection<W> {
+    /// Closes a connection on which nothing is under way.
+    pub fn part(self) {
+        part::<W>(self.stream);
+    }
+}
+
+/// Says goodbye where the protocol has a word for it, as far as the socket takes it at once, and closes.
+pub(super) fn part<W: Wire>(mut stream: Stream) {
+    if !W::GOODBYE.is_empty() {
+        let stream = std::pin::Pin::new(&mut stream);
+        let _ = stream.poll_write(&mut Context::from_waker(Waker::noop()), W::GOODBYE);
     }
 }
 

@@ -50,9 +50,10 @@ impl<W: Wire> Pool<W> {
         settings: &W::Settings,
     ) -> Result<Lease<W>, Refusal> {
         // An idle connection may have died unseen; then the next one is tried, and in the end a new one.
+        let flavour = self.wire.flavour(settings);
         let tries = self.plan.load().settings.size_max.saturating_add(1);
         for _ in 0..tries {
-            let mut held = self.obtain(admission.user()).await?;
+            let mut held = self.obtain(admission.user(), &flavour).await?;
             if let Err(error) = held.connection.move_here() {
                 tracing::warn!(pool = ?self, %error, "a connection could not be moved to its session's thread");
                 return Err(Refusal::TargetUnavailable);

@@ -10,6 +10,7 @@
 mod checks;
 mod connection;
 mod dial;
+mod learned;
 mod lease;
 mod look;
 #[expect(clippy::module_inception, reason = "the noun of this folder is the pool")]

@@ -7,8 +7,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Exchange, run_script};
+use super::connection::{Connection, Exchange, part, run_script};
 use super::dial::{DialFault, Dialer};
+use super::learned::Learned;
 use super::look::Looks;
 use super::pools::Keeper;
 use super::trouble::{Place, Troubles, Try};
@@ -50,7 +51,8 @@ pub(super) struct Plan {
     pub is_default: bool,
 }
 
-/// The connections of one target, level and database.
+/// The connections of one target, level and database. They may be of several flavours, which share the places: a
+/// session for which all others are idle takes the place of one of them.
 pub struct Pool<W: Wire> {
     pub(super) wire: Arc<W>,
     pub target: Name,
@@ -63,6 +65,7 @@ pub struct Pool<W: Wire> {
     /// What was found of the code in the database.
     code: ArcSwapOption<Code>,
     troubles: Arc<Troubles>,
+    pub(super) learned: Arc<Learned>,
     /// Target and level.
     place: Place,
     state: Mutex<State<W>>,
@@ -80,10 +83,13 @@ struct State<W: Wire> {
     retired: bool,
     /// The newest epoch of the secret that was seen; connections of an older one are retired.
     epoch: u64,
+    /// What was asked for last: what is made ahead of need is of this kind.
+    flavour: Arc<str>,
 }
 
 struct Waiter<W: Wire> {
     user: Name,
+    flavour: Arc<str>,
     hand: oneshot::Sender<Handed<W>>,
 }
 
@@ -129,10 +135,17 @@ impl<W: Wire> Pool<W> {
         secrets: Arc<Secrets>,
         keeper: Arc<dyn Keeper>,
         metrics: Arc<Metrics>,
-        troubles: Arc<Troubles>,
+        (troubles, learned): (Arc<Troubles>, Arc<Learned>),
     ) -> Arc<Self> {
         let place = (target.clone(), level.clone());
-        let state = State { idle: Vec::new(), total: 0, line: VecDeque::new(), retired: false, epoch: 0 };
+        let state = State {
+            idle: Vec::new(),
+            total: 0,
+            line: VecDeque::new(),
+            retired: false,
+            epoch: 0,
+            flavour: Arc::default(),
+        };
         Arc::new(Self {
             wire,
             target,
@@ -144,6 +157,7 @@ impl<W: Wire> Pool<W> {
             metrics,
             code: ArcSwapOption::empty(),
             troubles,
+            learned,
             place,
             state: Mutex::new(state),
             warming: AtomicBool::new(false),
@@ -160,24 +174,34 @@ impl<W: Wire> Pool<W> {
         PoolStatus { total: state.total, idle: state.idle.len(), waiting: state.line.len() }
     }
 
-    /// A connection for this person: an idle one, a new one, or the next that comes free, first come
+    /// A connection of this flavour for this person: an idle one, a new one, or the next that comes free, first come
     /// first served. Cancel safe: who goes away leaves the line, and what was handed over is given on.
-    pub(super) async fn obtain(self: &Arc<Self>, user: &Name) -> Result<Held<W>, Refusal> {
+    pub(super) async fn obtain(self: &Arc<Self>, user: &Name, flavour: &str) -> Result<Held<W>, Refusal> {
+        let flavour = self.ask_for(flavour);
         self.overcome().await?;
         let settings = self.plan.load().settings;
         let deadline = Instant::now() + Duration::from_secs(settings.wait_seconds_max.into());
-        match self.take(user, &settings)? {
+        match self.take(user, &flavour, &settings)? {
             Taken::Held(held) => Ok(held),
-            Taken::Slot(slot) => self.make(slot).await,
+            Taken::Slot(slot) => self.make(slot, &flavour).await,
             Taken::Line(mut turn) => {
                 let handed = tokio::time::timeout_at(deadline, &mut turn.turn).await;
                 match handed {
-                    Ok(Ok(handed)) => self.receive(handed).await,
+                    Ok(Ok(handed)) => self.receive(handed, &flavour).await,
                     Ok(Err(_)) => Err(Refusal::TargetUnavailable),
                     Err(_) => Err(Refusal::PoolExhausted),
                 }
             }
         }
+    }
+
+    /// Remembers what is asked for.
+    fn ask_for(&self, flavour: &str) -> Arc<str> {
+        let mut state = self.state();
+        if *state.flavour != *flavour {
+            state.flavour = flavour.into();
+        }
+        state.flavour.clone()
     }
 
     /// Where the target refuses the login, nothing is lent until it takes it again: it is tried here, if it is
@@ -206,7 +230,12 @@ impl<W: Wire> Pool<W> {
         self.is_in_trouble() && (self.troubles.is_due(&self.place, Instant::now()) || news())
     }
 
-    fn take(self: &Arc<Self>, user: &Name, settings: &PoolSettings) -> Result<Taken<W>, Refusal> {
+    fn take(
+        self: &Arc<Self>,
+        user: &Name,
+        flavour: &Arc<str>,
+        settings: &PoolSettings,
+    ) -> Result<Taken<W>, Refusal> {
         let plan = self.plan.load();
         let mut unfit = Vec::new();
         let mut state = self.state();
@@ -217,7 +246,7 @@ impl<W: Wire> Pool<W> {
         if state.line.is_empty() {
             let here = std::thread::current().id();
             loop {
-                let suits = |connection: &Connection<W>| connection.suits(user, &plan.accepted);
+                let suits = |connection: &Connection<W>| connection.suits(user, flavour, &plan.accepted);
                 // One of this thread's own need not be moved to it.
                 let at = state.idle.iter().rposition(|idle| idle.home == here && suits(idle));
                 let Some(at) = at.or_else(|| state.idle.iter().rposition(suits)) else { break };
@@ -232,7 +261,7 @@ impl<W: Wire> Pool<W> {
                 state.total += 1;
                 return Ok(Taken::Slot(self.slot()));
             }
-            // All places are taken, some by idle connections that only others may have.
+            // All places are taken, some by idle connections that only others may have, or that are of another flavour.
             if !state.idle.is_empty() {
                 unfit.push(state.idle.remove(0));
                 return Ok(Taken::Slot(self.slot()));
@@ -242,7 +271,7 @@ impl<W: Wire> Pool<W> {
             return Err(Refusal::PoolExhausted);
         }
         let (hand, turn) = oneshot::channel();
-        state.line.push_back(Waiter { user: user.clone(), hand });
+        state.line.push_back(Waiter { user: user.clone(), flavour: flavour.clone(), hand });
         drop(state);
         Ok(Taken::Line(Turn { turn, pool: self.clone() }))
     }
@@ -251,16 +280,16 @@ impl<W: Wire> Pool<W> {
         Slot { pool: Some(self.clone()) }
     }
 
-    async fn receive(self: &Arc<Self>, handed: Handed<W>) -> Result<Held<W>, Refusal> {
+    async fn receive(self: &Arc<Self>, handed: Handed<W>, flavour: &Arc<str>) -> Result<Held<W>, Refusal> {
         match handed {
             Handed::Connection(connection) => Ok(Held { connection: *connection, slot: self.slot() }),
-            Handed::Slot(slot) => self.make(slot).await,
+            Handed::Slot(slot) => self.make(slot, flavour).await,
         }
     }
 
     /// Makes a connection in this place. Where it cannot be had, the place goes to the next in line.
-    pub(super) async fn make(self: &Arc<Self>, slot: Slot<W>) -> Result<Held<W>, Refusal> {
-        match self.dial().await {
+    async fn make(self: &Arc<Self>, slot: Slot<W>, flavour: &Arc<str>) -> Result<Held<W>, Refusal> {
+        match self.dial(flavour).await {
             Ok(connection) => {
                 self.metrics.connected(&self.target);
                 Ok(Held { connection, slot })
@@ -294,18 +323,27 @@ impl<W: Wire> Pool<W> {
 
     /// Connects and logs in. A refused secret is read again: it may have been changed at the server and in its
     /// file.
-    async fn log_in(&self, plan: &Plan, upkeep: &Upkeep) -> Result<((Stream, W::Facts), Secret), MakeFault> {
+    async fn log_in(
+        &self,
+        plan: &Plan,
+        upkeep: &Upkeep,
+        flavour: &str,
+    ) -> Result<((Stream, W::Facts), Secret), MakeFault> {
         let mut secret = self.secrets.read(&plan.secret).map_err(MakeFault::secret)?;
         if !self.troubles.may_try(&self.place, secret.epoch(), Instant::now()) {
             return Err(MakeFault::Waiting);
         }
         let _turn = Try { troubles: &self.troubles, place: &self.place };
         loop {
-            let login = plan.dialer.login(&*self.wire, upkeep, &self.database, &secret).await;
+            let place = (&*self.database, flavour);
+            let login = plan.dialer.login(&*self.wire, upkeep, place, &secret).await;
             let error = match login {
                 Ok(connection) => {
                     if self.troubles.mended(&self.place) {
                         tracing::info!(target_name = %self.target, level = %self.level, "the login is accepted again");
+                    }
+                    if let Some(text) = connection.1.learned() {
+                        self.learned.note(&self.target, &plan.dialer.address, text);
                     }
                     return Ok((connection, secret));
                 }
@@ -333,11 +371,22 @@ impl<W: Wire> Pool<W> {
         }
     }
 
+    /// Connects and logs in, only to hear what the server says of itself.
+    pub(super) async fn hear(&self) {
+        let plan = self.plan.load_full();
+        match self.log_in(&plan, &Upkeep::new(), "").await {
+            Ok(((stream, _), _)) => part::<W>(stream),
+            Err(fault) => {
+                tracing::warn!(target_name = %self.target, level = %self.level, %fault, "no greeting")
+            }
+        }
+    }
+
     /// Connects, logs in and looks around.
-    async fn dial(&self) -> Result<Connection<W>, MakeFault> {
+    async fn dial(&self, flavour: &Arc<str>) -> Result<Connection<W>, MakeFault> {
         let plan = self.plan.load_full();
         let upkeep = Upkeep::new();
-        let ((mut stream, mut facts), secret) = self.log_in(&plan, &upkeep).await?;
+        let ((mut stream, mut facts), secret) = self.log_in(&plan, &upkeep, flavour).await?;
         let mut probe = self.wire.script(Purpose::Probe(&upkeep), &facts);
         let report = tokio::time::timeout(plan.dialer.timeout, run_script(&mut stream, &mut probe))
             .await
@@ -357,6 +406,7 @@ impl<W: Wire> Pool<W> {
         Ok(Connection {
             stream,
             facts,
+            flavour: flavour.clone(),
             born: now,
             idle_since: now,
             home: std::thread::current().id(),
@@ -390,6 +440,8 @@ impl<W: Wire> Pool<W> {
             std::mem::take(&mut state.idle).into_iter().partition(|connection| connection.epoch < epoch);
         state.idle = kept;
         state.total -= old.len() as u32;
+        drop(state);
+        old.into_iter().for_each(Connection::part);
     }
 
     /// A clean connection comes back: to the first in line whom it suits, else to the idle ones.
@@ -410,7 +462,9 @@ impl<W: Wire> Pool<W> {
         while let Some(waiter) = state.line.pop_front() {
             handed = match handed {
                 // Only the one who left state behind that no reset clears may have it again.
-                Handed::Connection(connection) if !connection.suits(&waiter.user, &plan.accepted) => {
+                Handed::Connection(connection)
+                    if !connection.suits(&waiter.user, &waiter.flavour, &plan.accepted) =>
+                {
                     Handed::Slot(self.slot())
                 }
                 other => other,
@@ -454,7 +508,8 @@ impl<W: Wire> Pool<W> {
         state.total -= idle.len() as u32;
         let line = std::mem::take(&mut state.line);
         drop(state);
-        drop((idle, line));
+        drop(line);
+        idle.into_iter().for_each(Connection::part);
     }
 
     /// Removes idle connections that are old, spent or not quiet. Returns how many are to be made
@@ -470,13 +525,14 @@ impl<W: Wire> Pool<W> {
         let mut kept = 0;
         // The freshest are at the end: those are the ones to keep.
         for mut connection in std::mem::take(&mut state.idle).into_iter().rev() {
-            let spare = kept >= warm_min && connection.idle_since.elapsed() > idle_max;
+            let wanted = connection.flavour == state.flavour;
+            let spare = (!wanted || kept >= warm_min) && connection.idle_since.elapsed() > idle_max;
             let stale = connection.born.elapsed() > age_max || connection.epoch < state.epoch;
             if spare || stale || !connection.is_quiet() {
                 state.total -= 1;
                 gone.push(connection);
             } else {
-                kept += 1;
+                kept += u32::from(wanted);
                 state.idle.insert(0, connection);
             }
         }
@@ -490,22 +546,25 @@ impl<W: Wire> Pool<W> {
                 Err(Handed::Connection(_)) => {}
             }
         }
-        let missing = warm_min.saturating_sub(state.idle.len() as u32);
+        let missing = warm_min.saturating_sub(kept);
         let room = settings.size_max.saturating_sub(state.total);
-        if state.retired { 0 } else { missing.min(room) }
+        let missing = if state.retired { 0 } else { missing.min(room) };
+        drop(state);
+        gone.into_iter().for_each(Connection::part);
+        missing
     }
 
     /// Makes one connection ahead of need.
     pub(super) async fn warm(self: &Arc<Self>) -> Result<(), Refusal> {
-        let slot = {
+        let (slot, flavour) = {
             let mut state = self.state();
             if state.retired || state.total >= self.plan.load().settings.size_max {
                 return Ok(());
             }
             state.total += 1;
-            self.slot()
+            (self.slot(), state.flavour.clone())
         };
-        let held = self.make(slot).await?;
+        let held = self.make(slot, &flavour).await?;
         self.give_back(held);
         Ok(())
     }
@@ -568,7 +627,10 @@ impl<W: Wire> Pool<W> {
         let plan = self.plan.load_full();
         // An interruption is proven by the connection's own key: a secret that cannot be read at this
         // moment must not keep a statement running.
-        let secret = Secret::new(String::new(), Default::default(), 0);
+        let secret = match W::INTERRUPTS_LOGGED_IN {
+            true => self.secrets.read(&plan.secret).map_err(|error| error.to_string())?,
+            false => Secret::new(String::new(), Default::default(), 0),
+        };
         plan.dialer.interrupt(&*self.wire, interruption, &secret).await.map_err(|error| error.to_string())
     }
 
@@ -580,7 +642,7 @@ impl<W: Wire> Pool<W> {
         let upkeep = Upkeep::new();
         let reference = plan.upkeep.as_ref().unwrap_or(&plan.secret);
         let secret = self.secrets.read(reference).map_err(|error| error.to_string())?;
-        let login = plan.dialer.login(&*self.wire, &upkeep, &self.database, &secret).await;
+        let login = plan.dialer.login(&*self.wire, &upkeep, (&self.database, ""), &secret).await;
         let (mut stream, facts) = login.map_err(|fault| fault.to_string())?;
         let mut script = self.wire.script(Purpose::Terminate { upkeep: &upkeep, termination }, &facts);
         match tokio::time::timeout(plan.dialer.timeout, run_script(&mut stream, &mut script)).await {

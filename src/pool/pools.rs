@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use tokio::time::Instant;
 
 use super::dial::Dialer;
+use super::learned::Learned;
 use super::pool::{Plan, Pool, PoolStatus};
 use super::trouble::{Refused, Troubles};
 use crate::grant::Book;
@@ -40,14 +41,12 @@ pub trait Keeper: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
 
-/// Two connections are interchangeable only if all of this is the same.
+/// Two connections are interchangeable only if all of this is the same, and their flavour.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct PoolKey {
     target: Name,
     level: AccessLevel,
     database: String,
-    /// The protocol's own list of what must match and cannot be changed after the login.
-    flavour: String,
 }
 
 /// Where and as whom; a change of it retires the pool.
@@ -73,6 +72,7 @@ pub struct Pools<W: Wire> {
     keeper: Arc<dyn Keeper>,
     metrics: Arc<Metrics>,
     troubles: Arc<Troubles>,
+    learned: Arc<Learned>,
     /// Relative CA files start here.
     base: PathBuf,
 }
@@ -85,7 +85,8 @@ impl<W: Wire> Pools<W> {
         metrics: Arc<Metrics>,
         base: PathBuf,
     ) -> Self {
-        Self { wire, pools: DashMap::new(), secrets, keeper, metrics, troubles: Arc::default(), base }
+        let (troubles, learned) = Default::default();
+        Self { wire, pools: DashMap::new(), secrets, keeper, metrics, troubles, learned, base }
     }
 
     /// The pool for this target and level, made where there is none or where the target has moved.
@@ -94,14 +95,9 @@ impl<W: Wire> Pools<W> {
         target: &Target,
         level: &AccessLevel,
         database: &str,
-        flavour: &str,
     ) -> Result<Arc<Pool<W>>, Refusal> {
-        let key = PoolKey {
-            target: target.name.clone(),
-            level: level.clone(),
-            database: database.to_owned(),
-            flavour: flavour.to_owned(),
-        };
+        let key =
+            PoolKey { target: target.name.clone(), level: level.clone(), database: database.to_owned() };
         let place = place(target, level).ok_or(Refusal::TargetUnavailable)?;
         if let Some(entry) = self.pools.get(&key)
             && entry.place == place
@@ -119,7 +115,7 @@ impl<W: Wire> Pools<W> {
             self.secrets.clone(),
             self.keeper.clone(),
             self.metrics.clone(),
-            self.troubles.clone(),
+            (self.troubles.clone(), self.learned.clone()),
         );
         let mut entry =
             self.pools.entry(key).or_insert_with(|| Entry { pool: made.clone(), place: place.clone() });
@@ -129,6 +125,27 @@ impl<W: Wire> Pools<W> {
             std::mem::replace(&mut *entry, Entry { pool: made, place }).pool.retire();
         }
         Ok(entry.pool.clone())
+    }
+
+    /// What the target's server says of itself, as far as it is known.
+    pub fn learned(&self, target: &Target) -> Option<Arc<str>> {
+        self.learned.get(&target.name, &target.address)
+    }
+
+    /// The same; where it is not known, a connection is made for it. Cancel safe.
+    pub async fn learn(&self, target: &Target) -> Option<Arc<str>> {
+        let hear = async {
+            let database = target.database.as_deref().unwrap_or_default();
+            for level in target.connectors.iter().filter(|(_, known)| known.suspended.is_none()) {
+                // What is wrong with it has been logged.
+                let Ok(pool) = self.pool(target, level.0, database) else { continue };
+                pool.hear().await;
+                if self.learned(target).is_some() {
+                    return;
+                }
+            }
+        };
+        self.learned.ask(&target.name, &target.address, hear).await
     }
 
     fn plan(&self, target: &Target, level: &AccessLevel, database: &str) -> Result<Plan, String> {
@@ -167,7 +184,7 @@ impl<W: Wire> Pools<W> {
         for (key, pool, at) in self.in_order() {
             let target = book.target(key.target.as_str());
             let plan = target
-                .filter(|target| target.suspended.is_none())
+                .filter(|target| target.protocol == W::NAME && target.suspended.is_none())
                 .filter(|target| place(target, &key.level).as_ref() == Some(&at))
                 .filter(|target| {
                     target.connectors.get(&key.level).is_some_and(|level| level.suspended.is_none())
@@ -182,6 +199,7 @@ impl<W: Wire> Pools<W> {
             }
         }
         self.pools.retain(|_, entry| !entry.pool.is_retired());
+        self.learned.retain(|target| book.target(target.as_str()).is_some());
         for target in &book.snapshot().targets {
             let Some(database) = target.database.as_deref().filter(|_| target.pool.warm_min > 0) else {
                 continue;
@@ -191,7 +209,7 @@ impl<W: Wire> Pools<W> {
             }
             for level in target.connectors.iter().filter(|(_, known)| known.suspended.is_none()) {
                 // What is wrong with it has been logged; the next login says it again.
-                let _ = self.pool(target, level.0, database, "");
+                let _ = self.pool(target, level.0, database);
             }
         }
     }

@@ -4,6 +4,8 @@
 //!
 //! A peer is a list of turns: what it sends once it has heard what the machine said so far.
 
+pub mod mysql;
+pub mod mysql_talk;
 pub mod postgres;
 
 use bytes::BytesMut;
@@ -13,6 +15,12 @@ use super::session::{
     Script, ScriptStep, TlsFacts, TlsStart, WireError,
 };
 
+/// Between the turns of a peer, in the data of a fuzz target.
+const NEXT_TURN: &[u8] = b"\xfe\xff";
+/// A turn that stands for the message that a right peer would send now.
+const RIGHT: &[u8] = b"\xfe";
+/// More than any machine says in one conversation: the texts of a check are the longest.
+const SAID_MAX: usize = 32 << 10;
 /// Steps of one machine on one turn: more, and it does not come to an end.
 const STEPS_MAX: usize = 1_000_000;
 
@@ -174,6 +182,10 @@ pub fn dial_inside<D: Dial>(
             },
             Ok(DialStep::StartTls) if !talk.is_quiet() => return (talk.end("bytes ahead of TLS"), None),
             Ok(DialStep::StartTls) => machine.step(DialInput::TlsReady(tls), &mut talk.out),
+            // Nobody hides anything here: what was to be sealed is what goes out.
+            Ok(DialStep::Seal { text, .. }) => {
+                machine.step(DialInput::Sealed(Ok(text.to_vec())), &mut talk.out)
+            }
             Ok(DialStep::Refused(error)) => {
                 return (talk.end(format!("refused {:?} {error}", error.kind)), None);
             }
@@ -196,4 +208,43 @@ pub fn run<S: Script>(machine: &mut S, peer: Peer<'_>, cut: Cut<'_>) -> (Outcome
         }
     }
     (talk.end("endless"), None)
+}
+
+/// Drives one machine: how it is set up, what the peer says, how that is cut.
+type Drive<'a> = &'a mut dyn FnMut(u8, Vec<Vec<u8>>, Cut<'_>) -> Outcome;
+
+/// Runs a conversation whole, byte by byte, and in uneven pieces: the outcome is the same.
+fn check(data: &[u8], drive: Drive<'_>) -> String {
+    let [setup, seed, rest @ ..] = data else { return String::new() };
+    let turns = split(rest);
+    let all = drive(*setup, turns.clone(), &mut whole);
+    assert!(all.said.len() <= SAID_MAX, "the answer is longer than any can be: {}", all.said.len());
+    assert_ne!(all.end, "endless");
+    assert_eq!(all, drive(*setup, turns.clone(), &mut |_| 1), "byte by byte");
+    let mut state = u32::from(*seed);
+    let uneven = &mut |left: usize| {
+        // A linear congruence: any sequence does, as long as it is the same next time.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        1 + (state >> 24) as usize % left
+    };
+    assert_eq!(all, drive(*setup, turns, uneven), "in pieces from {seed}");
+    all.end
+}
+
+fn split(mut rest: &[u8]) -> Vec<Vec<u8>> {
+    let mut turns = Vec::new();
+    while let Some(at) = find(rest, NEXT_TURN) {
+        turns.push(rest[..at].to_vec());
+        rest = &rest[at + NEXT_TURN.len()..];
+    }
+    turns.push(rest.to_vec());
+    turns
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    find(text, part).is_some()
 }

@@ -4,6 +4,8 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod kit;
 pub mod label;
+mod masking;
+pub mod mysql;
 pub mod postgres;
 pub mod proxy_header;
 pub mod session;
@@ -19,8 +21,19 @@ pub type LabelStatement = fn(&[u8], bool) -> label::Label;
 pub struct Entry {
     pub name: &'static str,
     pub port: u16,
+    /// See [`session::Wire::ALPN`].
+    pub alpn: &'static [&'static [u8]],
+    /// See [`session::Wire::SOCKET_NAME`].
+    pub socket_name: Option<&'static str>,
+    /// See [`session::Wire::GREETS`].
+    pub greets: bool,
     pub describe_parameters: DescribeParameters,
     pub label_statement: LabelStatement,
+}
+
+/// Who is shown every protocol that is built in.
+pub trait Visitor {
+    fn visit<W: session::Wire>(&mut self, wire: W);
 }
 
 macro_rules! protocols {
@@ -29,13 +42,21 @@ macro_rules! protocols {
         pub const SESSION_PROTOCOLS: &[Entry] = &[$(Entry {
             name: <$module::$wire as session::Wire>::NAME,
             port: <$module::$wire as session::Wire>::PORT,
+            alpn: <$module::$wire as session::Wire>::ALPN,
+            socket_name: <$module::$wire as session::Wire>::SOCKET_NAME,
+            greets: <$module::$wire as session::Wire>::GREETS,
             describe_parameters: $module::describe_parameters,
             label_statement: $module::label_statement,
         }),*];
+
+        /// Shows all of them to somebody who needs their types.
+        pub fn visit_all(visitor: &mut impl Visitor) {
+            $(visitor.visit($module::$wire);)*
+        }
     };
 }
 
-protocols! { postgres::Postgres }
+protocols! { postgres::Postgres, mysql::MySql }
 
 /// The entry of a protocol by its configuration name.
 pub fn by_name(name: &str) -> Option<&'static Entry> {

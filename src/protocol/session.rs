@@ -17,10 +17,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use zeroize::Zeroizing;
 
-use crate::credential::{Identity, Secret, scram};
+use crate::credential::{Identity, Secret, mysql, scram};
 use crate::grant::Admission;
-use crate::model::{Claim, ClientCertificate, Name, Notes, Operation, Refusal, Upstream, Verdict};
+use crate::model::{Claim, ClientCertificate, LoginName, Name, Notes, Operation, Refusal, Upstream, Verdict};
 
 /// The peer broke the protocol. Says what and where, never payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +96,19 @@ pub trait Wire: Send + Sync + 'static {
     /// What TLS clients call the protocol (RFC 7301); empty where it has no name there. Who offers other names
     /// only is turned away in the handshake.
     const ALPN: &'static [&'static [u8]] = &[];
+    /// What comes before the port in the name of a unix socket that clients look for in a folder; `None` where they
+    /// are told the file itself.
+    const SOCKET_NAME: Option<&'static str> = None;
+    /// Its servers speak first: the greeting says the number of the client's connection, and what a server is.
+    /// So a cancel key is issued before a word is said, and [`Facts::learned`] of the target is looked for.
+    const GREETS: bool = false;
+    /// What is said before an idle connection to a server is closed; servers may note it down as an accident where
+    /// nothing is.
+    const GOODBYE: &'static [u8] = &[];
+    /// What to do where people under one login can read, stop or end what others run.
+    const SHARED_LOGIN: &'static str = "the SQL of --sql closes that";
+    /// Stopping a statement takes a login of its own.
+    const INTERRUPTS_LOGGED_IN: bool = false;
     type Accept: Accept;
     /// What the client said that must be put on every connection it is lent (start-up settings).
     type Settings: Clone + Send + Sync;
@@ -154,12 +168,55 @@ pub struct AcceptContext {
     pub server_name_suffix: Option<Arc<str>>,
     /// Nobody logs in without a certificate of their own.
     pub certificate_required: bool,
+    /// Where the protocol greets.
+    pub greeting: Greeting,
+}
+
+/// What a protocol whose servers speak first says ([`Wire::GREETS`]).
+#[derive(Debug, Clone, Default)]
+pub struct Greeting {
+    /// The number of this client's connection: the `process` of its cancel key.
+    pub process: u32,
+    /// What the servers that the listener may lead to said of themselves at their last login
+    /// ([`Facts::learned`]); none of those that are not known yet.
+    pub learned: Vec<Arc<str>>,
+    /// The version to greet with where nothing is known, if the listener names one.
+    pub version: Option<Arc<str>>,
+    /// The engine knows every [`Framing`].
+    pub compresses: bool,
 }
 
 impl AcceptContext {
     /// Of a listener that leaves everything else out.
     pub fn new(target: Option<Name>, peer: IpAddr, tls: TlsOffer) -> Self {
-        Self { target, peer, tls, server_name_suffix: None, certificate_required: false }
+        let greeting = Greeting::default();
+        Self { target, peer, tls, server_name_suffix: None, certificate_required: false, greeting }
+    }
+
+    /// The target of a login: the listener, the TLS server name and the login name each may say it, and all that
+    /// do must say the same.
+    pub fn target(&self, login: &LoginName, tls: Option<&TlsFacts>) -> Result<Name, &'static str> {
+        let by_server_name = self.server_name_target(tls);
+        match (&self.target, &login.target) {
+            (Some(fixed), Some(named)) if fixed != named => {
+                Err("the login name says another target than the listener's")
+            }
+            (fixed, named) => match (fixed.as_ref().or(named.as_ref()), by_server_name) {
+                (Some(target), Some(by_name)) if *target != by_name => {
+                    Err("the TLS server name says another target than the login")
+                }
+                (Some(target), _) => Ok(target.clone()),
+                (None, Some(by_name)) => Ok(by_name),
+                (None, None) => Err("neither login name, TLS server name nor listener says a target"),
+            },
+        }
+    }
+
+    /// The target in the name by which the client called us: what stands ahead of the listener's suffix.
+    fn server_name_target(&self, tls: Option<&TlsFacts>) -> Option<Name> {
+        let suffix = self.server_name_suffix.as_deref()?;
+        let name = tls?.server_name.as_ref()?.to_ascii_lowercase();
+        Name::parse(name.trim_end_matches('.').strip_suffix(suffix)?).ok()
     }
 }
 
@@ -191,7 +248,7 @@ pub enum TlsStart {
     /// The client asked and waits for our word: bytes that came already are not protected by TLS and an error
     /// (CVE-2021-23214).
     Asked,
-    /// The client began with it: what came already is its first record, not consumed by the machine.
+    /// The client goes on with it unasked: what came already is its first record, not consumed by the machine.
     Direct,
 }
 
@@ -209,6 +266,21 @@ pub trait Accept: Send {
     fn cancel_key_bytes(&self) -> usize {
         4
     }
+    /// How the conversation travels once the client has been told that it is in.
+    fn framing(&self) -> Framing {
+        Framing::Plain
+    }
+}
+
+/// How a conversation's bytes travel, between the machines and TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Framing {
+    #[default]
+    Plain,
+    /// MySQL's compressed packets, with zlib.
+    Zlib,
+    /// The same with zstd at this level.
+    Zstd(u8),
 }
 
 /// Unproven words of a client, as sent.
@@ -251,12 +323,15 @@ pub enum Question {
     Scram { user: Option<Name>, sent: String },
     /// Whether the client's certificate is good for this user now.
     Certificate { user: Name, certificate: Arc<ClientCertificate> },
+    /// The verifiers of this user for what MySQL's and MariaDB's clients prove with. `None`: as above.
+    MySql { user: Option<Name>, sent: String },
 }
 
 pub enum Answer {
     Scram(Box<scram::Exchange>),
     /// The error says why not, for the trail.
     Certificate(Result<Identity, &'static str>),
+    MySql(Box<mysql::Exchange>),
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -302,8 +377,9 @@ pub struct DialTlsFacts {
 
 pub enum DialPurpose<'a> {
     /// A connection for the pool. `plain`: without the options that older servers refuse, after
-    /// they answered [`ServerErrorKind::UnknownOption`].
-    Login { upkeep: &'a Upkeep, database: &'a str, plain: bool },
+    /// they answered [`ServerErrorKind::UnknownOption`]. `flavour`: that of the pool ([`Wire::flavour`]), empty for
+    /// connections on which only we speak.
+    Login { upkeep: &'a Upkeep, database: &'a str, flavour: &'a str, plain: bool },
     /// Stop a statement that runs on another connection.
     Interrupt(&'a Interruption),
 }
@@ -335,12 +411,19 @@ pub enum DialInput<'a> {
     Bytes(&'a mut BytesMut),
     /// TLS stands.
     TlsReady(&'a DialTlsFacts),
+    /// After `Seal`. `Err`: the key is none that we seal with, and why.
+    Sealed(Result<Vec<u8>, &'static str>),
 }
 
 pub enum DialStep<F> {
     NeedBytes,
     /// Write `out`, then shake hands, then step with `TlsReady`.
     StartTls,
+    /// Write `out`, then step with this sealed with RSA-OAEP (SHA-1) under a public key in PEM form.
+    Seal {
+        key: Vec<u8>,
+        text: Zeroizing<Vec<u8>>,
+    },
     Refused(ServerError),
     Ready(F),
     /// An interruption has been sent; it has landed when the server closes the connection.
@@ -364,6 +447,15 @@ pub trait Facts: Clone + Send + Sync + 'static {
     fn termination(&self) -> Option<Termination>;
     /// The login that the server knows us by.
     fn login(&self) -> &str;
+    /// What the server said of itself, for the greetings of clients ([`Greeting::learned`]); the same for
+    /// every connection to the same server.
+    fn learned(&self) -> Option<String> {
+        None
+    }
+    /// How the conversation travels from the end of the login on.
+    fn framing(&self) -> Framing {
+        Framing::Plain
+    }
     /// Takes over what a script learnt: call it with the findings of every script that was done.
     fn apply(&mut self, findings: &Findings);
 }
@@ -418,9 +510,15 @@ pub trait Relay: Send {
     /// Goes on with another connection that `Prepare` was run on. Writes to `upstream` what must be
     /// put back first; the answers to it are swallowed.
     fn attach(&mut self, facts: &Self::Facts, restore: Restore, upstream: &mut BytesMut);
+    /// What came of the client's last [`RelayStep::Kill`]; pumping its side again says so to it.
+    fn killed(&mut self, _outcome: Killed) {}
     /// From now on passes only the rest of the message that is on its way to the client, and drops what
     /// comes after it: the session is about to be ended with a refusal.
     fn wind_down(&mut self);
+    /// Something happened that no reset undoes and none shows: the connection must not be lent again.
+    fn is_spoiled(&self) -> bool {
+        false
+    }
     /// Notes what becomes of statements whose end this session will not see: it is being ended.
     fn unfinished(&mut self, notes: &mut Notes<'_>, clock_micros: u64);
     /// Statements so far.
@@ -440,10 +538,32 @@ pub enum RelayStep {
     NeedLease,
     /// Read no more of this side until the other side has been pumped; then pump the rest again.
     Hold,
+    /// The client asks to stop another session. Its command is consumed and goes nowhere: what came of it is
+    /// told to [`Relay::killed`], after which this side's input is pumped again, also where nothing new came.
+    Kill(Kill),
     /// The client said goodbye (downstream), or the server ended the conversation (upstream).
     Close,
     /// Ends the session with this.
     Refuse(Refusal),
+}
+
+/// What a client asks with [`RelayStep::Kill`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kill {
+    /// As the client knows it: the `process` of a [`CancelKey`] of ours, or the server's own number of a
+    /// connection that a session has ([`Facts::process`], [`Facts::upstream_name`]).
+    pub process: u64,
+    /// The whole session is meant, not only the statement that runs there.
+    pub ends: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Killed {
+    /// It was asked for; as with the server itself, that is no promise that it has happened yet.
+    Done,
+    /// None of this person's sessions has the number, which may be anybody else's.
+    Unknown,
 }
 
 /// Where a conversation stands.

@@ -85,6 +85,8 @@ pub(super) struct Entrance {
     pub server_name_suffix: Option<Arc<str>>,
     /// Nobody logs in without a client certificate.
     pub certificate_required: bool,
+    /// What clients are greeted with where nothing is known of a server yet.
+    pub server_version: Option<Arc<str>>,
     /// Who connects from here brings a PROXY header.
     pub proxy_from: Vec<ipnet::IpNet>,
 }

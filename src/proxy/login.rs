@@ -1,6 +1,7 @@
 //! From an accepted connection to a session: the login, the decision, the lease. Each step is a value
 //! that only the one before it can make: Claim, Identity, Admission, Lease.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +26,11 @@ use crate::model::{
 };
 use crate::pool::Lease;
 use crate::protocol::session::{
-    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Facts, Question,
-    TlsFacts, TlsOffer, TlsStart, Wire, WireError,
+    Accept, AcceptContext, AcceptInput, AcceptStep, Answer, CancelKey, Entry as RelayEntry, Facts, Framing,
+    Greeting, Question, TlsFacts, TlsOffer, TlsStart, Wire, WireError,
 };
 use crate::store::SessionRow;
-use crate::tls::Stream;
+use crate::tls::{Codec, Compressed, Stream};
 
 /// A session that has begun.
 pub(super) struct Entered<W: Wire> {
@@ -117,6 +118,8 @@ struct Guest<W: Wire> {
     fresh: bool,
     input: BytesMut,
     out: BytesMut,
+    /// The key that the greeting has told the number of.
+    key: Option<IssuedKey>,
 }
 
 impl<W: Wire> SessionDoor<W> {
@@ -128,7 +131,8 @@ impl<W: Wire> SessionDoor<W> {
         entrance: &Entrance,
     ) -> Option<Box<Entered<W>>> {
         let began = Instant::now();
-        let mut guest = self.guest(session, caller, entrance);
+        let learned = self.learned(entrance).await;
+        let mut guest = self.guest(session, caller, entrance, learned).ok()?;
         let deadline = began + self.shared.limits.load().login;
         let proof = tokio::time::timeout_at(deadline, self.prove(&mut guest, entrance)).await;
         let stop = match proof {
@@ -149,7 +153,40 @@ impl<W: Wire> SessionDoor<W> {
         None
     }
 
-    fn guest(&self, session: SessionId, caller: Caller, entrance: &Entrance) -> Guest<W> {
+    /// What the servers that this listener leads to say of themselves, for the greeting; of a fixed target that is
+    /// not known yet it is asked for.
+    async fn learned(&self, entrance: &Entrance) -> Vec<Arc<str>> {
+        if !W::GREETS {
+            return Vec::new();
+        }
+        let book = self.shared.ledger.book();
+        let Some(name) = &entrance.target else {
+            let targets = book.snapshot().targets.iter().filter(|target| target.protocol == W::NAME);
+            let all: BTreeSet<_> = targets.filter_map(|target| self.pools.learned(target)).collect();
+            return all.into_iter().collect();
+        };
+        let Some(target) = book.target(name.as_str()).filter(|target| target.protocol == W::NAME) else {
+            return Vec::new();
+        };
+        let known = match target.suspended {
+            None => tokio::time::timeout(limits::LEARN_WAIT, self.pools.learn(target)).await.ok().flatten(),
+            Some(_) => self.pools.learned(target),
+        };
+        known.into_iter().collect()
+    }
+
+    /// Fails when the system has no random bytes.
+    fn guest(
+        &self,
+        session: SessionId,
+        caller: Caller,
+        entrance: &Entrance,
+        learned: Vec<Arc<str>>,
+    ) -> Result<Guest<W>, getrandom::Error> {
+        let key = match W::GREETS {
+            true => Some(self.shared.cancels.issue(session, limits::CANCEL_SECRET_BYTES, None)?),
+            false => None,
+        };
         let Caller { stream, peer, input } = caller;
         let context = AcceptContext {
             target: entrance.target.clone(),
@@ -157,8 +194,14 @@ impl<W: Wire> SessionDoor<W> {
             tls: entrance.tls,
             server_name_suffix: entrance.server_name_suffix.clone(),
             certificate_required: entrance.certificate_required,
+            greeting: Greeting {
+                process: key.as_ref().map_or(0, |issued| issued.key.process),
+                learned,
+                version: entrance.server_version.clone(),
+                compresses: true,
+            },
         };
-        Guest {
+        Ok(Guest {
             session,
             peer,
             stream,
@@ -166,7 +209,8 @@ impl<W: Wire> SessionDoor<W> {
             fresh: !input.is_empty(),
             input,
             out: BytesMut::new(),
-        }
+            key,
+        })
     }
 
     /// Tells a connection that there is no place for it, as soon as it has said what it wants. It costs neither a
@@ -178,7 +222,8 @@ impl<W: Wire> SessionDoor<W> {
         entrance: &Entrance,
         refusal: &Refusal,
     ) {
-        let mut guest = self.guest(session, caller, entrance);
+        // Who is turned away is greeted with anything.
+        let Ok(mut guest) = self.guest(session, caller, entrance, Vec::new()) else { return };
         let told = async {
             let first = guest.accept.step(AcceptInput::Start, &mut guest.out);
             match self.drive(&mut guest, entrance, first).await {
@@ -231,12 +276,14 @@ impl<W: Wire> SessionDoor<W> {
         loop {
             step = match self.drive(guest, entrance, step).await? {
                 AcceptStep::Ask(Question::Scram { user, sent }) => {
-                    let penalty = self.shared.throttle.penalty(&source(&sent, guest.peer));
-                    tokio::time::sleep(penalty.min(self.longest_penalty())).await;
+                    self.slow_down(&sent, guest.peer).await;
                     let exchange = self.shared.ledger.scram(user, &sent);
-                    // What came behind the question is looked at now: nothing more may come.
-                    guest.fresh = !guest.input.is_empty();
-                    guest.accept.step(AcceptInput::Answer(Answer::Scram(Box::new(exchange))), &mut guest.out)
+                    guest.answer(Answer::Scram(Box::new(exchange)))
+                }
+                AcceptStep::Ask(Question::MySql { user, sent }) => {
+                    self.slow_down(&sent, guest.peer).await;
+                    let exchange = self.shared.ledger.mysql(user, &sent);
+                    guest.answer(Answer::MySql(Box::new(exchange)))
                 }
                 AcceptStep::Ask(Question::Certificate { user, certificate }) => {
                     let answer = self.shared.ledger.certificate(&user, &certificate);
@@ -257,6 +304,12 @@ impl<W: Wire> SessionDoor<W> {
                 AcceptStep::NeedBytes | AcceptStep::StartTls(_) => return Err(Stop::Silent),
             };
         }
+    }
+
+    /// Who failed lately waits.
+    async fn slow_down(&self, sent: &str, peer: Peer) {
+        let penalty = self.shared.throttle.penalty(&source(sent, peer));
+        tokio::time::sleep(penalty.min(self.longest_penalty())).await;
     }
 
     /// Slowed, not locked out: there must be time left for a right proof.
@@ -328,7 +381,11 @@ impl<W: Wire> SessionDoor<W> {
         let lasting = !self.may_park(admission.target().as_str());
         let process = lease.facts().process().filter(|_| lasting);
         let secret_bytes = guest.accept.cancel_key_bytes();
-        let issued = match self.shared.cancels.issue(guest.session, secret_bytes, process) {
+        let issued = match guest.key.take() {
+            Some(issued) => Ok(issued),
+            None => self.shared.cancels.issue(guest.session, secret_bytes, process),
+        };
+        let issued = match issued {
             Ok(issued) => issued,
             Err(_) => {
                 let stop = Stop::refuse(Refusal::TargetUnavailable, "no random numbers can be had");
@@ -383,7 +440,7 @@ impl<W: Wire> SessionDoor<W> {
                 return Err(Refusal::NotSupported("this protocol for this target"));
             }
             let database = admission.database().unwrap_or_default();
-            self.pools.pool(target, admission.level(), database, &self.wire.flavour(settings))?
+            self.pools.pool(target, admission.level(), database)?
         };
         pool.lease(admission, stamp, settings).await
     }
@@ -400,7 +457,7 @@ impl<W: Wire> SessionDoor<W> {
         issued: IssuedKey,
         began: Instant,
     ) -> Box<Entered<W>> {
-        let Guest { session, peer, stream, accept, input, mut out, fresh: _ } = guest;
+        let Guest { session, peer, stream, accept, input, mut out, fresh: _, key: _ } = guest;
         let admission = Arc::new(admission);
         let now = self.shared.ledger.now();
         let stats = Arc::new(Stats::default());
@@ -408,6 +465,7 @@ impl<W: Wire> SessionDoor<W> {
         let entry = self.shared.registry.enter(Listed {
             session,
             peer: peer.to_string(),
+            process: issued.key.process,
             protocol: W::NAME,
             started_at: now,
             admission: arc_swap::ArcSwap::new(admission.clone()),
@@ -420,6 +478,7 @@ impl<W: Wire> SessionDoor<W> {
         let _ = self.shared.history.try_send(History::Row(Box::new(row)));
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
+        let framing = accept.framing();
         let key: CancelKey = issued.key.clone();
         let process_known = lease.facts().process() == Some(key.process);
         let relay = self.wire.relay(
@@ -429,6 +488,8 @@ impl<W: Wire> SessionDoor<W> {
             &mut out,
         );
         let context = context::<W>(session, &admission);
+        // The words that end the login are the last that are not framed.
+        let (stream, input) = framed(stream, framing, &mut out, input);
         let mut pump = Pump::new(relay, context, stream, lease, self.shared.trail.clone(), stats);
         pump.welcome(&out, input);
         Box::new(Entered {
@@ -478,6 +539,13 @@ impl<W: Wire> SessionDoor<W> {
 }
 
 impl<W: Wire> Guest<W> {
+    /// Gives the machine what it asked for.
+    fn answer(&mut self, answer: Answer) -> Result<AcceptStep, WireError> {
+        // What came behind the question is looked at now: nothing more may come.
+        self.fresh = !self.input.is_empty();
+        self.accept.step(AcceptInput::Answer(answer), &mut self.out)
+    }
+
     async fn flush(&mut self) -> std::io::Result<()> {
         if !self.out.is_empty() {
             self.stream.write_all(&self.out).await?;
@@ -541,6 +609,17 @@ impl<W: Wire> Guest<W> {
         self.stream = Stream::Downstream(Box::new(tls));
         Ok(facts)
     }
+}
+
+/// How the conversation travels. What was said and read until here is not framed, or is read again as framed.
+fn framed(stream: Stream, framing: Framing, said: &mut BytesMut, read: BytesMut) -> (Stream, BytesMut) {
+    let codec = match framing {
+        Framing::Plain => return (stream, read),
+        Framing::Zlib => Codec::Zlib,
+        Framing::Zstd(_) => Codec::Zstd,
+    };
+    let framed = Compressed::new(stream, codec, std::mem::take(said), read);
+    (Stream::Compressed(Box::new(framed)), BytesMut::new())
 }
 
 /// What every event of the session's start says.

@@ -1,7 +1,7 @@
 //! The engine: listeners, the login, the session, cancellation, draining. Owns every socket, timer
 //! and limit.
 //!
-//! Reading order: `node` starts it all, `listener` accepts, `door` is where a protocol is erased,
+//! Reading order: `node` starts it all, `listener` accepts, `door` and `engine` are where a protocol is erased,
 //! `login` makes a session of a connection, `session` ends it, `pump` moves the bytes between,
 //! `parking` lets go of the connection of a session that is idle.
 
@@ -10,6 +10,7 @@ mod clock;
 mod control;
 mod door;
 mod endpoint;
+mod engine;
 mod ids;
 mod keeper;
 mod listener;

@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::cancel::Cancels;
 use super::control::{
-    BoxFuture, LevelChecks, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus,
-    TargetChecks,
+    BoxFuture, LevelTrouble, ListenerStatus, ListenerTlsStatus, NodeControl, NodeStatus, TargetChecks,
 };
-use super::door::{Door, Drain, Entrance, History, SessionDoor, SessionLimits, Shared};
+use super::door::{Drain, Entrance, History, SessionLimits, Shared};
 use super::endpoint::Endpoint;
+use super::engine::{Engine, Engines};
 use super::ids;
 use super::keeper::LedgerKeeper;
 use super::listener::Gate;
@@ -25,11 +25,10 @@ use super::workers::Workers;
 use crate::config::{Listener, ListenerTls, NodeConfig, TlsFiles};
 use crate::credential::Keys;
 use crate::identity::Ledger;
-use crate::model::{Event, Name, Target, Time, limits};
+use crate::model::{Event, Name, Time, limits};
 use crate::observe::{Metrics, Trail, TrailSettings};
-use crate::pool::{Pools, Refused};
-use crate::protocol::postgres::Postgres;
-use crate::protocol::session::{Logins, TlsOffer, Wire};
+use crate::pool::{Keeper, Refused};
+use crate::protocol::session::TlsOffer;
 use crate::secret::Secrets;
 use crate::store::Store;
 use crate::tls::{ServerTls, ServerTlsSettings, TlsError};
@@ -46,7 +45,7 @@ pub struct Node {
     pub trail: Trail,
     pub metrics: Arc<Metrics>,
     pub registry: Arc<Registry>,
-    pools: Arc<Pools<Postgres>>,
+    engines: Engines,
     shared: Arc<Shared>,
     drain: watch::Sender<Drain>,
     /// Of each listener that has any.
@@ -89,12 +88,9 @@ impl Node {
             history,
             ids: ids::SessionIds::new().map_err(|error| say(&error))?,
         });
-        let keeper = Arc::new(LedgerKeeper { ledger: ledger.clone(), trail: trail.clone() });
+        let keeper: Arc<dyn Keeper> = Arc::new(LedgerKeeper { ledger: ledger.clone(), trail: trail.clone() });
         let secrets = Arc::new(Secrets::new(config.secret_directory.clone()));
-        let wire = Arc::new(Postgres);
-        let pools = Arc::new(Pools::new(wire.clone(), secrets, keeper, metrics.clone(), config.base.clone()));
-        let door: Arc<dyn Door> =
-            Arc::new(SessionDoor { wire, pools: pools.clone(), shared: shared.clone() });
+        let engines = Engines::new(&shared, &secrets, &keeper, config.base.clone());
 
         let workers = Arc::new(Workers::start(config.limits.workers)?);
         let mut listeners = Vec::new();
@@ -125,16 +121,22 @@ impl Node {
                     .client_certificates
                     .as_ref()
                     .is_some_and(|asked| asked.required),
+                server_version: configured.server_version.clone(),
                 proxy_from: configured.proxy_from.clone(),
             });
             tracing::info!(listener = configured.name, %address, protocol = configured.protocol, "listening");
-            let gate = Gate::new(door.clone(), entrance, configured.connections_max, shared.clone());
+            let Some(engine) = engines.of(&configured.protocol) else {
+                return Err(format!("listener {}: {} is not built in", configured.name, configured.protocol));
+            };
+            let gate = Gate::new(engine.clone(), entrance, configured.connections_max, shared.clone());
             let accepting = Arc::new(gate).accept(endpoint, workers.clone());
             workers.host(listeners.len(), accepting);
         }
         tokio::spawn(end_grants(ledger.clone()));
-        tokio::spawn(follow_targets(ledger.clone(), pools.clone()));
-        tokio::spawn(pools.clone().maintain());
+        tokio::spawn(follow_targets(ledger.clone(), engines.all().cloned().collect()));
+        for engine in engines.all() {
+            tokio::spawn(engine.maintain());
+        }
         tokio::spawn(keep_history(ledger.store().clone(), rows));
         tokio::spawn(count_refusals(shared.clone()));
         let tls: Vec<_> = tls.into_iter().flatten().collect();
@@ -148,7 +150,7 @@ impl Node {
             trail,
             metrics,
             registry,
-            pools,
+            engines,
             shared,
             drain,
             tls,
@@ -179,7 +181,7 @@ impl Node {
         if gone.is_err() {
             tracing::warn!(sessions = self.registry.len(), "sessions did not end in time");
         }
-        self.pools.close();
+        self.engines.all().for_each(|engine| engine.close());
         write_refusals(&self.shared);
         if self.ledger.unstored() > 0 {
             // The last chance to keep what was revoked.
@@ -237,54 +239,17 @@ impl Node {
             changed.push("the rest of the file needs a restart".to_owned());
         }
         self.config.store(Arc::new(kept));
-        self.pools.refresh(&self.ledger.book());
+        let book = self.ledger.book();
+        self.engines.all().for_each(|engine| engine.refresh(&book));
         Ok(changed)
     }
 
-    async fn check_levels(&self, name: &Name) -> Result<TargetChecks, String> {
-        let book = self.ledger.book();
-        let target = book.target(name.as_str()).ok_or_else(|| format!("there is no target {name}"))?;
-        let database = target.database.as_deref().ok_or_else(|| {
-            format!("target {name} has no default database to look at; give it one with database = \"…\"")
-        })?;
-        let mut pools = Vec::new();
-        for level in target.connectors.keys() {
-            let pool = self.pools.pool(target, level, database, "");
-            pools.push(
-                pool.map_err(|_| format!("target {name} level {level} cannot be used; the log says why"))?,
-            );
-        }
-        // Side by side: a trial waits some seconds for what nobody may stop.
-        let checked = futures_util::future::join_all(pools.iter().map(|pool| pool.check())).await;
-        let levels: Vec<LevelChecks> = pools
-            .iter()
-            .zip(checked)
-            .map(|(pool, checked)| {
-                let (checks, failed) = match checked {
-                    Ok(checks) => (checks, None),
-                    Err(error) => (Vec::new(), Some(error)),
-                };
-                LevelChecks { level: pool.level.clone(), checks, failed }
-            })
-            .collect();
-        let logins = self.logins(target);
-        let usable = pools.iter().zip(&levels).find(|(_, level)| level.failed.is_none());
-        let form = match usable {
-            Some((pool, _)) => pool.form(&logins).await?,
-            None => String::new(),
-        };
-        Ok(TargetChecks { levels, form })
-    }
-
-    /// The target's logins by name. One whose secret cannot be read is left out: its check says so.
-    fn logins(&self, target: &Target) -> Logins {
-        let login = |secret: &str| self.pools.login_of(secret).ok();
-        let levels = target.connectors.iter();
-        Logins {
-            levels: levels.filter_map(|(level, of)| Some((level.to_string(), login(&of.secret)?))).collect(),
-            upkeep: target.upstream.upkeep.as_ref().and_then(|upkeep| login(&upkeep.secret)),
-            connections: target.pool.size_max.saturating_add(limits::SPARE_CONNECTIONS),
-        }
+    async fn check(&self, name: &Name) -> Result<TargetChecks, String> {
+        let target = self.ledger.book().target(name.as_str()).cloned();
+        let target = target.ok_or_else(|| format!("there is no target {name}"))?;
+        let engine = self.engines.of(&target.protocol);
+        let engine = engine.ok_or_else(|| format!("target {name}: {} is not built in", target.protocol))?;
+        engine.check(target).await
     }
 }
 
@@ -302,7 +267,7 @@ impl NodeControl for Node {
 
     fn check_target(&self, name: &Name) -> BoxFuture<'_, Result<TargetChecks, String>> {
         let name = name.clone();
-        Box::pin(async move { self.check_levels(&name).await })
+        Box::pin(async move { self.check(&name).await })
     }
 
     fn status(&self) -> NodeStatus {
@@ -311,7 +276,7 @@ impl NodeControl for Node {
             started_at: self.started_at,
             listeners: self.listeners.clone(),
             certificate: self.tls.first().map(|tls| tls.certificate().to_owned()),
-            troubles: self.pools.refused().into_iter().map(trouble).collect(),
+            troubles: self.engines.all().flat_map(|engine| engine.refused()).map(trouble).collect(),
             problems: Vec::new(),
         }
     }
@@ -342,7 +307,8 @@ fn server_tls(listener: &Listener, files: Option<&TlsFiles>) -> Result<Option<Ar
         key: files.key.clone(),
         clients: listener.client_certificates.as_ref().map(|asked| asked.check.clone()),
     };
-    let loaded = ServerTls::load(settings, Postgres::ALPN).map_err(|error| error.to_string())?;
+    let alpn = crate::protocol::by_name(&listener.protocol).map_or(&[][..], |protocol| protocol.alpn);
+    let loaded = ServerTls::load(settings, alpn).map_err(|error| error.to_string())?;
     Ok(Some(Arc::new(loaded)))
 }
 
@@ -444,10 +410,11 @@ async fn store_ends(ledger: Arc<Ledger>) {
 }
 
 /// Makes the pools follow changes of the targets.
-pub(super) async fn follow_targets<W: Wire>(ledger: Arc<Ledger>, pools: Arc<Pools<W>>) {
+pub(super) async fn follow_targets(ledger: Arc<Ledger>, engines: Vec<Arc<dyn Engine>>) {
     let mut changed = ledger.changed();
     loop {
-        pools.refresh(&ledger.book());
+        let book = ledger.book();
+        engines.iter().for_each(|engine| engine.refresh(&book));
         if changed.changed().await.is_err() {
             return;
         }

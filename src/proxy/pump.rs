@@ -20,7 +20,9 @@ use super::registry::{State, Stats};
 use crate::model::{Notes, Refusal, SessionContext, Verdict, limits};
 use crate::observe::Trail;
 use crate::pool::Lease;
-use crate::protocol::session::{Ask, Boundary, Flow, Pinned, Plan, Relay, RelayStep, Side, Wire, WireError};
+use crate::protocol::session::{
+    Ask, Boundary, Flow, Kill, Killed, Pinned, Plan, Relay, RelayStep, Side, Wire, WireError,
+};
 use crate::tls::Stream;
 
 /// Why the pump stopped.
@@ -37,6 +39,8 @@ pub(super) enum PumpEnd {
     NeedLease,
     /// The server has answered whether the session can be parked.
     Proven,
+    /// The client asks to stop another session, and is not listened to until [`Pump::killed`] says what came of it.
+    Kill(Kill),
 }
 
 /// What one worker reads with: one for all of its sessions.
@@ -63,10 +67,12 @@ struct Half {
     rest: BytesMut,
     /// To be written to this side.
     out: BytesMut,
-    /// A TLS record may still be in the session's own buffer.
+    /// A TLS record or a compressed packet may still be in the session's own buffer.
     flush: bool,
     /// Not read until the other side has been pumped.
     held: bool,
+    /// Not read until what it asked of us has been done.
+    asks: bool,
 }
 
 /// How often a client that we do not read from is looked at.
@@ -119,6 +125,8 @@ impl<W: Wire> Pump<W> {
     /// What the client is told on entering, and what it has sent ahead.
     pub fn welcome(&mut self, words: &[u8], ahead: BytesMut) {
         self.client.out.extend_from_slice(words);
+        // The words may be in the stream already, ahead of what it frames.
+        self.client.flush = self.downstream.holds_back();
         self.look_again = !ahead.is_empty();
         self.client.rest = ahead;
     }
@@ -151,12 +159,19 @@ impl<W: Wire> Pump<W> {
     /// Nothing waits on either side.
     pub fn is_quiet(&self) -> bool {
         let client = self.client.rest.is_empty() && self.client.out.is_empty() && !self.client.flush;
-        client && !self.client.held && !self.look_again && self.server_is_empty()
+        client && !self.client.held && !self.client.asks && !self.look_again && self.server_is_empty()
     }
 
     /// Asks the server whether anything would be lost without this connection.
     pub fn prove(&mut self, ask: Ask) -> Result<(), Pinned> {
         self.relay.prove(ask, &mut self.server.out)
+    }
+
+    /// What came of the client's wish to stop another session.
+    pub fn killed(&mut self, outcome: Killed) {
+        self.client.asks = false;
+        self.relay.killed(outcome);
+        self.look_again = true;
     }
 
     /// A client that is not read from has gone.
@@ -176,7 +191,8 @@ impl<W: Wire> Pump<W> {
     /// Whether bytes of the client are left unread, because the server does not take any more or because
     /// an answer is waited for: then its end is not seen by reading.
     fn reading_is_paused(&self) -> bool {
-        self.client.held || self.room.is_some() || self.server.out.len() >= limits::PENDING_BYTES_MAX
+        let waits = self.client.held || self.client.asks || self.room.is_some();
+        waits || self.server.out.len() >= limits::PENDING_BYTES_MAX
     }
 
     /// Moves bytes until the conversation ends. Cancel safe: all state is kept.
@@ -262,7 +278,7 @@ impl<W: Wire> Pump<W> {
             let crowded = self.wait_for_room(cx);
             // Our own words come on top of what the client sends: they wait for the server like that.
             let full = self.server.out.len() >= limits::PENDING_BYTES_MAX;
-            if !crowded && !full && std::mem::take(&mut self.look_again) {
+            if !crowded && !full && !self.client.asks && std::mem::take(&mut self.look_again) {
                 let looked = SCRATCH.with_borrow_mut(|scratch| self.feed(cx, Side::Downstream, 0, scratch));
                 if let Err(end) = looked {
                     return Poll::Ready(end);
@@ -336,7 +352,7 @@ impl<W: Wire> Pump<W> {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
                     half.out.advance(count);
-                    half.flush = stream.is_tls();
+                    half.flush = stream.holds_back();
                     moved = true;
                 }
                 Poll::Ready(Err(error)) => return Err(error),
@@ -366,7 +382,7 @@ impl<W: Wire> Pump<W> {
                 Side::Downstream => (&self.client, &self.server),
                 Side::Upstream => (&self.server, &self.client),
             };
-            if half.held || other.out.len() >= limits::PENDING_BYTES_MAX {
+            if half.held || half.asks || other.out.len() >= limits::PENDING_BYTES_MAX {
                 return Ok(false);
             }
             let stream = match from {
@@ -399,7 +415,7 @@ impl<W: Wire> Pump<W> {
             // An answer may be what the other side was held for.
             let other_is_held = match from {
                 Side::Downstream => self.server.held,
-                Side::Upstream => self.client.held,
+                Side::Upstream => self.client.held && !self.client.asks,
             };
             if other_is_held {
                 self.half(from.other()).held = false;
@@ -505,6 +521,10 @@ impl<W: Wire> Pump<W> {
                 self.look_again |= std::mem::take(&mut self.client.held);
                 Err(PumpEnd::Proven)
             }
+            Ok(RelayStep::Kill(kill)) => {
+                self.client.asks = true;
+                Err(PumpEnd::Kill(kill))
+            }
             Ok(RelayStep::Close) => Err(PumpEnd::Goodbye(from)),
             Ok(RelayStep::Refuse(refusal)) => Err(PumpEnd::Refuse(refusal)),
             Err(error) => Err(PumpEnd::Violation(from, error)),
@@ -526,7 +546,7 @@ impl<W: Wire> Pump<W> {
                 Poll::Ready(result) => result?,
                 Poll::Pending => 0,
             };
-            half.flush |= count > 0 && stream.is_tls();
+            half.flush |= count > 0 && stream.holds_back();
             half.out.extend_from_slice(&bytes[count..]);
         } else {
             // Our own words are in between: together they are still one write.

@@ -124,6 +124,8 @@ pub(super) enum Command {
         landing: Landing,
     },
     Kill,
+    /// Another session of the same person has asked for the end of this one.
+    End,
     /// Give the connection back if nothing would be lost, and take another at the next statement.
     Park,
 }
@@ -140,7 +142,7 @@ impl Mailbox {
     /// fits.
     pub fn put(&self, command: Command) {
         let mut queue = self.queue();
-        if queue.len() < COMMANDS_MAX || matches!(command, Command::Kill) {
+        if queue.len() < COMMANDS_MAX || matches!(command, Command::Kill | Command::End) {
             queue.push(command);
         }
         drop(queue);
@@ -178,6 +180,8 @@ const COMMANDS_MAX: usize = 8;
 pub(super) struct Listed {
     pub session: SessionId,
     pub peer: String,
+    /// The number by which its own client knows it.
+    pub process: u32,
     pub protocol: &'static str,
     pub started_at: Time,
     pub admission: ArcSwap<Admission>,
@@ -243,6 +247,20 @@ impl Registry {
             listed.commands.put(command);
             true
         })
+    }
+
+    /// The session of this one's person that has the number: the one that its client was told, or the server's own
+    /// for a connection to the same target.
+    pub(super) fn sibling(&self, of: &Listed, number: u64) -> Option<SessionId> {
+        let asks = of.admission.load();
+        let upstream = number.to_string();
+        let is_meant = |other: &Listed| {
+            let has = other.admission.load();
+            let at_server = || other.upstream.load().as_ref().is_some_and(|name| **name == upstream);
+            has.user() == asks.user()
+                && (u64::from(other.process) == number || has.target() == asks.target() && at_server())
+        };
+        self.sessions.iter().find(|entry| is_meant(entry)).map(|entry| entry.session)
     }
 
     /// The live sessions that this book would end.

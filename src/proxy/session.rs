@@ -18,7 +18,7 @@ use crate::grant::{Admission, Standing};
 use crate::model::{EndCause, Ending, Event, Refusal, SessionEnd, limits};
 use crate::observe::SessionMeter;
 use crate::pool::{Finished, Lease, Leased};
-use crate::protocol::session::{Boundary, Facts, Relay, Side, Wire};
+use crate::protocol::session::{Boundary, Facts, Kill, Killed, Relay, Side, Wire};
 use crate::tls::Stream;
 
 /// How a session comes to its end.
@@ -118,6 +118,7 @@ impl<W: Wire> SessionDoor<W> {
         let mut changed = self.shared.ledger.changed();
         let mut drain = self.shared.drain.clone();
         let mut interruptions = FuturesUnordered::new();
+        let mut killing = None;
         let mut all_landed = true;
         let refused = self.shared.trail.refused();
         tokio::pin!(refused);
@@ -136,6 +137,7 @@ impl<W: Wire> SessionDoor<W> {
                 () = &mut refused => break Outcome::Cut(Refusal::TrailUnavailable, Ending::Cut),
                 command = entered.entry.listed.commands.next() => match command {
                     Command::Kill => break Outcome::Cut(Refusal::Killed, Ending::Cut),
+                    Command::End => break Outcome::Vanished("another session of the same user ended it"),
                     // Not while a cancel is on its way to the connection: it would hit the next one's work.
                     Command::Park if settled => self.ask_whether_to_park(entered),
                     Command::Park => {}
@@ -145,6 +147,10 @@ impl<W: Wire> SessionDoor<W> {
                         if let Some(interruption) = interruption { interruptions.push(interruption) }
                     }
                 },
+                killed = finished(&mut killing), if killing.is_some() => {
+                    killing = None;
+                    entered.pump.killed(killed);
+                }
                 Some(landed) = interruptions.next(), if !interruptions.is_empty() => all_landed &= landed,
                 () = Drain::now(&mut drain) => {
                     break Outcome::Cut(Refusal::ShuttingDown, Ending::Drain);
@@ -162,6 +168,10 @@ impl<W: Wire> SessionDoor<W> {
                             let drains = refusal == Refusal::ShuttingDown;
                             break Outcome::Cut(refusal, if drains { Ending::Drain } else { Ending::Cut });
                         }
+                    },
+                    PumpEnd::Kill(kill) => match self.kill(entered, kill) {
+                        Ok(under_way) => killing = Some(Box::pin(under_way)),
+                        Err(refusal) => break Outcome::Cut(refusal, Ending::Cut),
                     },
                     PumpEnd::Proven => if let Err(refusal) = self.answered(entered, settled) {
                         break Outcome::Cut(refusal, Ending::Cut);
@@ -289,6 +299,43 @@ impl<W: Wire> SessionDoor<W> {
         })
     }
 
+    /// Stops another session of the same person, or what it runs. What is returned ends with the answer for the
+    /// client, when the other session's server has the request or nobody knows when it will.
+    fn kill(
+        &self,
+        entered: &Entered<W>,
+        kill: Kill,
+    ) -> Result<impl Future<Output = Killed> + Send + use<W>, Refusal> {
+        let listed = &entered.entry.listed;
+        let meant = self.shared.registry.sibling(listed, kill.process);
+        let event = Event::Kill {
+            session: entered.session,
+            user: entered.admission.user().clone(),
+            number: kill.process,
+            ends: kill.ends,
+            meant,
+        };
+        self.shared.trail.event(&event).map_err(|_| Refusal::TrailUnavailable)?;
+        let (landing, landed) = Landing::new();
+        let sent = meant.is_some_and(|session| {
+            let command = match kill.ends {
+                true => Command::End,
+                false => Command::Cancel { peer: listed.peer.clone(), landing },
+            };
+            self.shared.registry.send(session, command)
+        });
+        Ok(async move {
+            if !sent {
+                tokio::time::sleep(limits::KILL_PAUSE).await;
+                return Killed::Unknown;
+            }
+            if !kill.ends {
+                let _ = tokio::time::timeout(limits::CANCEL_LANDING_WAIT, landed).await;
+            }
+            Killed::Done
+        })
+    }
+
     /// Ends both connections in the order of design 1.5.2: the protocol's own error to the client, the
     /// upstream socket shut, the statement stopped at the database.
     async fn close(
@@ -356,7 +403,7 @@ impl<W: Wire> SessionDoor<W> {
         let boundary = pump.relay.boundary();
         let empty = pump.server_is_empty();
         let Some(lease) = pump.take_lease() else { return false };
-        if boundary == Boundary::Busy || !empty {
+        if boundary == Boundary::Busy || !empty || pump.relay.is_spoiled() {
             abandon(Some(lease), since, true).await;
             return false;
         }
@@ -373,6 +420,14 @@ async fn abandon<W: Wire>(lease: Option<Lease<W>>, since: Instant, running: bool
         tracing::warn!(target_name = %target, upstream = name, "a statement did not stop in time");
     }
     silent
+}
+
+/// The result of what is under way, if something is. Cancel safe.
+async fn finished<T>(under_way: &mut Option<std::pin::Pin<Box<impl Future<Output = T>>>>) -> T {
+    match under_way {
+        Some(future) => future.as_mut().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Whether something of the client's is under way.
@@ -399,7 +454,9 @@ fn outcome_of(end: PumpEnd) -> Outcome {
         }
         PumpEnd::Refuse(refusal) => Outcome::Cut(refusal, Ending::Cut),
         // Dealt with where it is seen; there is no connection here to end.
-        PumpEnd::NeedLease | PumpEnd::Proven => Outcome::Cut(Refusal::TargetUnavailable, Ending::Cut),
+        PumpEnd::NeedLease | PumpEnd::Proven | PumpEnd::Kill(_) => {
+            Outcome::Cut(Refusal::TargetUnavailable, Ending::Cut)
+        }
     }
 }
 

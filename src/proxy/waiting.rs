@@ -92,6 +92,7 @@ impl<W: Wire> Waiter<W> for Resuming<'_, W> {
                 biased;
                 command = self.entered.entry.listed.commands.next() => match command {
                     Command::Kill => return WaitEnd::Refused(Refusal::Killed, "killed while waiting"),
+                    Command::End => return WaitEnd::Gone,
                     Command::Park => {}
                     // Nothing of it runs yet.
                     Command::Cancel { peer, landing } => {

@@ -3,6 +3,7 @@
 
 mod binding;
 mod client;
+mod compressed;
 #[cfg(test)]
 pub(crate) mod memory;
 mod server;
@@ -17,6 +18,7 @@ use rustls::pki_types::pem::PemObject;
 
 pub use binding::end_point;
 pub use client::NameFrom;
+pub use compressed::{Codec, Compressed};
 pub use server::{ClientCheck, Loaded, ServerTls, ServerTlsSettings};
 pub use stream::{Socket, StdSocket, Stream};
 pub use upstream::{Attempt, UpstreamTls};

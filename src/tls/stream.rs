@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::compressed::Compressed;
+
 /// A connection of the operating system.
 #[derive(Debug)]
 pub enum Socket {
@@ -110,6 +112,8 @@ pub enum Stream {
     Plain(Socket),
     Downstream(Box<tokio_rustls::server::TlsStream<Socket>>),
     Upstream(Box<tokio_rustls::client::TlsStream<Socket>>),
+    /// One of the others, with compressed packets in it.
+    Compressed(Box<Compressed>),
     /// A pipe of a simulation.
     #[cfg(test)]
     Memory(Box<super::memory::Pipe>),
@@ -123,6 +127,7 @@ impl Stream {
             Self::Plain(socket) => Some(socket),
             Self::Downstream(tls) => Some(tls.get_ref().0),
             Self::Upstream(tls) => Some(tls.get_ref().0),
+            Self::Compressed(packets) => packets.stream().socket(),
             #[cfg(test)]
             Self::Memory(_) => None,
             Self::Closed => None,
@@ -136,6 +141,7 @@ impl Stream {
             Self::Plain(socket) => socket.move_here(),
             Self::Downstream(tls) => tls.get_mut().0.move_here(),
             Self::Upstream(tls) => tls.get_mut().0.move_here(),
+            Self::Compressed(packets) => packets.stream_mut().move_here(),
             #[cfg(test)]
             Self::Memory(_) => Ok(()),
             Self::Closed => Ok(()),
@@ -143,12 +149,24 @@ impl Stream {
     }
 
     pub fn is_tls(&self) -> bool {
-        matches!(self, Self::Downstream(_) | Self::Upstream(_))
+        match self {
+            Self::Downstream(_) | Self::Upstream(_) => true,
+            Self::Compressed(packets) => packets.stream().is_tls(),
+            _ => false,
+        }
+    }
+
+    /// Whether what was written may still be here: it is to be flushed.
+    pub fn holds_back(&self) -> bool {
+        matches!(self, Self::Downstream(_) | Self::Upstream(_) | Self::Compressed(_))
     }
 
     /// Whether the peer has closed or reset the connection, even while bytes of it are unread.
     /// One system call; for moments when we do not read.
     pub fn peer_is_gone(&self) -> bool {
+        if let Self::Compressed(packets) = self {
+            return packets.stream().peer_is_gone();
+        }
         #[cfg(test)]
         if let Self::Memory(pipe) = self {
             return pipe.peer_is_gone();
@@ -160,6 +178,9 @@ impl Stream {
     /// Whether there is nothing to be read and nobody has gone away, as the system sees it now: what tokio
     /// knows of a socket is as old as its last look. One system call.
     pub fn is_silent(&self) -> bool {
+        if let Self::Compressed(packets) = self {
+            return !packets.is_within() && packets.stream().is_silent();
+        }
         #[cfg(test)]
         if let Self::Memory(pipe) = self {
             return pipe.is_silent();
@@ -188,6 +209,7 @@ impl AsyncRead for Stream {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
             Self::Downstream(tls) => Pin::new(tls).poll_read(cx, buffer),
             Self::Upstream(tls) => Pin::new(tls).poll_read(cx, buffer),
+            Self::Compressed(packets) => Pin::new(packets).poll_read(cx, buffer),
             #[cfg(test)]
             Self::Memory(pipe) => Pin::new(pipe).poll_read(cx, buffer),
             Self::Closed => Poll::Ready(Ok(())),
@@ -201,6 +223,7 @@ impl AsyncWrite for Stream {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Downstream(tls) => Pin::new(tls).poll_write(cx, bytes),
             Self::Upstream(tls) => Pin::new(tls).poll_write(cx, bytes),
+            Self::Compressed(packets) => Pin::new(packets).poll_write(cx, bytes),
             #[cfg(test)]
             Self::Memory(pipe) => Pin::new(pipe).poll_write(cx, bytes),
             Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
@@ -212,6 +235,7 @@ impl AsyncWrite for Stream {
             Self::Plain(_) | Self::Closed => Poll::Ready(Ok(())),
             Self::Downstream(tls) => Pin::new(tls).poll_flush(cx),
             Self::Upstream(tls) => Pin::new(tls).poll_flush(cx),
+            Self::Compressed(packets) => Pin::new(packets).poll_flush(cx),
             #[cfg(test)]
             Self::Memory(pipe) => Pin::new(pipe).poll_flush(cx),
         }
@@ -222,6 +246,7 @@ impl AsyncWrite for Stream {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Downstream(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Upstream(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Compressed(packets) => Pin::new(packets).poll_shutdown(cx),
             #[cfg(test)]
             Self::Memory(pipe) => Pin::new(pipe).poll_shutdown(cx),
             Self::Closed => Poll::Ready(Ok(())),

@@ -10,9 +10,9 @@ pub struct Said {
     pub text: String,
 }
 
-/// Without what psql may or may not send along.
-fn normal(text: &str) -> String {
-    text.trim().trim_end_matches(';').trim_end().to_owned()
+/// Without what a client may or may not send along.
+pub fn normal(text: &str) -> String {
+    text.trim().trim_end_matches("\\G").trim_end_matches(';').trim_end().to_owned()
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

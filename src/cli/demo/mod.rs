@@ -1,16 +1,18 @@
-//! `demo`: Tidegate in front of a real PostgreSQL server, from nothing, with a story that shows what
-//! it is for. Every line of output is the real output of psql, of the server or of `tidegate` itself,
-//! and each step checks what it shows.
+//! `demo`: Tidegate in front of a real database server, from nothing, with a story that shows what it is
+//! for. Every line of output is the real output of a client, of the server or of `tidegate` itself, and
+//! each step checks what it shows.
 //!
 //! Reading order: `story` tells it; `stage` is the folder and the processes, and leaves nothing behind;
-//! `postgres`, `node` and `psql` start and drive the three programs.
+//! `postgres`, `node` and `psql` start and drive the three programs. `mariadb` is the same story on another server.
 
 mod certificates;
 mod evidence;
+mod mariadb;
 mod node;
 mod postgres;
 mod psql;
 mod say;
+mod session;
 mod stage;
 mod story;
 
@@ -18,7 +20,7 @@ use std::future::Future;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::arguments::DemoArguments;
+use crate::cli::arguments::{DemoArguments, DemoTarget};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::tell;
 
@@ -34,9 +36,15 @@ pub fn run(arguments: &DemoArguments) -> Outcome {
     runtime.block_on(async {
         // Before anything is made: a signal from now on ends in tidying up.
         let interrupted = interruption()?;
-        let mut stage = Stage::build(arguments.postgres_bin.as_deref())?;
+        let play = match arguments.target {
+            DemoTarget::Postgres => {
+                Play::Postgres(postgres::Programs::find(arguments.postgres_bin.as_deref())?)
+            }
+            DemoTarget::Mariadb => Play::Mariadb(mariadb::Programs::find()?),
+        };
+        let mut stage = Stage::build(play.accounts())?;
         let outcome = tokio::select! {
-            outcome = perform(&mut stage, arguments.once) => outcome,
+            outcome = perform(&mut stage, play, arguments.once) => outcome,
             signal = interrupted => ending(signal, arguments.once),
         };
         if let Err(failure) = &outcome
@@ -49,13 +57,42 @@ pub fn run(arguments: &DemoArguments) -> Outcome {
     })
 }
 
-async fn perform(stage: &mut Stage, once: bool) -> Outcome {
-    let scene = story::prepare(stage).await?;
-    story::tell(stage, &scene).await?;
+/// What is played.
+enum Play {
+    Postgres(postgres::Programs),
+    Mariadb(mariadb::Programs),
+}
+
+impl Play {
+    /// Whom the server may run as where we are root.
+    fn accounts(&self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres(_) => &["postgres", "nobody"],
+            Self::Mariadb(_) => &["mysql", "nobody"],
+        }
+    }
+}
+
+async fn perform(stage: &mut Stage, play: Play, once: bool) -> Outcome {
+    match play {
+        Play::Postgres(programs) => {
+            let scene = story::prepare(stage, programs).await?;
+            story::tell(stage, &scene).await?;
+            if !once {
+                story::invite(&scene).await?;
+            }
+        }
+        Play::Mariadb(programs) => {
+            let scene = mariadb::story::prepare(stage, programs).await?;
+            mariadb::story::tell(stage, &scene).await?;
+            if !once {
+                mariadb::story::invite(&scene).await?;
+            }
+        }
+    }
     if once {
         return say::closing("That is all; everything that was started is stopped and removed.");
     }
-    story::invite(&scene).await?;
     // Somebody may stop one of the two; else this waits for a signal.
     Err(Failure::new(stage.somebody_ended().await))
 }

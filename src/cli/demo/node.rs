@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::process::Command;
 
 use crate::cli::demo::certificates::Authority;
-use crate::cli::demo::postgres::{Server, free_port};
+use crate::cli::demo::postgres::{Connectors, free_port};
 use crate::cli::demo::psql::{Login, Psql};
 use crate::cli::demo::say;
 use crate::cli::demo::stage::{Stage, failed, private_file, public_file};
@@ -22,8 +22,8 @@ pub struct Node {
     pub program: PathBuf,
     pub config: PathBuf,
     pub port: u16,
-    root_certificate: PathBuf,
-    psql: PathBuf,
+    protocol: &'static str,
+    pub root_certificate: PathBuf,
     /// Where people's secrets are written.
     people: PathBuf,
     /// Where commands are run.
@@ -37,8 +37,16 @@ pub struct Printed {
     pub err: String,
 }
 
+/// The database server that it stands in front of.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    pub protocol: &'static str,
+    pub port: u16,
+    pub connectors: &'a Connectors,
+}
+
 /// Writes the node file, the resource file and the secrets, and starts `tidegate serve`.
-pub async fn start(stage: &mut Stage, authority: &Authority, server: &Server) -> Outcome<Node> {
+pub async fn start(stage: &mut Stage, authority: &Authority, target: Target<'_>) -> Outcome<Node> {
     let home = stage.private_folder("tidegate")?;
     let people = stage.private_folder("people")?;
     stage.private_folder("tidegate/tls")?;
@@ -48,22 +56,22 @@ pub async fn start(stage: &mut Stage, authority: &Authority, server: &Server) ->
     public_file(&home.join("tls/server.pem"), &chain)?;
     private_file(&home.join("tls/server.key"), &signed.key)?;
     public_file(&home.join("tls/ca.pem"), &authority.certificate)?;
-    for (level, role, password) in &server.connectors {
+    for (level, role, password) in target.connectors {
         let secret = serde_json::json!({"username": role, "password": password}).to_string();
         private_file(&home.join(format!("secrets/orders-{level}.json")), &secret)?;
     }
     let port = free_port()?;
     let config = home.join("tidegate.toml");
-    private_file(&config, &node_file(port))?;
-    private_file(&home.join("orders.toml"), &resource_file(server.port, 1))?;
+    private_file(&config, &node_file(target.protocol, port))?;
+    private_file(&home.join("orders.toml"), &resource_file(target.protocol, target.port, 1))?;
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(format!("this program does not know where it is: {error}")))?;
     let node = Node {
         program,
         config,
         port,
+        protocol: target.protocol,
         root_certificate: stage.path("ca.pem"),
-        psql: stage.postgres.psql.clone(),
         people,
         folder: stage.folder.clone(),
     };
@@ -80,9 +88,9 @@ pub async fn start(stage: &mut Stage, authority: &Authority, server: &Server) ->
     Ok(node)
 }
 
-fn node_file(port: u16) -> String {
+fn node_file(protocol: &str, port: u16) -> String {
     format!(
-        "[[listener]]\nname = \"pg\"\naddress = \"127.0.0.1:{port}\"\nprotocol = \"postgres\"\n\
+        "[[listener]]\nname = \"shop\"\naddress = \"127.0.0.1:{port}\"\nprotocol = \"{protocol}\"\n\
          target = \"orders\"\ntls = \"require\"\n\n\
          [tls]\ncertificate = \"tls/server.pem\"\nkey = \"tls/server.key\"\n\n\
          [limits]\ndrain_seconds = 2\n"
@@ -90,9 +98,9 @@ fn node_file(port: u16) -> String {
 }
 
 /// With one pooled connection for each level, two people must get the same one.
-fn resource_file(server_port: u16, connections: u32) -> String {
+fn resource_file(protocol: &str, server_port: u16, connections: u32) -> String {
     format!(
-        "[[target]]\nname = \"orders\"\nprotocol = \"postgres\"\naddress = \"127.0.0.1:{server_port}\"\n\
+        "[[target]]\nname = \"orders\"\nprotocol = \"{protocol}\"\naddress = \"127.0.0.1:{server_port}\"\n\
          database = \"shop\"\ntls = \"verify-full\"\ntls_ca = \"tls/ca.pem\"\n\
          details = \"The shop's orders. Questions: #data\"\n\n\
          [target.pool]\nsize_max = {connections}\n\n\
@@ -140,6 +148,49 @@ impl Node {
         Ok(printed)
     }
 
+    /// Says where it runs, makes the target known and gives two people credentials.
+    pub async fn introduce(&self, stage: &Stage) -> Outcome {
+        say::line(&format!(
+            "Tidegate runs on 127.0.0.1:{} with its store, its trail and its secrets in {}.",
+            self.port,
+            stage.path("tidegate").display()
+        ))?;
+        say::command("$", &format!("cd {}", stage.folder.display()))?;
+        say::command("$", &format!("export TIDEGATE_CONFIG={}", self.config.display()))?;
+        self.run(&["apply", "tidegate/orders.toml"]).await?;
+        for user in ["alice", "bob"] {
+            let secret = format!("people/{user}.secret");
+            self.run(&["credential", "issue", "--user", user, "--for", "8h", "--out", &secret]).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates a grant and gives its id.
+    pub async fn grant(&self, user: &str, level: &str, duration: &str) -> Outcome<String> {
+        let of = ["--user", user, "--target", "orders", "--level", level, "--for", duration];
+        let printed = self.run(&[&["grant", "create"], &of[..]].concat()).await?;
+        let id = printed.out.split_whitespace().find(|word| word.starts_with("g-"));
+        id.map(str::to_owned).ok_or_else(|| Failure::new("grant create printed no id"))
+    }
+
+    /// What `connect` prints for alice.
+    pub async fn ready_lines(&self) -> Outcome {
+        let lines = self.quietly(&["connect", "orders", "--user", "alice"]).await?;
+        say::expect(lines.ok, "tidegate connect to succeed", lines.err.trim())?;
+        say::command("$", "tidegate connect orders --user alice")?;
+        say::ready(lines.out.trim_end())
+    }
+
+    /// Lines for who looks after it.
+    pub fn administer(&self) -> Outcome {
+        say::line("\nAnd as the administrator:")?;
+        say::ready(&format!(
+            "export TIDEGATE_CONFIG={}\n{program} session list\n{program} audit tail -f\n{program} grant list",
+            self.config.display(),
+            program = self.program.display(),
+        ))
+    }
+
     /// JSON lines of the trail.
     pub async fn trail(&self, arguments: &[&str]) -> Outcome<Vec<serde_json::Value>> {
         let all = [&["audit", "search", "--json"], arguments].concat();
@@ -158,18 +209,30 @@ impl Node {
     /// Lets the resource file say that the pool may have more connections.
     pub fn widen(&self, server_port: u16) -> Outcome {
         let file = self.config.with_file_name("orders.toml");
-        std::fs::write(&file, resource_file(server_port, 5)).map_err(|error| failed(&file, &error))
+        std::fs::write(&file, resource_file(self.protocol, server_port, 5))
+            .map_err(|error| failed(&file, &error))
     }
 
-    pub fn secret_file(&self, user: &str) -> PathBuf {
-        self.people.join(format!("{user}.secret"))
+    /// What a person was issued.
+    pub fn secret(&self, user: &str) -> Outcome<String> {
+        let path = self.people.join(format!("{user}.secret"));
+        std::fs::read_to_string(&path)
+            .map(|text| text.trim().to_owned())
+            .map_err(|error| failed(&path, &error))
+    }
+
+    /// A file for a person alone.
+    pub fn private_file(&self, name: &str, text: &str) -> Outcome<PathBuf> {
+        let path = self.people.join(name);
+        private_file(&path, text)?;
+        Ok(path)
     }
 
     /// A psql of a person, by way of the proxy.
-    pub fn psql(&self, user: &str) -> Outcome<Psql> {
-        let password = read_secret(&self.secret_file(user))?;
+    pub fn psql(&self, program: &Path, user: &str) -> Outcome<Psql> {
+        let password = self.secret(user)?;
         Ok(Psql::new(
-            &self.psql,
+            program,
             Login {
                 port: self.port,
                 user: user.to_owned(),
@@ -191,15 +254,9 @@ impl Node {
 
     /// A password file of libpq for a person, so that the ready line needs no typing.
     pub fn password_file(&self, user: &str) -> Outcome<PathBuf> {
-        let secret = read_secret(&self.secret_file(user))?;
-        let path = self.people.join(format!("{user}.pgpass"));
-        private_file(&path, &format!("*:{}:*:{user}:{secret}\n", self.port))?;
-        Ok(path)
+        let secret = self.secret(user)?;
+        self.private_file(&format!("{user}.pgpass"), &format!("*:{}:*:{user}:{secret}\n", self.port))
     }
-}
-
-fn read_secret(path: &Path) -> Outcome<String> {
-    std::fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(|error| failed(path, &error))
 }
 
 /// As it would be typed.
@@ -222,19 +279,19 @@ mod tests {
 
     #[test]
     fn the_files_of_the_demo_are_right() {
-        let folder = tempfile::tempdir().unwrap();
-        let node = folder.path().join("tidegate.toml");
-        std::fs::write(&node, node_file(6432)).unwrap();
-        NodeConfig::load_with(&node, &["postgres"], false).unwrap();
-        let resources = folder.path().join("orders.toml");
-        std::fs::write(&resources, resource_file(5432, 1)).unwrap();
-        let known = Known::default();
-        let mut names = protocols();
-        names.push("postgres");
-        let around = Surroundings { protocols: names, known: Some(&known), node: None };
-        let read = Resources::load_with(&[resources], &around).unwrap();
-        assert_eq!(read.targets[0].target.pool.size_max, 1);
-        assert_eq!((read.targets.len(), read.users.len()), (1, 2));
+        for protocol in protocols() {
+            let folder = tempfile::tempdir().unwrap();
+            let node = folder.path().join("tidegate.toml");
+            std::fs::write(&node, node_file(protocol, 6432)).unwrap();
+            NodeConfig::load(&node).unwrap();
+            let resources = folder.path().join("orders.toml");
+            std::fs::write(&resources, resource_file(protocol, 5432, 1)).unwrap();
+            let known = Known::default();
+            let around = Surroundings { protocols: protocols(), known: Some(&known), node: None };
+            let read = Resources::load_with(&[resources], &around).unwrap();
+            assert_eq!(read.targets[0].target.pool.size_max, 1);
+            assert_eq!((read.targets.len(), read.users.len()), (1, 2));
+        }
     }
 
     #[test]

@@ -64,9 +64,12 @@ fn debian(root: &Path) -> Option<PathBuf> {
         .map(|(_, folder)| folder)
 }
 
-fn on_path() -> Vec<PathBuf> {
+pub fn on_path() -> Vec<PathBuf> {
     std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
 }
+
+/// Level, login, password.
+pub type Connectors = Vec<(&'static str, &'static str, String)>;
 
 /// A running server.
 pub struct Server {
@@ -74,12 +77,11 @@ pub struct Server {
     pub version: String,
     /// Asks the server itself, past the proxy, as its superuser.
     pub superuser: Psql,
-    /// The connectors' passwords: level, role, password.
-    pub connectors: Vec<(&'static str, &'static str, String)>,
+    pub connectors: Connectors,
 }
 
 /// Makes a database cluster and starts it: TLS only, SCRAM only, every statement in its log.
-pub async fn start(stage: &mut Stage, authority: &Authority) -> Outcome<Server> {
+pub async fn start(stage: &mut Stage, programs: &Programs, authority: &Authority) -> Outcome<Server> {
     let home = stage.private_folder("postgres")?;
     let password = random_text()?;
     let signed = authority.sign("PostgreSQL of the demo")?;
@@ -90,15 +92,15 @@ pub async fn start(stage: &mut Stage, authority: &Authority) -> Outcome<Server> 
         stage.hand_over(&home.join(name))?;
     }
     stage.hand_over(&home)?;
-    make_cluster(stage, &home).await?;
+    make_cluster(stage, programs, &home).await?;
     let port = free_port()?;
     configure(&home, port)?;
-    let mut command = Command::new(stage.postgres.program("postgres"));
+    let mut command = Command::new(programs.program("postgres"));
     command.arg("-D").arg(home.join("data")).current_dir(&home);
     as_account(stage, &mut command);
     stage.start("postgres", &mut command, Signal::INT)?;
     let superuser = Psql::new(
-        &stage.postgres.psql,
+        &programs.psql,
         Login {
             port,
             user: "postgres".to_owned(),
@@ -123,8 +125,8 @@ fn as_account(stage: &Stage, command: &mut Command) {
     }
 }
 
-async fn make_cluster(stage: &Stage, home: &Path) -> Outcome {
-    let mut command = Command::new(stage.postgres.program("initdb"));
+async fn make_cluster(stage: &Stage, programs: &Programs, home: &Path) -> Outcome {
+    let mut command = Command::new(programs.program("initdb"));
     command
         .arg("--pgdata")
         .arg(home.join("data"))
@@ -189,7 +191,7 @@ const MY_SESSION: &str = "CREATE VIEW my_session AS SELECT
   (SELECT count(*) FROM product WHERE id = 99) AS uncommitted_row";
 
 /// The database `shop`, and the connectors' roles with just the rights that they need.
-async fn fill(superuser: &Psql) -> Outcome<Vec<(&'static str, &'static str, String)>> {
+async fn fill(superuser: &Psql) -> Outcome<Connectors> {
     let connectors =
         vec![("read", "tg_orders_read", random_text()?), ("read_write", "tg_orders_rw", random_text()?)];
     let mut roles = String::new();

@@ -11,7 +11,6 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use crate::cli::demo::postgres;
 use crate::cli::failure::{Failure, Outcome};
 
 /// How long a process may take to stop when it is asked to, before it is made to.
@@ -30,9 +29,8 @@ pub struct Stage {
     /// Nobody else can look into it: mode 0700, or 0711 where the database server runs as another user,
     /// who must get through to its own folder.
     pub folder: PathBuf,
-    /// Who the database server runs as when we are root, which PostgreSQL refuses to run as.
+    /// Who the database server runs as when we are root, which none of them should run as.
     pub account: Option<Account>,
-    pub postgres: postgres::Programs,
     /// In the order in which they were started.
     processes: Vec<Process>,
 }
@@ -46,15 +44,15 @@ struct Process {
 }
 
 impl Stage {
-    pub fn build(postgres_bin: Option<&Path>) -> Outcome<Self> {
-        let postgres = postgres::Programs::find(postgres_bin)?;
+    /// `accounts`: whom the database server may run as, the best first.
+    pub fn build(accounts: &[&str]) -> Outcome<Self> {
         let account = match rustix::process::geteuid().is_root() {
-            true => Some(unprivileged()?),
+            true => Some(unprivileged(accounts)?),
             false => None,
         };
         let folder = std::env::temp_dir().join(format!("tidegate-demo-{}", &random_text()?[..8]));
         make_folder(&folder, if account.is_some() { 0o711 } else { 0o700 })?;
-        Ok(Self { folder, account, postgres, processes: Vec::new() })
+        Ok(Self { folder, account, processes: Vec::new() })
     }
 
     pub fn path(&self, relative: &str) -> PathBuf {
@@ -211,13 +209,12 @@ pub fn random_text() -> Outcome<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The account of PostgreSQL where there is one, else the one of nobody.
-fn unprivileged() -> Outcome<Account> {
+fn unprivileged(accounts: &[&str]) -> Outcome<Account> {
     let passwd = std::fs::read_to_string("/etc/passwd")
         .map_err(|error| Failure::new(format!("/etc/passwd cannot be read: {error}")))?;
-    ["postgres", "nobody"].iter().find_map(|name| account(&passwd, name)).ok_or_else(|| {
-        Failure::new("PostgreSQL does not run as root, and there is neither an account postgres nor nobody")
-            .hint("run the demo as another user")
+    accounts.iter().find_map(|name| account(&passwd, name)).ok_or_else(|| {
+        let what = "the database server is not run as root, and there is no account";
+        Failure::new(format!("{what} {}", accounts.join(" or "))).hint("run the demo as another user")
     })
 }
 

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::cli::demo::certificates::Authority;
-use crate::cli::demo::node::{self, Node};
-use crate::cli::demo::postgres::{self, Server};
-use crate::cli::demo::psql::{Session, expanded};
+use crate::cli::demo::node::{self, Node, Target};
+use crate::cli::demo::postgres::{self, Programs, Server};
+use crate::cli::demo::psql::{Psql, expanded};
+use crate::cli::demo::session::Session;
 use crate::cli::demo::stage::{Stage, public_file};
 use crate::cli::demo::{evidence, say};
 use crate::cli::failure::{Failure, Outcome};
@@ -21,33 +22,30 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Scene {
     server: Server,
     node: Node,
+    programs: Programs,
+}
+
+impl Scene {
+    fn psql(&self, user: &str) -> Outcome<Psql> {
+        self.node.psql(&self.programs.psql, user)
+    }
 }
 
 /// A real PostgreSQL server, Tidegate in front of it, two people with credentials and no grant.
-pub async fn prepare(stage: &mut Stage) -> Outcome<Scene> {
+pub async fn prepare(stage: &mut Stage, programs: Programs) -> Outcome<Scene> {
     say::line("Tidegate demo: a real PostgreSQL server, and Tidegate in front of it.")?;
     let authority = Authority::new()?;
     public_file(&stage.path("ca.pem"), &authority.certificate)?;
-    let server = postgres::start(stage, &authority).await?;
+    let server = postgres::start(stage, &programs, &authority).await?;
     say::line(&format!(
         "PostgreSQL {} runs on 127.0.0.1:{} (TLS only, SCRAM only), with a database shop and two roles \
          that only Tidegate knows: tg_orders_read and tg_orders_rw.",
         server.version, server.port
     ))?;
-    let node = node::start(stage, &authority, &server).await?;
-    say::line(&format!(
-        "Tidegate runs on 127.0.0.1:{} with its store, its trail and its secrets in {}.",
-        node.port,
-        stage.path("tidegate").display()
-    ))?;
-    say::command("$", &format!("cd {}", stage.folder.display()))?;
-    say::command("$", &format!("export TIDEGATE_CONFIG={}", node.config.display()))?;
-    node.run(&["apply", "tidegate/orders.toml"]).await?;
-    for user in ["alice", "bob"] {
-        let secret = format!("people/{user}.secret");
-        node.run(&["credential", "issue", "--user", user, "--for", "8h", "--out", &secret]).await?;
-    }
-    Ok(Scene { server, node })
+    let target = Target { protocol: "postgres", port: server.port, connectors: &server.connectors };
+    let node = node::start(stage, &authority, target).await?;
+    node.introduce(stage).await?;
+    Ok(Scene { server, node, programs })
 }
 
 pub async fn tell(stage: &mut Stage, scene: &Scene) -> Outcome {
@@ -66,7 +64,7 @@ async fn refused(scene: &Scene) -> Outcome {
          PGSSLROOTCERT.",
     )?;
     say::command("bob$", "psql -c 'SELECT 1'")?;
-    let printed = scene.node.psql("bob")?.run(&["-c", "SELECT 1"]).await?;
+    let printed = scene.psql("bob")?.run(&["-c", "SELECT 1"]).await?;
     say::output(printed.out.lines().chain(printed.err.lines()))?;
     say::expect(!printed.ok, "psql to be refused", &printed.out)?;
     say::proven(printed.err.contains("TG002"), "bob is refused with TG002", printed.err.trim())?;
@@ -77,8 +75,8 @@ async fn refused(scene: &Scene) -> Outcome {
 /// A grant for two minutes; who is there, as the database server sees it.
 async fn let_in(scene: &Scene) -> Outcome<Session> {
     say::heading(2, "alice gets a grant for two minutes")?;
-    grant(scene, "alice", "read_write", "2m").await?;
-    let mut alice = scene.node.psql("alice")?.open("alice")?;
+    scene.node.grant("alice", "read_write", "2m").await?;
+    let mut alice = scene.psql("alice")?.open("alice")?;
     let rows = alice.run("SELECT id, name, price FROM product ORDER BY id;").await?;
     say::expect(rows.iter().any(|row| row.contains("(3 rows)")), "three products", rows.join(" / "))?;
     let role = alice.run("SELECT current_user;").await?;
@@ -99,16 +97,6 @@ async fn let_in(scene: &Scene) -> Outcome<Session> {
         format!("{}{}", seen.out.trim(), seen.err.trim()),
     )?;
     Ok(alice)
-}
-
-/// Creates a grant and gives its id.
-async fn grant(scene: &Scene, user: &str, level: &str, duration: &str) -> Outcome<String> {
-    let printed = scene
-        .node
-        .run(&["grant", "create", "--user", user, "--target", "orders", "--level", level, "--for", duration])
-        .await?;
-    let id = printed.out.split_whitespace().find(|word| word.starts_with("g-"));
-    id.map(str::to_owned).ok_or_else(|| Failure::new("grant create printed no id"))
 }
 
 /// Everything that a session of PostgreSQL can leave behind.
@@ -151,8 +139,8 @@ async fn handed_over(scene: &Scene, mut alice: Session) -> Outcome<(Vec<String>,
     let backend = field(&before, "backend_pid").to_owned();
     let sent = alice.leave().await?;
 
-    let id = grant(scene, "bob", "read_write", "10m").await?;
-    let mut bob = scene.node.psql("bob")?.open("bob")?;
+    let id = scene.node.grant("bob", "read_write", "10m").await?;
+    let mut bob = scene.psql("bob")?.open("bob")?;
     bob.set("\\x on").await?;
     let after = expanded(&bob.run(MY_SESSION).await?);
     compare(&after, &["tg_orders_rw", "0", "0", "0", "", "0", "0", "f", "0"], "none of it in bob's session")?;
@@ -223,7 +211,7 @@ async fn cut(scene: &Scene, mut bob: Session, grant: &str) -> Outcome<Vec<String
     server.leave_quietly().await?;
     say::line("\nHis credential is as good as before, but it opens nothing:")?;
     say::command("bob$", "psql -c 'SELECT 1'")?;
-    let printed = scene.node.psql("bob")?.run(&["-c", "SELECT 1"]).await?;
+    let printed = scene.psql("bob")?.run(&["-c", "SELECT 1"]).await?;
     say::output(printed.out.lines().chain(printed.err.lines()))?;
     say::expect(!printed.ok, "psql to be refused", &printed.out)?;
     say::proven(printed.err.contains("TG002"), "bob is refused with TG002", printed.err.trim())?;
@@ -292,24 +280,15 @@ pub async fn invite(scene: &Scene) -> Outcome {
     say::line("More than one connection now, for more than one terminal:")?;
     scene.node.widen(scene.server.port)?;
     scene.node.run(&["apply", "tidegate/orders.toml"]).await?;
-    grant(scene, "alice", "read_write", "2h").await?;
-    grant(scene, "bob", "read", "2h").await?;
-    let arguments = ["connect", "orders", "--user", "alice"];
-    let lines = scene.node.quietly(&arguments).await?;
-    say::expect(lines.ok, "tidegate connect to succeed", lines.err.trim())?;
-    say::command("$", "tidegate connect orders --user alice")?;
-    say::ready(lines.out.trim_end())?;
+    scene.node.grant("alice", "read_write", "2h").await?;
+    scene.node.grant("bob", "read", "2h").await?;
+    scene.node.ready_lines().await?;
     say::line("\nWithout typing the password, in another terminal:")?;
     for user in ["alice", "bob"] {
         let passwords = scene.node.password_file(user)?;
         let connection = scene.node.connection(user);
         say::ready(&format!("PGPASSFILE={} psql \"{connection}\"", passwords.display()))?;
     }
-    say::line("\nAnd as the administrator:")?;
-    say::ready(&format!(
-        "export TIDEGATE_CONFIG={}\n{program} session list\n{program} audit tail -f\n{program} grant list",
-        scene.node.config.display(),
-        program = scene.node.program.display(),
-    ))?;
+    scene.node.administer()?;
     say::closing("Ctrl-C stops everything and removes the folder.")
 }

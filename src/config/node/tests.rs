@@ -30,6 +30,7 @@ fn the_least_file_has_the_defaults() {
             connections_max: 10_000,
             server_name_suffix: None,
             client_certificates: None,
+            server_version: None,
             proxy_from: Vec::new(),
             socket: SocketFile::default(),
         }]
@@ -237,6 +238,7 @@ fn the_file_in_the_repository_loads_and_shows_the_defaults() {
         "key",
         "address",
         "server_name_suffix",
+        "server_version",
         "client_ca",
         "client_crl",
         "client_name",

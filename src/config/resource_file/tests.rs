@@ -46,6 +46,17 @@ fn the_example_in_the_repository_loads() {
 }
 
 #[test]
+fn the_example_for_mysql_loads_beside_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    let protocols = vec!["postgres", "mysql"];
+    let around = Surroundings { protocols, known: Some(&Known::default()), node: None };
+    let files = ["orders.toml", "shop.toml"].map(|name| folder.join(name));
+    let resources = Resources::load_with(&files, &around).unwrap();
+    let target = &resources.targets[1].target;
+    assert_eq!((target.name.as_str(), target.protocol.as_str()), ("shop", "mysql"));
+}
+
+#[test]
 fn all_mistakes_of_all_files_are_listed() {
     let first = "[[target]]\nname = 'Orders'\nprotocol = 'mysql'\naddress = 'db'\ntls = 'verify'\ndetails = \"a\\u0007\"\nowner = 'x'\n\
                  [target.connector.read-write]\nsecret = 'hunter2'\n\

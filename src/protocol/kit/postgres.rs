@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::Outcome;
+use super::{RIGHT, check, contains, find};
 use crate::credential::scram::{Candidate, Client, Exchange};
 use crate::credential::{Secret, by_certificate};
 use crate::model::{AuthMethod, ClientCertificate, CredentialId, Name, Parameters, Time, Upstream, Window};
@@ -20,16 +20,10 @@ use crate::protocol::session::{
     AcceptContext, Answer, DialTls, DialWay, Interruption, Question, TlsFacts, TlsOffer,
 };
 
-/// Between the turns of a peer.
-const NEXT_TURN: &[u8] = b"\xfe\xff";
-/// A turn that stands for the message that a right peer would send now.
-const RIGHT: &[u8] = b"\xfe";
 const OUR_NONCE: &str = "machine";
 const PEER_NONCE: &str = "peer";
 const SALT: [u8; 16] = [7; 16];
 const ROUNDS: u32 = 4_096;
-/// More than any machine says in one conversation: the texts of a check are the longest.
-const SAID_MAX: usize = 32 << 10;
 
 static SECRET: LazyLock<Secret> =
     LazyLock::new(|| Secret::new("alice".into(), Zeroizing::new("tg_secret".into()), 1));
@@ -93,6 +87,7 @@ pub fn accept(data: &[u8]) -> String {
             tls: [TlsOffer::Unavailable, TlsOffer::Optional, TlsOffer::Required][usize::from(setup & 3) % 3],
             server_name_suffix: (setup & 32 != 0).then(|| ".example".into()),
             certificate_required: setup & 128 != 0,
+            greeting: Default::default(),
         };
         let tls = TlsFacts {
             server_name: Some("orders.example".into()),
@@ -122,6 +117,7 @@ fn answer(question: Question, setup: u8) -> Answer {
         Question::Certificate { user, certificate } => {
             return Answer::Certificate(by_certificate(&certificate, &user, Time::UNIX_EPOCH));
         }
+        Question::MySql { .. } => None,
     };
     let known = if setup & 8 == 0 { vec![CANDIDATE.clone()] } else { Vec::new() };
     Answer::Scram(Box::new(Exchange::new(user, known, SALT, ROUNDS)))
@@ -251,42 +247,4 @@ pub fn facts() -> PostgresFacts {
         termination: None,
         version: "15.0".into(),
     }
-}
-
-type Drive<'a> = &'a mut dyn FnMut(u8, Vec<Vec<u8>>, super::Cut<'_>) -> Outcome;
-
-/// Runs a conversation whole, byte by byte, and in uneven pieces: the outcome is the same.
-fn check(data: &[u8], drive: Drive<'_>) -> String {
-    let [setup, seed, rest @ ..] = data else { return String::new() };
-    let turns = split(rest);
-    let whole = drive(*setup, turns.clone(), &mut super::whole);
-    assert!(whole.said.len() <= SAID_MAX, "the answer is longer than any can be: {}", whole.said.len());
-    assert_ne!(whole.end, "endless");
-    assert_eq!(whole, drive(*setup, turns.clone(), &mut |_| 1), "byte by byte");
-    let mut state = u32::from(*seed);
-    let uneven = &mut |left: usize| {
-        // A linear congruence: any sequence does, as long as it is the same next time.
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        1 + (state >> 24) as usize % left
-    };
-    assert_eq!(whole, drive(*setup, turns, uneven), "in pieces from {seed}");
-    whole.end
-}
-
-fn split(mut rest: &[u8]) -> Vec<Vec<u8>> {
-    let mut turns = Vec::new();
-    while let Some(at) = find(rest, NEXT_TURN) {
-        turns.push(rest[..at].to_vec());
-        rest = &rest[at + NEXT_TURN.len()..];
-    }
-    turns.push(rest.to_vec());
-    turns
-}
-
-fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-    text.windows(part.len()).position(|window| window == part)
-}
-
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    find(text, part).is_some()
 }

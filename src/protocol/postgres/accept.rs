@@ -23,7 +23,7 @@ use super::refusal::{Severity, put_error};
 use super::startup::{Packet, Startup, TLS_HANDSHAKE, VERSION_3_0, VERSION_3_2};
 use crate::credential::Identity;
 use crate::credential::scram::{self, ChannelBinding, Exchange, ScramError};
-use crate::model::{Claim, LoginName, Name, Refusal, limits};
+use crate::model::{Claim, Refusal, limits};
 use crate::protocol::session::{
     Accept, AcceptContext, AcceptInput, AcceptStep, Answer, Claimed, Question, TlsFacts, TlsOffer, TlsStart,
     WireError,
@@ -326,7 +326,7 @@ impl PostgresAccept {
                 "a start-up setting that cannot be put on a shared connection",
             );
         }
-        let target = match self.target(login) {
+        let target = match self.context.target(login, self.tls.as_ref()) {
             Ok(target) => target,
             Err(why) => return AcceptStep::Refuse(Refusal::NotGranted, why),
         };
@@ -341,34 +341,6 @@ impl PostgresAccept {
             peer: self.context.peer,
         };
         AcceptStep::Login(Box::new((identity, claim)))
-    }
-}
-
-impl PostgresAccept {
-    /// The target: of the listener, the TLS server name and the login name each may say it, and all that do
-    /// must say the same.
-    fn target(&self, login: &LoginName) -> Result<Name, &'static str> {
-        let by_server_name = self.server_name_target();
-        match (&self.context.target, &login.target) {
-            (Some(fixed), Some(named)) if fixed != named => {
-                Err("the login name says another target than the listener's")
-            }
-            (fixed, named) => match (fixed.as_ref().or(named.as_ref()), by_server_name) {
-                (Some(target), Some(by_name)) if *target != by_name => {
-                    Err("the TLS server name says another target than the login")
-                }
-                (Some(target), _) => Ok(target.clone()),
-                (None, Some(by_name)) => Ok(by_name),
-                (None, None) => Err("neither login name, TLS server name nor listener says a target"),
-            },
-        }
-    }
-
-    /// The target in the name by which the client called us: what stands ahead of the listener's suffix.
-    fn server_name_target(&self) -> Option<Name> {
-        let suffix = self.context.server_name_suffix.as_deref()?;
-        let name = self.tls.as_ref()?.server_name.as_ref()?.to_ascii_lowercase();
-        Name::parse(name.trim_end_matches('.').strip_suffix(suffix)?).ok()
     }
 }
 
@@ -397,6 +369,9 @@ impl Accept for PostgresAccept {
                     }
                     Err(why) => Ok(AcceptStep::Refuse(Refusal::BadCredentials, why)),
                 }
+            }
+            AcceptInput::Answer(Answer::MySql(_)) => {
+                Err(WireError::new("AuthenticationSASL", "an answer to another question"))
             }
         }
     }

@@ -124,6 +124,7 @@ impl Wire for Postgres {
     const NAME: &'static str = "postgres";
     const PORT: u16 = 5432;
     const ALPN: &'static [&'static [u8]] = &[b"postgresql"];
+    const SOCKET_NAME: Option<&'static str> = Some(".s.PGSQL.");
     type Accept = PostgresAccept;
     type Settings = Settings;
     type Facts = PostgresFacts;

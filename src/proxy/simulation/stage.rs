@@ -195,10 +195,11 @@ impl<C: Cast> Stage<C> {
             certificate: None,
             server_name_suffix: None,
             certificate_required: false,
+            server_version: None,
             proxy_from: Vec::new(),
         };
         tokio::spawn(end_grants(ledger.clone()));
-        tokio::spawn(follow_targets(ledger.clone(), pools.clone()));
+        tokio::spawn(follow_targets(ledger.clone(), vec![door.clone()]));
         tokio::spawn(pools.maintain());
         let stage = Arc::new(Self {
             witness,

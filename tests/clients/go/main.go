@@ -1,6 +1,5 @@
-// Command clients runs what Go programs do with PostgreSQL, by pgx and by lib/pq. It prints what it sees, one
-// line each, and nothing that differs from run to run. The connection is described by libpq's environment
-// variables.
+// Command clients runs what Go programs do with PostgreSQL, by pgx and by lib/pq, and with MySQL. It prints what
+// it sees, one line each, and nothing that differs from run to run. The connection is described by the environment.
 package main
 
 import (
@@ -34,5 +33,7 @@ func main() {
 		withPgx()
 	case "pq":
 		withPq()
+	case "mysql":
+		withMysql()
 	}
 }

@@ -13,9 +13,9 @@ exports.digest = (data) =>
 
 // TLS as Node wants it: node-postgres and postgres.js read the rest of the environment themselves.
 exports.ssl =
-  process.env.PGSSLMODE === 'disable'
-    ? false
-    : { ca: fs.readFileSync(process.env.PGSSLROOTCERT, 'utf8'), servername: process.env.PGHOST, rejectUnauthorized: true }
+  process.env.PGSSLROOTCERT
+    ? { ca: fs.readFileSync(process.env.PGSSLROOTCERT, 'utf8'), servername: process.env.PGHOST, rejectUnauthorized: true }
+    : false
 
 exports.sleep = (ms) => new Promise((done) => setTimeout(done, ms))
 

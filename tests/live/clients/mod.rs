@@ -3,6 +3,7 @@
 
 mod drivers;
 mod graphical;
+mod mysql;
 mod pgx_suite;
 mod tools;
 
@@ -51,7 +52,8 @@ pub fn client(program: impl Into<PathBuf>) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", CLIENT_SECONDS_MAX]).arg(program.into()).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("PG") {
+        let name_text = name.to_string_lossy();
+        if ["PG", "MYSQL", "MARIADB"].iter().any(|prefix| name_text.starts_with(prefix)) {
             command.env_remove(name);
         }
     }

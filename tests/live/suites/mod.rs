@@ -3,10 +3,11 @@
 //! a [`Fixture`]: how its clients talk, what can be left behind, and which states a session can be in.
 
 pub mod cut;
+mod mysql;
 mod postgres;
 pub mod reset;
 
-use crate::support::{Node, Options, Person, Told};
+use crate::support::{Backend, Node, Options, Person, Told};
 
 /// What somebody logs in with.
 #[derive(Clone)]
@@ -18,7 +19,7 @@ pub struct Door {
 }
 
 impl Door {
-    pub fn of(node: &Node, person: &Person, level: &str) -> Self {
+    pub fn of<P: Backend>(node: &Node<P>, person: &Person, level: &str) -> Self {
         Self { port: node.port, name: format!("{}+{level}", person.name), secret: person.secret.clone() }
     }
 }
@@ -48,11 +49,14 @@ pub struct LastWords {
 pub trait Fixture: Sync + Sized {
     /// A client that speaks the protocol by hand, so that it may stop anywhere.
     type Client: Send;
+    type Place: Backend;
+    /// Whether an idle session gives its connection back.
+    const PARKS: bool;
+    /// How the grants of the reset suite are made otherwise.
+    const GRANT: &'static [&'static str] = &[];
 
     /// A node whose target `shop` leads to a database of its own, with a connector at each level.
-    fn node(&self, options: Options<'_>) -> Node;
-    /// The server's name of the connector of this level.
-    fn role(&self, node: &Node, level: &str) -> String;
+    fn node(&self, options: Options<'_>) -> Node<Self::Place>;
     /// Logs in with these start-up settings.
     fn connect(&self, door: &Door, settings: &[(&str, &str)]) -> Result<Self::Client, Told>;
     /// Asks, and gives the whole answer as text: rows, or `error` and its code, and what came unasked.
@@ -68,12 +72,12 @@ pub trait Fixture: Sync + Sized {
     fn last_words(&self, client: Self::Client) -> LastWords;
 
     /// Runs something around the proxy, as who runs the server.
-    fn operate(&self, node: &Node, statements: &str);
+    fn operate(&self, node: &Node<Self::Place>, statements: &str);
     /// Ends the connectors' connections at the server, so that the next one is new.
-    fn forget(&self, node: &Node);
-    fn lives(&self, node: &Node, connection: &str) -> bool;
+    fn forget(&self, node: &Node<Self::Place>);
+    fn lives(&self, node: &Node<Self::Place>, connection: &str) -> bool;
     /// What the people of the cut suite have changed for good: nothing, as they never commit.
-    fn residue(&self, node: &Node) -> String;
+    fn residue(&self, node: &Node<Self::Place>) -> String;
 
     /// The protocol's own code for a refusal (`TG004`).
     fn code(&self, refusal: &str) -> &'static str;

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Door, Fixture, Names};
 use crate::support::server::LEVELS;
-use crate::support::{Node, Options, PATIENCE, Person, wait_until};
+use crate::support::{Backend, Node, Options, PATIENCE, Person, wait_until};
 
 /// How a trace is kept from the next person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Step<F: Fixture> {
     Says(&'static str),
     /// Is refused by the server, with this code.
     Fails(&'static str, &'static str),
-    Does(fn(&F, &Node, &mut F::Client)),
+    Does(fn(&F, &Node<F::Place>, &mut F::Client)),
 }
 
 /// `{role}`, `{database}` in texts stand for the connector's role and the database.
@@ -90,7 +90,7 @@ impl<F: Fixture> Trace<F> {
         self
     }
 
-    pub fn does(mut self, step: fn(&F, &Node, &mut F::Client)) -> Self {
+    pub fn does(mut self, step: fn(&F, &Node<F::Place>, &mut F::Client)) -> Self {
         self.steps.push(Step::Does(step));
         self
     }
@@ -119,7 +119,7 @@ pub fn run<F: Fixture>(fixture: &F) {
     let [leaver, next] = ["alice", "bob"].map(|name| {
         let person = node.user(name);
         for level in LEVELS {
-            node.grant(name, level, "8h", &[]);
+            node.grant(name, level, "8h", F::GRANT);
         }
         person
     });
@@ -145,7 +145,7 @@ pub fn words(panic: &(dyn std::any::Any + Send)) -> &str {
 
 struct Visit<'a, F: Fixture> {
     fixture: &'a F,
-    node: &'a Node,
+    node: &'a Node<F::Place>,
     leaver: &'a Person,
     next: &'a Person,
     trace: &'a Trace<F>,
@@ -153,8 +153,8 @@ struct Visit<'a, F: Fixture> {
 
 impl<F: Fixture> Visit<'_, F> {
     fn fill(&self, text: &str) -> String {
-        let role = self.fixture.role(self.node, self.trace.level);
-        text.replace("{role}", &role).replace("{database}", &self.node.place.database)
+        let role = self.node.place.role(self.trace.level);
+        text.replace("{role}", &role).replace("{database}", self.node.place.database())
     }
 
     fn connect(&self, person: &Person, settings: &[(&str, &str)]) -> (F::Client, Names) {

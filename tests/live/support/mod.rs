@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod janitor;
+pub mod mysql;
 pub mod node;
 pub mod server;
 pub mod tls;
@@ -12,7 +13,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Told, psql, text};
-pub use node::{Node, Options, Person, field, refused};
+pub use node::{Backend, Node, Options, Person, field, refused};
 pub use server::{Place, Server, Version, shared};
 
 /// How long a test waits for what must come, on a busy machine. Not a claim about the product.

@@ -49,10 +49,19 @@ impl Default for Options<'_> {
 
 /// For `Options::node`: a listener at `Node::second_port` whose clients name the target.
 pub const LISTENER_WITHOUT_TARGET: &str =
-    "[[listener]]\naddress = \"127.0.0.1:SECOND\"\nprotocol = \"postgres\"\n";
+    "[[listener]]\naddress = \"127.0.0.1:SECOND\"\nprotocol = \"PROTOCOL\"\n";
 
-pub struct Node {
-    pub place: Place,
+/// Where the target `shop` leads: a database of its own on a real server, and a login of each connector.
+pub trait Backend {
+    const PROTOCOL: &'static str;
+    fn port(&self) -> u16;
+    fn database(&self) -> &str;
+    /// The server's name of the connector of this level.
+    fn role(&self, level: &str) -> String;
+}
+
+pub struct Node<P: Backend = Place> {
+    pub place: P,
     pub port: u16,
     pub second_port: u16,
     pub admin_port: u16,
@@ -65,7 +74,7 @@ pub struct Person {
     pub name: String,
     pub secret: String,
     pub credential: String,
-    port: u16,
+    pub(super) port: u16,
 }
 
 impl Person {
@@ -109,8 +118,10 @@ impl Node {
     pub fn start(server: &'static Server) -> Self {
         Self::with(server.place(), Options::default())
     }
+}
 
-    pub fn with(place: Place, options: Options<'_>) -> Self {
+impl<P: Backend> Node<P> {
+    pub fn with(place: P, options: Options<'_>) -> Self {
         let node = Self::prepare(place, options);
         node.resume();
         let applied = node.tg(&["apply", "target.toml"]);
@@ -119,7 +130,7 @@ impl Node {
     }
 
     /// Writes the files and starts nothing.
-    pub fn prepare(place: Place, options: Options<'_>) -> Self {
+    pub fn prepare(place: P, options: Options<'_>) -> Self {
         let folder = janitor::new_folder("node");
         let [port, second_port, admin_port] = [(); 3].map(|()| janitor::free_port());
         tls::authority().write_certificate(&folder, "listener", tls::HOSTS);
@@ -135,7 +146,7 @@ impl Node {
 
     fn node_file(&self, options: &Options<'_>) -> String {
         format!(
-            "[[listener]]\naddress = \"127.0.0.1:{}\"\nprotocol = \"postgres\"\ntarget = \"shop\"\ntls = \"optional\"\n\
+            "[[listener]]\naddress = \"127.0.0.1:{}\"\nprotocol = \"{}\"\ntarget = \"shop\"\ntls = \"optional\"\n\
              [tls]\ncertificate = \"listener.pem\"\nkey = \"listener.key\"\n\
              [store]\nurl = \"sqlite:state/tidegate.db\"\n[secret]\ndirectory = \"secrets\"\n\
              [audit]\ndirectory = \"state/audit\"\n{}\n\
@@ -143,11 +154,12 @@ impl Node {
              [keys]\nfile = \"state/installation.key\"\n[log]\nlevel = \"{}\"\n\
              [limits]\n{}\n{}\n",
             self.port,
+            P::PROTOCOL,
             options.audit,
             self.admin_port,
             options.log,
             options.limits,
-            options.node.replace("SECOND", &self.second_port.to_string()),
+            options.node.replace("SECOND", &self.second_port.to_string()).replace("PROTOCOL", P::PROTOCOL),
         )
     }
 
@@ -163,9 +175,13 @@ impl Node {
             .map(|level| format!("[target.connector.{level}]\nsecret = \"file:{level}.json\"\n"))
             .collect();
         format!(
-            "[[target]]\nname = \"shop\"\nprotocol = \"postgres\"\naddress = \"{host}:{}\"\ndatabase = \"{}\"\n{tls}{}\n\
+            "[[target]]\nname = \"shop\"\nprotocol = \"{}\"\naddress = \"{host}:{}\"\ndatabase = \"{}\"\n{tls}{}\n\
              [target.pool]\n{}\n{connectors}",
-            self.place.port, self.place.database, options.target, options.pool
+            P::PROTOCOL,
+            self.place.port(),
+            self.place.database(),
+            options.target,
+            options.pool
         )
     }
 
@@ -417,7 +433,7 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl<P: Backend> Drop for Node<P> {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {

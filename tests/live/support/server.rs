@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::client::{Client, config};
+use super::node::Backend;
 use super::{janitor, tls, wait_until, write_private};
 
 const SUPERUSER_PASSWORD: &str = "a superuser of tests";
@@ -232,6 +233,22 @@ impl std::ops::Deref for Place {
             Whole::Shared(server) => server,
             Whole::Own(server) => server,
         }
+    }
+}
+
+impl Backend for Place {
+    const PROTOCOL: &'static str = "postgres";
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn database(&self) -> &str {
+        &self.database
+    }
+
+    fn role(&self, level: &str) -> String {
+        Self::role(self, level)
     }
 }
 

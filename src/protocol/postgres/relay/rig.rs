@@ -157,6 +157,7 @@ impl Rig {
                 | RelayStep::Again
                 | RelayStep::Hold
                 | RelayStep::NeedLease
+                | RelayStep::Kill(_)
                 | RelayStep::Proven,
             ) => None,
         };

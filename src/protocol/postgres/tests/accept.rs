@@ -32,6 +32,7 @@ pub(super) fn answer(question: Question) -> Answer {
         Question::Certificate { user, certificate } => {
             return Answer::Certificate(by_certificate(&certificate, &user, Time::UNIX_EPOCH));
         }
+        other => panic!("{other:?}"),
     };
     let known = user.is_some().then(|| CANDIDATE.clone());
     Answer::Scram(Box::new(Exchange::new(user, known.into_iter().collect(), [1; 16], 4_096)))

@@ -70,6 +70,7 @@ impl Server {
                     step = machine.step(DialInput::Bytes(&mut self.input), &mut out);
                 }
                 DialStep::NeedBytes => return Err("gone".into()),
+                DialStep::Seal { .. } => return Err("seals".into()),
                 end => return Ok(end),
             }
         }

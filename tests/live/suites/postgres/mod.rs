@@ -12,7 +12,7 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use super::{Door, Fixture, LastWords, Names, cut, reset, suites};
 use crate::support::client::Pending;
 use crate::support::wire::{self, Message, Wire, packet, startup_packet, string};
-use crate::support::{Client, Node, Options, PATIENCE, Server, Told, text, wait_until};
+use crate::support::{Client, Node, Options, PATIENCE, Place, Server, Told, text, wait_until};
 
 suites!(
     postgres_15 => super::Postgres(crate::support::shared(crate::support::Version::Distribution)),
@@ -41,13 +41,11 @@ impl Hand {
 
 impl Fixture for Postgres {
     type Client = Hand;
+    type Place = Place;
+    const PARKS: bool = true;
 
     fn node(&self, options: Options<'_>) -> Node {
         Node::with(self.0.place(), options)
-    }
-
-    fn role(&self, node: &Node, level: &str) -> String {
-        node.place.role(level)
     }
 
     fn connect(&self, door: &Door, settings: &[(&str, &str)]) -> Result<Hand, Told> {

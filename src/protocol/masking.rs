@@ -1,0 +1,92 @@
+//! Passwords in text that is not SQL, or not SQL any more: inside literals and comments of any protocol's statements.
+
+/// What stands for a password; its length says nothing about it.
+pub(crate) const MASK: &[u8] = b"***";
+
+/// Case is ignored; `word` is in lower case.
+fn begins_with(text: &[u8], word: &[u8]) -> bool {
+    text.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
+}
+
+pub(crate) fn contains_password(text: &[u8]) -> bool {
+    (0..text.len()).any(|at| begins_with(&text[at..], b"passw"))
+}
+
+/// Masks the values behind `password` in something that is not SQL: a connection string, JSON, a
+/// comment, or SQL with its quotes doubled.
+pub(crate) fn mask_inside(text: &[u8], out: &mut Vec<u8>) {
+    let mut at = 0;
+    while at < text.len() {
+        if !begins_with(&text[at..], b"passw") && !begins_with(&text[at..], b"identified") {
+            out.push(text[at]);
+            at += 1;
+            continue;
+        }
+        let (word_end, value) = value_start(text, at);
+        out.extend_from_slice(&text[at..value.unwrap_or(word_end)]);
+        at = match value {
+            Some(value) => {
+                out.extend_from_slice(MASK);
+                value_end(text, value)
+            }
+            None => word_end,
+        };
+    }
+}
+
+fn is_quote(byte: u8) -> bool {
+    matches!(byte, b'\'' | b'"')
+}
+
+/// Where the password word at `at` ends, and where its value begins, if one follows: behind the word,
+/// then blanks, then at least one of `=`, `:` or a quote; or behind `BY`.
+fn value_start(text: &[u8], at: usize) -> (usize, Option<usize>) {
+    let skip = |mut at: usize, what: fn(u8) -> bool| {
+        while at < text.len() && what(text[at]) {
+            at += 1;
+        }
+        at
+    };
+    let blank = |byte: u8| byte.is_ascii_whitespace();
+    let word_end = skip(at, |byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    // A quote around the key itself, as in JSON; a backslash before it inside E'…'.
+    let key_end = skip(word_end, |byte| is_quote(byte) || byte == b'\\');
+    let mut next = skip(key_end, blank);
+    let mut found = key_end > word_end && next > key_end;
+    if begins_with(&text[next..], b"by") && next > word_end {
+        (next, found) = (skip(next + 2, blank), true);
+    }
+    let sign_end = skip(next, |byte| matches!(byte, b'=' | b':' | b'>'));
+    found |= sign_end > next || (next < text.len() && is_quote(text[next]));
+    let value = skip(sign_end, blank);
+    (word_end, (found && value < text.len()).then_some(value))
+}
+
+/// A quoted value goes to its closing quote, a bare one to the next blank. In doubt it is longer.
+fn value_end(text: &[u8], start: usize) -> usize {
+    let escaped = |at: usize| at > 0 && text[at - 1] == b'\\';
+    let open = start + usize::from(text[start] == b'\\');
+    let Some(quote) = text.get(open).copied().filter(|byte| is_quote(*byte)) else {
+        return (start..text.len())
+            .find(|at| text[*at].is_ascii_whitespace() && !escaped(*at))
+            .unwrap_or(text.len());
+    };
+    let run = |from: usize| text[from..].iter().take_while(|byte| **byte == quote).count();
+    let opening = run(open);
+    let mut at = open + opening;
+    while at < text.len() {
+        let closing = run(at);
+        if closing == 0 {
+            at += 1;
+            continue;
+        }
+        // A quote inside the value is written twice as long as the one around it.
+        let doubled = closing % (2 * opening) == 0;
+        let escape = escaped(at) && open == start;
+        at += closing;
+        if !doubled && !escape {
+            break;
+        }
+    }
+    at
+}

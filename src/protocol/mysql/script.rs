@@ -1,0 +1,521 @@
+//! Short exchanges of our own on an upstream connection: probing, dressing, resetting, checking it.
+//!
+//! The commands of one part are sent together; the server takes them one after the other. What each answer must be
+//! is listed beforehand ([`Due`]), and anything else is an error, so a connection that is out of step is never taken
+//! for a clean one.
+//!
+//! What `COM_RESET_CONNECTION` leaves, seen on MariaDB 10.11 and 11.8 and on MySQL 9.7, and what is done about it:
+//!
+//! | left | by | answer |
+//! |---|---|---|
+//! | the default database | all | `COM_INIT_DB`, or closed where it was none |
+//! | the role | all | `SET ROLE` |
+//! | `COM_SET_OPTION` | all | said again |
+//! | the character set is the server's, or that of the login | all | set, to the same for the baseline too |
+//! | a prepared XA transaction that breaks later writes of the connection | MariaDB | seen by a refused `ROLLBACK`: closed |
+//! | texts of profiled statements | MariaDB | closed |
+//! | how statements were planned, with their texts | MySQL | forgotten as that setting is set |
+//! | `BACKUP LOCK` | MariaDB, for logins that may take it | `BACKUP UNLOCK` |
+//! | the resource group | MySQL, for logins that may set it | set back |
+//!
+//! Gone are: transactions, locks of every kind else, temporary tables, user variables, prepared statements, handlers,
+//! last ids and values of sequences, the state of packages, warnings, and all variables; which one hash proves.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+
+use super::answer::{Answer, Answers, Row};
+use super::capability::{Capabilities, status};
+use super::facts::{MySqlFacts, Settings};
+use super::query::{self, Baseline, Server};
+use super::{check, command};
+use crate::model::limits;
+use crate::protocol::session::{
+    Act, Findings, Logins, Purpose, Report, Script, ScriptStep, ServerError, ServerErrorKind, Termination,
+    WireError,
+};
+
+/// ER_XAER_RMFAIL.
+const XA_STATE: u16 = 1399;
+/// ER_NO_SUCH_THREAD.
+const NO_SUCH_THREAD: u16 = 1094;
+
+/// One script on one connection.
+pub struct MySqlScript {
+    task: Task,
+    server: Server,
+    /// The user that we must be there, without a host.
+    user: Arc<str>,
+    /// The database that we must be in; empty for none.
+    database: Arc<str>,
+    agreed: Capabilities,
+    /// The connection's number at the server itself, once it is known.
+    connection: Option<Termination>,
+    /// How the session was when it was new.
+    baseline: Option<Baseline>,
+    /// What is to be sent, until it has been.
+    request: BytesMut,
+    due: VecDeque<Due>,
+    answers: Answers,
+    found: Found,
+    outcome: Option<Report>,
+}
+
+/// What a script is for: a [`Purpose`] without its permits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Job<'a> {
+    Probe,
+    Prepare {
+        stamp: &'a str,
+        settings: &'a Settings,
+    },
+    Reset {
+        random: Option<u64>,
+    },
+    Ping,
+    Check {
+        level: &'a str,
+    },
+    Form {
+        logins: &'a Logins,
+    },
+    /// One act of a trial.
+    Try(Act<'a>),
+    Terminate {
+        termination: &'a Termination,
+    },
+}
+
+impl<'a> Job<'a> {
+    fn of(purpose: &Purpose<'a, Settings>) -> Self {
+        match *purpose {
+            Purpose::Probe(_) => Self::Probe,
+            Purpose::Prepare { stamp, settings, .. } => Self::Prepare { stamp, settings },
+            // Rolled back it is in any case.
+            Purpose::Reset { .. } => Self::Reset { random: getrandom::u64().ok() },
+            Purpose::Ping(_) => Self::Ping,
+            Purpose::Check { level, .. } => Self::Check { level },
+            Purpose::Form { logins, .. } => Self::Form { logins },
+            Purpose::Try { act, .. } => Self::Try(act),
+            Purpose::Terminate { termination, .. } => Self::Terminate { termination },
+        }
+    }
+}
+
+enum Task {
+    /// Who we are there and what there is to look at; then a reset, and how it is after that.
+    Probe,
+    Baseline,
+    Prepare,
+    Reset,
+    Ping,
+    Check(String),
+    Form(Logins),
+    /// A statement of which nothing but its end is of interest.
+    Run,
+    See,
+    Terminate,
+}
+
+/// The answer that must come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Ok,
+    /// OK or an error, whatever it is: which one is remembered for some.
+    Any(Note),
+    /// OK, unless an XA transaction is open.
+    Rollback,
+    /// Rows for this.
+    Rows(Topic),
+    /// Rows, or an error where the server does not have that.
+    RowsOrNone(Topic),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Note {
+    Nothing,
+    Extras,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Topic {
+    Identity,
+    State,
+    Names,
+    Trial,
+    Check(check::Topic),
+}
+
+/// What has come so far.
+#[derive(Default)]
+struct Found {
+    identity: Option<Row>,
+    state: Option<Row>,
+    names: Vec<String>,
+    asked_for_all: bool,
+    extras: bool,
+    seen: bool,
+    stopped: bool,
+    status: u16,
+    facts: check::Facts,
+}
+
+impl MySqlScript {
+    pub(super) fn new(purpose: &Purpose<'_, Settings>, facts: &MySqlFacts) -> Self {
+        Self::run(Job::of(purpose), facts)
+    }
+
+    pub(crate) fn run(job: Job<'_>, facts: &MySqlFacts) -> Self {
+        let task = match job {
+            Job::Probe => Task::Probe,
+            Job::Prepare { .. } => Task::Prepare,
+            Job::Reset { .. } => Task::Reset,
+            Job::Ping => Task::Ping,
+            Job::Check { level } => Task::Check(level.to_owned()),
+            Job::Form { logins } => Task::Form(logins.clone()),
+            Job::Try(Act::Run) => Task::Run,
+            Job::Try(Act::See(_) | Act::SeeBehind(_)) => Task::See,
+            Job::Try(Act::Stop(_) | Act::End(_)) | Job::Terminate { .. } => Task::Terminate,
+        };
+        let mut script = Self {
+            task,
+            server: Server::new(&facts.learned.version, facts.is_mariadb()),
+            user: facts.user.clone(),
+            database: facts.database.clone(),
+            agreed: facts.capabilities,
+            connection: facts.termination.clone(),
+            baseline: Baseline::parse(&facts.baseline),
+            request: BytesMut::new(),
+            due: VecDeque::new(),
+            answers: Answers::new(facts.capabilities),
+            found: Found::default(),
+            outcome: None,
+        };
+        match job {
+            Job::Probe => script.probe(),
+            Job::Prepare { stamp, settings } => script.prepare(stamp, settings.collation),
+            Job::Reset { random, .. } => script.reset(random),
+            Job::Ping => script.command(command::PING, b"", Due::Ok),
+            Job::Check { .. } | Job::Form { .. } => {
+                for (topic, text) in check::QUESTIONS {
+                    script.query(text, Due::RowsOrNone(Topic::Check(*topic)));
+                }
+            }
+            Job::Try(Act::Run) => {
+                script.query(&query::trial(limits::TRIAL.as_secs()), Due::Rows(Topic::Trial))
+            }
+            Job::Try(Act::See(of)) => script.aim(query::see(of), Due::Rows(Topic::Trial)),
+            Job::Try(Act::SeeBehind(of)) => script.aim(query::see_behind(of), Due::Rows(Topic::Trial)),
+            Job::Try(Act::Stop(of)) => script.aim(query::stop(of), Due::Ok),
+            Job::Try(Act::End(of)) | Job::Terminate { termination: of } => {
+                script.aim(query::terminate(of), Due::Ok)
+            }
+        }
+        script
+    }
+
+    fn query(&mut self, text: &str, due: Due) {
+        command::put_query(&mut self.request, self.agreed, text);
+        self.due.push_back(due);
+    }
+
+    fn command(&mut self, code: u8, body: &[u8], due: Due) {
+        command::put(&mut self.request, code, body);
+        self.due.push_back(due);
+    }
+
+    /// A statement about one connection.
+    fn aim(&mut self, text: Option<String>, due: Due) {
+        match text {
+            Some(text) => self.query(&text, due),
+            None => self.outcome = Some(own_fault("which connection is meant is not known")),
+        }
+    }
+
+    fn probe(&mut self) {
+        self.query(&query::identity(self.server), Due::Rows(Topic::Identity));
+        self.query(query::names(self.server), Due::RowsOrNone(Topic::Names));
+        self.query(query::extras(self.server), Due::Any(Note::Extras));
+    }
+
+    /// The second part of a probe: what a reset makes of the session is what it is compared with from then on.
+    fn look_after_reset(&mut self) -> Option<Report> {
+        let found = &mut self.found;
+        let names: Vec<String> =
+            std::mem::take(&mut found.names).into_iter().filter(|name| query::is_telling(name)).collect();
+        if names.is_empty() {
+            if std::mem::replace(&mut found.asked_for_all, true) {
+                return Some(Report::Unclean("the server does not tell the names of its variables".into()));
+            }
+            // It does not tell which are the session's: all are looked at.
+            self.query(query::ALL_NAMES, Due::Rows(Topic::Names));
+            return None;
+        }
+        let role = found.identity.as_ref().and_then(|row| row.get(3)?.clone()).unwrap_or_default();
+        self.baseline = Some(Baseline { hash: String::new(), role, extras: found.extras, names });
+        self.task = Task::Baseline;
+        self.reset(getrandom::u64().ok());
+        None
+    }
+
+    fn reset(&mut self, random: Option<u64>) {
+        let Some(baseline) = self.baseline.take() else {
+            self.outcome = Some(own_fault("how the connection was when it was new is not known"));
+            return;
+        };
+        let Some(random) = random else {
+            self.outcome = Some(own_fault("no random bytes to be had"));
+            return;
+        };
+        self.query("ROLLBACK", Due::Rollback);
+        self.command(command::RESET_CONNECTION, b"", Due::Ok);
+        let option: u16 = if self.agreed.has(Capabilities::MULTI_STATEMENTS) { 0 } else { 1 };
+        self.command(command::SET_OPTION, &option.to_le_bytes(), Due::Ok);
+        if !self.database.is_empty() {
+            let database = self.database.clone();
+            self.command(command::INIT_DB, database.as_bytes(), Due::Ok);
+        }
+        if let Some(text) = query::role(self.server, &baseline) {
+            self.query(&text, Due::Ok);
+        }
+        if baseline.extras {
+            self.query(query::extras(self.server), Due::Ok);
+        }
+        if let Some(text) = query::forget(self.server) {
+            self.query(text, Due::Ok);
+        }
+        // The state behind RAND() is no setting: whoever has seen enough numbers knows those of the next person.
+        self.query(&query::reseed(random), Due::Ok);
+        self.query(&query::own_collation(), Due::Ok);
+        let text = query::state(self.server, baseline.names.iter().map(String::as_str));
+        self.query(&text, Due::Rows(Topic::State));
+        self.baseline = Some(baseline);
+    }
+
+    /// The client's character set, as the handshake would have set it: of one that cannot be, or is not known there,
+    /// the server's own. Then who is there, and who we are.
+    fn prepare(&mut self, stamp: &str, collation: u16) {
+        self.query(query::SERVER_COLLATION, Due::Ok);
+        if let Some(text) = query::collation(self.server, collation).filter(|_| collation != 0) {
+            self.query(&text, Due::Any(Note::Nothing));
+        }
+        self.query(&command::stamp(stamp), Due::Ok);
+        self.query(&query::identity(self.server), Due::Rows(Topic::Identity));
+    }
+
+    /// `Some`: the script is over.
+    fn take(&mut self, answer: Answer) -> Result<Option<Report>, WireError> {
+        let Some(due) = self.due.pop_front() else {
+            return Err(WireError::new("answers to a script", "an answer that is not due"));
+        };
+        match (answer, due) {
+            (Answer::Ok { status }, Due::Ok | Due::Rollback | Due::Any(_)) => {
+                self.found.status = status;
+                self.found.extras |= due == Due::Any(Note::Extras);
+            }
+            (Answer::Error { .. }, Due::Any(_) | Due::RowsOrNone(_)) => {}
+            (Answer::Error { number: XA_STATE, .. }, Due::Rollback) => {
+                return Ok(Some(Report::Unclean("an XA transaction is open".into())));
+            }
+            (Answer::Error { number: NO_SUCH_THREAD, .. }, Due::Ok)
+                if matches!(self.task, Task::Terminate) =>
+            {
+                return Ok(Some(Report::Unclean("there is no such connection any more".into())));
+            }
+            (Answer::Error { number, sqlstate, message }, _) => {
+                return Ok(Some(Report::Refused(ServerError {
+                    kind: kind_of(number),
+                    code: format!("{sqlstate}/{number}"),
+                    message,
+                })));
+            }
+            (Answer::Rows { rows, status }, Due::Rows(topic) | Due::RowsOrNone(topic)) => {
+                self.found.status = status;
+                self.keep(topic, rows)?;
+            }
+            _ => return Err(WireError::new("answers to a script", "an answer of another kind")),
+        }
+        Ok(None)
+    }
+
+    fn keep(&mut self, topic: Topic, rows: Vec<Row>) -> Result<(), WireError> {
+        let one = |rows: Vec<Row>, columns: usize| {
+            let mut rows = rows.into_iter();
+            let row = rows.next().filter(|row| row.len() == columns);
+            row.filter(|_| rows.next().is_none())
+                .ok_or(WireError::new("a row", "not the one that was asked for"))
+        };
+        let found = &mut self.found;
+        match topic {
+            Topic::Identity => found.identity = Some(one(rows, query::IDENTITY_COLUMNS)?),
+            Topic::State => found.state = Some(one(rows, query::STATE_COLUMNS)?),
+            Topic::Names => found.names = first_column(rows),
+            // MySQL's SLEEP() that was stopped says so by its value.
+            Topic::Trial => {
+                found.seen = !rows.is_empty();
+                found.stopped =
+                    rows.iter().any(|row| row.get(1).is_some_and(|value| value.as_deref() == Some("1")));
+            }
+            Topic::Check(topic) => found.facts.add(topic, rows),
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) -> Report {
+        if self.found.status & (status::IN_TRANSACTION | status::IN_READ_ONLY_TRANSACTION) != 0 {
+            return Report::Unclean("a transaction is open".into());
+        }
+        if self.found.stopped && matches!(self.task, Task::Run) {
+            return own_fault("the statement was stopped");
+        }
+        match self.unclean() {
+            Some(what) => Report::Unclean(what),
+            None => Report::Done(self.findings()),
+        }
+    }
+
+    /// What is not as it must be, in the words of a log line.
+    fn unclean(&self) -> Option<String> {
+        let text = |row: &[Option<String>], at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+        let row = self.found.state.as_deref().or(self.found.identity.as_deref());
+        if let Some(row) = row {
+            let user = text(row, 1);
+            if user.rsplit_once('@').is_none_or(|(user, _)| user != &*self.user) {
+                return Some(format!("we are {user:?} there"));
+            }
+            if self.connection.as_ref().is_some_and(|Termination(known)| *known != text(row, 0)) {
+                return Some(format!("the connection there is {:?}", text(row, 0)));
+            }
+            if text(row, 2) != *self.database {
+                return Some(format!("the database there is {:?}", text(row, 2)));
+            }
+        } else if matches!(self.task, Task::Prepare | Task::Reset | Task::Baseline) {
+            return Some("the server does not say who we are there".into());
+        }
+        if !matches!(self.task, Task::Reset | Task::Baseline) {
+            return None;
+        }
+        let row = self.found.state.as_deref()?;
+        if text(row, 4) != "1" {
+            return Some("a variable of ours is left".into());
+        }
+        if text(row, 5) != "1" {
+            return Some("texts of profiled statements are left".into());
+        }
+        let baseline = self.baseline.as_ref()?;
+        if !same_role(&text(row, 3), &baseline.role) {
+            return Some(format!("the role there is {:?}", text(row, 3)));
+        }
+        (matches!(self.task, Task::Reset) && text(row, 6) != baseline.hash)
+            .then(|| "variables of the session are not what they were when it was new".into())
+    }
+
+    fn findings(&mut self) -> Findings {
+        let mut findings = Findings::default();
+        match &self.task {
+            Task::Prepare | Task::Ping | Task::Run | Task::Terminate | Task::Probe => {}
+            Task::See => findings.seen = self.found.seen,
+            Task::Reset => self.describe(&mut findings),
+            Task::Baseline => {
+                let state = self.found.state.as_deref().unwrap_or_default();
+                let text = |at: usize| state.get(at).cloned().flatten();
+                if let (Some(baseline), Some(hash)) = (&mut self.baseline, text(6)) {
+                    baseline.hash = hash;
+                    findings.parameters.push(("baseline".into(), baseline.to_text()));
+                }
+                findings.termination = text(0).map(Termination);
+                self.describe(&mut findings);
+            }
+            Task::Check(level) => {
+                findings.checks = check::judge(&self.found.facts, level, &self.user, self.server);
+            }
+            Task::Form(logins) => {
+                findings.form = check::form(&self.found.facts, logins, &self.database, self.server)
+            }
+        }
+        findings
+    }
+
+    /// What outlives a session: the role that the login begins with. Whoever has the login may choose another.
+    fn describe(&self, findings: &mut Findings) {
+        let role = self.baseline.as_ref().map(|baseline| baseline.role.as_str()).unwrap_or_default();
+        findings.fingerprint = format!("role {role:?}");
+        findings.catalogs = Some(String::new());
+    }
+}
+
+fn first_column(rows: Vec<Row>) -> Vec<String> {
+    rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect()
+}
+
+/// MySQL says a list in the quotes of the session's mode, and `NONE`.
+fn same_role(one: &str, other: &str) -> bool {
+    let plain = |role: &str| role.replace(['`', '"'], "").trim_matches(' ').to_owned();
+    let none = |role: &str| role.is_empty() || role == "NONE";
+    let (one, other) = (plain(one), plain(other));
+    one == other || (none(&one) && none(&other))
+}
+
+fn own_fault(message: &str) -> Report {
+    Report::Refused(ServerError {
+        kind: ServerErrorKind::Other,
+        code: "HY000".into(),
+        message: message.to_owned(),
+    })
+}
+
+/// What an error on a connection that stands means.
+fn kind_of(number: u16) -> ServerErrorKind {
+    match number {
+        // ER_SERVER_SHUTDOWN, ER_NORMAL_SHUTDOWN, ER_CONNECTION_KILLED, and being idle for too long.
+        1053 | 1077 | 1927 | 4031 => ServerErrorKind::Unready,
+        _ => ServerErrorKind::Other,
+    }
+}
+
+impl Script for MySqlScript {
+    fn step(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<ScriptStep, WireError> {
+        if let Some(report) = self.outcome.take() {
+            return Ok(ScriptStep::Done(report));
+        }
+        out.extend_from_slice(&self.request.split());
+        loop {
+            if self.due.is_empty() {
+                if let Some(report) = self.next_part() {
+                    return Ok(ScriptStep::Done(report));
+                }
+                out.extend_from_slice(&self.request.split());
+            }
+            let (consumed, answer) = self.answers.next(input)?;
+            input.advance(consumed);
+            let Some(answer) = answer else { return Ok(ScriptStep::NeedBytes) };
+            if let Some(report) = self.take(answer)? {
+                return Ok(ScriptStep::Done(report));
+            }
+        }
+    }
+}
+
+impl MySqlScript {
+    /// Goes on where the answers so far call for more, else says what was found.
+    fn next_part(&mut self) -> Option<Report> {
+        match self.task {
+            Task::Probe => {
+                let unclean = self.unclean().map(Report::Unclean);
+                unclean.or_else(|| self.look_after_reset()).or_else(|| self.outcome.take())
+            }
+            Task::Check(_) | Task::Form(_) => {
+                for text in self.found.facts.further_questions(self.server) {
+                    self.query(&text, Due::RowsOrNone(Topic::Check(check::Topic::Grants)));
+                }
+                self.due.is_empty().then(|| self.report())
+            }
+            _ => Some(self.report()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
