@@ -325,4 +325,50 @@ mod tests {
             assert!(seal(&garbage, b"secret\0").is_err(), "{}", garbage.escape_ascii());
         }
     }
+
+    /// What only TLS and the engine show: caching_sha2_password's full authentication, in clear inside TLS that is
+    /// verified and sealed outside of it, by a server that has forgotten everybody's password. Not run by default:
+    /// `TIDEGATE_MYSQL_FULL='HOST:PORT USER PASSWORD CA-FILE'` names the server, whose user may reload its privileges.
+    #[tokio::test]
+    #[ignore = "needs a running server"]
+    async fn mysql_is_shown_the_password_inside_tls_or_sealed() {
+        use crate::model::{AuthMethod, TlsMode, TlsNegotiation};
+        use crate::protocol::mysql::MySql;
+        use crate::protocol::session::Facts;
+
+        let text = std::env::var("TIDEGATE_MYSQL_FULL").unwrap();
+        let [address, user, password, ca] = text.split(' ').collect::<Vec<_>>()[..] else { panic!("{text}") };
+        let secret = Secret::new(user.into(), zeroize::Zeroizing::new(password.into()), 1);
+        let upkeep = Upkeep::new();
+        let sealing = Upstream {
+            require_auth: Some([AuthMethod::Password, AuthMethod::CachingSha2].into()),
+            ..Upstream::default()
+        };
+        for (mode, rules, is_in) in [
+            (TlsMode::VerifyFull, Upstream::default(), true),
+            (TlsMode::Disable, sealing, true),
+            // Not shown to whoever may be there.
+            (TlsMode::Require, Upstream::default(), false),
+            (TlsMode::Disable, Upstream::default(), false),
+        ] {
+            let ca = Some(ca.as_ref()).filter(|_| mode == TlsMode::VerifyFull);
+            let tls = UpstreamTls::new(mode, TlsNegotiation::Postgres, &[], ca).unwrap();
+            let dialer = Dialer { address: address.into(), tls, rules, timeout: Duration::from_secs(10) };
+            let outcome = dialer.login(&MySql, &upkeep, ("", ""), &secret).await;
+            assert_eq!(outcome.is_ok(), is_in, "{mode:?}: {:?}", outcome.as_ref().err());
+            match outcome {
+                Ok((mut stream, facts)) => {
+                    dialer.interrupt(&MySql, &facts.interruption(), &secret).await.unwrap();
+                    stream.write_all(b"\x11\0\0\0\x03FLUSH PRIVILEGES").await.unwrap();
+                    let mut answer = [0; 64];
+                    assert!(stream.read(&mut answer).await.unwrap() > 4);
+                    assert_eq!(answer[4], 0, "{}", answer.escape_ascii());
+                }
+                Err(DialFault::Refused { source, .. }) => {
+                    assert_eq!(source.kind, ServerErrorKind::NotAdmitted);
+                }
+                Err(fault) => panic!("{fault}"),
+            }
+        }
+    }
 }

@@ -475,7 +475,8 @@ fn learned(context: &AcceptContext) -> Learned {
         let capabilities = match (one.is_mariadb(), other.is_mariadb()) {
             (true, true) => one.capabilities & other.capabilities,
             _ => {
-                (one.capabilities & other.capabilities) - Capabilities::MARIADB | Capabilities::LONG_PASSWORD
+                ((one.capabilities & other.capabilities) - Capabilities::MARIADB)
+                    | Capabilities::LONG_PASSWORD
             }
         };
         let rank = |learned: &Learned| (learned.is_mariadb(), version(&learned.version));

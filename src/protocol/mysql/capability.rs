@@ -187,7 +187,6 @@ pub mod status {
     pub const AUTOCOMMIT: u16 = 1 << 1;
     pub const MORE_RESULTS: u16 = 1 << 3;
     pub const CURSOR_EXISTS: u16 = 1 << 6;
-    pub const LAST_ROW_SENT: u16 = 1 << 7;
     pub const NO_BACKSLASH_ESCAPES: u16 = 1 << 9;
     pub const IN_READ_ONLY_TRANSACTION: u16 = 1 << 13;
     pub const SESSION_STATE_CHANGED: u16 = 1 << 14;

@@ -124,11 +124,11 @@ pub(super) fn forget(server: Server) -> Option<&'static str> {
     (!server.is_mariadb).then_some("SET optimizer_trace_offset=@@GLOBAL.optimizer_trace_offset")
 }
 
-/// A number of our own for each of the two words behind `RAND()`.
+/// A number of our own for each of the two words behind `RAND()`. The text is always of the same length.
 pub(super) fn reseed(random: u64) -> String {
     // The server takes each modulo 2^30 - 1.
     let (one, two) = (random as u32 & 0x3fff_ffff, (random >> 32) as u32 & 0x3fff_ffff);
-    format!("SET rand_seed1={one},rand_seed2={two}")
+    format!("SET rand_seed1={one:010},rand_seed2={two:010}")
 }
 
 /// The collation that our own statements are in: everywhere the same number, and its letters are those of UTF-8.
