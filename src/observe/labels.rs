@@ -88,6 +88,12 @@ pub fn put_members(out: &mut Vec<u8>, label: &Label) {
     }
 }
 
+/// Whether there is a quote between here and the next such byte.
+fn has_quote(text: &[u8], at: usize, end: u8) -> bool {
+    let rest = text.get(at + 1..).unwrap_or_default();
+    rest.iter().take_while(|byte| **byte != end).any(|byte| matches!(byte, b'\'' | b'"'))
+}
+
 /// Stands for a literal in the form of a text.
 const LITERAL: u8 = 0xff;
 
@@ -134,12 +140,21 @@ fn put_form(form: &mut impl Hasher, text: &[u8]) {
                 (start, at, in_name) = (end, end, false);
                 continue;
             }
-            b'"' => {
-                at = until(at + 1, b'"').unwrap_or(text.len());
+            // To MySQL this begins a comment, and a backtick a name; to others they are operators. What is in them
+            // ends nothing, unless somebody would take a quote there for one.
+            b'#' if has_quote(text, at, b'\n') => break,
+            b'`' if has_quote(text, at, b'`') => break,
+            b'"' | b'`' => {
+                at = until(at + 1, *byte).unwrap_or(text.len());
                 in_name = false;
                 continue;
             }
+            // MySQL wants a blank behind it, else it is two operators.
             b'-' if text.get(at + 1) == Some(&b'-') => {
+                let is_sure = text.get(at + 2).is_none_or(|byte| *byte <= b' ');
+                if !is_sure && has_quote(text, at, b'\n') {
+                    break;
+                }
                 at = until(at, b'\n').unwrap_or(text.len());
                 in_name = false;
                 continue;
@@ -230,6 +245,7 @@ mod tests {
             ("insert into t values (1, 'x', 2.50)", "insert into t values (2, 'y; z', 3.7)"),
             ("select $1, 'a'", "select $1, '--'"),
             ("select 'a' -- b'\n, 1", "select '' -- b'\n, 2"),
+            ("select `a` from `t1` where `b` = 'x' # c\n", "select `a` from `t1` where `b` = 'yz' # c\n"),
         ] {
             assert_eq!(form(&labels, one), form(&labels, other), "{one}");
         }
@@ -258,6 +274,14 @@ mod tests {
             "select 2\\",
             "select 0x1f",
             "select 0x2f",
+            "select * from `1`",
+            "select * from `2`",
+            "select `'` from t where a = '`'",
+            "select `'` from s where a = '`'",
+            "select 1 # '\n from t where a = ' '",
+            "select 1 # '\n from s where a = ' '",
+            "select 1--'\n' from t where a = ' '",
+            "select 1--'\n' from s where a = ' '",
         ];
         for (at, one) in different.iter().enumerate() {
             for other in &different[at + 1..] {

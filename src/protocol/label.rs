@@ -8,7 +8,7 @@
 
 mod find;
 
-use sqlparser::dialect::Dialect;
+use sqlparser::dialect::{Dialect, MySqlDialect};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
@@ -160,7 +160,8 @@ fn statement(dialect: &dyn Dialect, mut tokens: Vec<TokenWithSpan>, label: &mut 
     if !matches!(parser.peek_token_ref().token, Token::SemiColon | Token::EOF) {
         return Err(Stop::Unparsed);
     }
-    Find::new(label).statement(&first, &statement);
+    // MySQL's names are files of its own, which differ by case on most systems.
+    Find::new(label, !dialect.is::<MySqlDialect>()).statement(&first, &statement);
     Ok(())
 }
 

@@ -29,6 +29,8 @@ struct Scope {
 
 pub(super) struct Find<'l> {
     label: &'l mut Label,
+    /// The server takes names without quotes in lower case.
+    folds: bool,
     /// Of the statements around, the innermost last: their role, and how many queries were around them.
     roles: Vec<(Role, usize)>,
     /// One for each query around.
@@ -42,9 +44,10 @@ pub(super) struct Find<'l> {
 }
 
 impl<'l> Find<'l> {
-    pub fn new(label: &'l mut Label) -> Self {
+    pub fn new(label: &'l mut Label, folds: bool) -> Self {
         Self {
             label,
+            folds,
             roles: Vec::new(),
             scopes: Vec::new(),
             targets: Vec::new(),
@@ -79,11 +82,11 @@ impl<'l> Find<'l> {
     }
 
     fn call(&mut self, name: &ObjectName) {
-        self.label.add(|label| &mut label.calls, written(name));
+        self.label.add(|label| &mut label.calls, written(name, true));
     }
 
     fn writes<'n>(&mut self, names: impl IntoIterator<Item = &'n ObjectName>) {
-        names.into_iter().for_each(|name| self.write(written(name)));
+        names.into_iter().for_each(|name| self.write(written(name, self.folds)));
     }
 
     fn target(&mut self, table: &TableFactor) {
@@ -113,8 +116,8 @@ impl<'l> Find<'l> {
             }
             Statement::Merge(merge) => self.target(&merge.table),
             Statement::Copy { source: CopySource::Table { table_name, .. }, to, .. } => match to {
-                true => self.read(written(table_name)),
-                false => self.write(written(table_name)),
+                true => self.read(written(table_name, self.folds)),
+                false => self.write(written(table_name, self.folds)),
             },
             Statement::Drop { object_type, names, table, .. } => {
                 let is_table = matches!(
@@ -133,18 +136,18 @@ impl<'l> Find<'l> {
             }
             Statement::CreateTable(create) => {
                 for name in create.inherits.iter().flatten() {
-                    self.read(written(name));
+                    self.read(written(name, self.folds));
                 }
                 if let Some(CreateTableLikeKind::Parenthesized(like) | CreateTableLikeKind::Plain(like)) =
                     &create.like
                 {
-                    self.read(written(&like.name));
+                    self.read(written(&like.name, self.folds));
                 }
             }
-            Statement::CreateTrigger(trigger) => self.write(written(&trigger.table_name)),
+            Statement::CreateTrigger(trigger) => self.write(written(&trigger.table_name, self.folds)),
             Statement::DropTrigger(trigger) => self.writes(&trigger.table_name),
             Statement::Vacuum(vacuum) => self.writes(&vacuum.table_name),
-            Statement::Comment { object_name, .. } => self.write(written(object_name)),
+            Statement::Comment { object_name, .. } => self.write(written(object_name, self.folds)),
             Statement::Grant(grant) => self.privileges(grant.objects.as_ref()),
             Statement::Revoke(revoke) => self.privileges(revoke.objects.as_ref()),
             Statement::Call(function) => self.call(&function.name),
@@ -169,7 +172,10 @@ impl<'l> Find<'l> {
             match body {
                 SetExpr::Table(table) => {
                     let parts = [&table.schema_name, &table.table_name].into_iter().flatten();
-                    let name = parts.cloned().collect::<Vec<_>>().join(".").to_ascii_lowercase();
+                    let mut name = parts.cloned().collect::<Vec<_>>().join(".");
+                    if self.folds {
+                        name.make_ascii_lowercase();
+                    }
                     if !self.is_common_table(&name) {
                         self.read(name);
                     }
@@ -184,6 +190,7 @@ impl<'l> Find<'l> {
 /// `None` where the first word of the text is the verb, or the statement within says it.
 fn verb(statement: &Statement) -> Option<&'static str> {
     match statement {
+        Statement::Insert(insert) if insert.replace_into => Some("REPLACE"),
         Statement::Insert(_) => Some("INSERT"),
         Statement::Update(_) => Some("UPDATE"),
         Statement::Delete(_) => Some("DELETE"),
@@ -236,17 +243,18 @@ fn runs(analyze: bool, options: Option<&Vec<UtilityOption>>) -> bool {
     analyze || named.map(|option| option.arg.as_ref()).any(|argument| !argument.is_some_and(is_off))
 }
 
-/// A part of a name as the server takes it: without quotes it is in lower case. A literal in a name's place
+/// A part of a name as the server takes it: without quotes it may be in lower case. A literal in a name's place
 /// (the parser takes one, no server does) is never shown: it may be anything.
-fn part(ident: &Ident) -> String {
+fn part(ident: &Ident, folds: bool) -> String {
     match ident.quote_style {
         Some('\'') => "?".to_owned(),
         Some(_) => ident.value.clone(),
+        None if !folds => ident.value.clone(),
         None => ident.value.to_ascii_lowercase(),
     }
 }
 
-fn written(name: &ObjectName) -> String {
+fn written(name: &ObjectName, folds: bool) -> String {
     let mut text = String::new();
     for piece in &name.0 {
         let ident = match piece {
@@ -256,7 +264,7 @@ fn written(name: &ObjectName) -> String {
         if !text.is_empty() {
             text.push('.');
         }
-        text += &part(ident);
+        text += &part(ident, folds);
     }
     text
 }
@@ -292,7 +300,7 @@ impl Visitor for Find<'_> {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         let mut scope = Scope { visible: Vec::new(), later: Vec::new() };
         for table in query.with.iter().flat_map(|with| &with.cte_tables) {
-            let name = part(&table.alias.name);
+            let name = part(&table.alias.name, self.folds);
             match query.with.as_ref().is_some_and(|with| with.recursive) {
                 true => scope.visible.push(name),
                 false => scope.later.push((&*table.query, name)),
@@ -318,9 +326,11 @@ impl Visitor for Find<'_> {
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
         for target in select.into.iter().flat_map(|into| &into.targets) {
             match target {
-                Expr::Identifier(ident) => self.write(part(ident)),
+                Expr::Identifier(ident) => self.write(part(ident, self.folds)),
                 Expr::CompoundIdentifier(parts) => {
-                    self.write(parts.iter().map(part).collect::<Vec<_>>().join("."));
+                    self.write(
+                        parts.iter().map(|ident| part(ident, self.folds)).collect::<Vec<_>>().join("."),
+                    );
                 }
                 _ => {}
             }
@@ -333,7 +343,7 @@ impl Visitor for Find<'_> {
         if self.others.iter().any(same) {
             return ControlFlow::Continue(());
         }
-        let name = written(relation);
+        let name = written(relation, self.folds);
         let (role, queries) = self.roles.last().copied().unwrap_or((Role::Read, 0));
         if self.targets.iter().any(same) || (role == Role::Write && self.scopes.len() == queries) {
             self.write(name);

@@ -9,7 +9,11 @@ fn label(text: &str) -> Label {
 
 /// In one line: verbs, then `<` what is read, `>` what is written, `()` what is called, `!` why.
 fn line(text: &str) -> String {
-    let Label { verbs, reads, writes, calls, why } = label(text);
+    shown(label(text))
+}
+
+fn shown(label: Label) -> String {
+    let Label { verbs, reads, writes, calls, why } = label;
     let mut line = verbs.join(" ");
     for (mark, names) in [(" <", reads), (" >", writes), (" ()", calls)] {
         if !names.is_empty() {
@@ -316,4 +320,43 @@ proptest! {
     fn no_bytes_break_it(bytes in proptest::collection::vec(any::<u8>(), 0..200), is_whole: bool) {
         label_statement(&bytes, is_whole);
     }
+}
+
+#[test]
+fn mysql_has_its_own_words() {
+    let line = |text: &str| shown(crate::protocol::mysql::label_statement(text.as_bytes(), true));
+    let mut wrong = String::new();
+    for (text, expected) in [
+        ("select Count(*) from Shop.Orders", "SELECT <Shop.Orders ()count"),
+        ("select `a b`.`C` from `shop`.`Orders` # x", "SELECT <shop.Orders"),
+        ("insert into t (a) values (1) on duplicate key update a = values(a)", "INSERT >t ()values"),
+        ("replace into t select * from u", "REPLACE <u >t"),
+        ("insert ignore into t set a = 1", "INSERT >t"),
+        ("update t join u on t.a = u.a set t.b = 1", "UPDATE <u >t"),
+        ("delete from t where a = 1 limit 1", "DELETE >t"),
+        ("delete t from t join u on t.a = u.a", "DELETE <u >t"),
+        ("select * from t force index (i) limit 1, 2", "SELECT <t"),
+        ("call p(1, @x)", "CALL ()p"),
+        ("show tables", "SHOW"),
+        ("show create table t", "SHOW"),
+        ("explain select * from t", "EXPLAIN <t"),
+        ("describe t", "DESCRIBE <t"),
+        ("set names utf8mb4", "SET"),
+        ("set @a = 1, @@session.sql_mode = ''", "SET"),
+        ("use shop", "USE"),
+        ("start transaction", "START"),
+        ("truncate table t", "TRUNCATE >t"),
+        ("create table t (a int auto_increment primary key) engine=InnoDB", "CREATE >t"),
+        ("load data local infile 'x' into table t", "unparsed LOAD"),
+        ("kill 5", "KILL"),
+        ("lock tables t read", "LOCK"),
+        ("optimize table t", "unparsed OPTIMIZE"),
+        ("select sql_no_cache straight_join * from a straight_join b", "SELECT <a,b"),
+    ] {
+        let found = line(text);
+        if found != expected {
+            wrong += &format!("{text}\n  {found}\n  {expected}\n");
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
 }
