@@ -471,7 +471,7 @@ fn waits_for_word(proof: &[u8]) -> bool {
 /// are MySQL's and some MariaDB's, MySQL's.
 fn learned(context: &AcceptContext) -> Learned {
     let known = context.greeting.learned.iter().filter_map(|text| Learned::parse(text));
-    let shared = known.map(without_prefix).reduce(|one, other| {
+    let shared = known.reduce(|one, other| {
         let capabilities = match (one.is_mariadb(), other.is_mariadb()) {
             (true, true) => one.capabilities & other.capabilities,
             _ => {
@@ -489,15 +489,6 @@ fn learned(context: &AcceptContext) -> Learned {
         collation: COLLATION,
         status: status::AUTOCOMMIT,
     })
-}
-
-/// MariaDB up to 10 puts `5.5.5-` in front for the sake of old replicas. Connector/J takes it for the version, and
-/// reads what caching_sha2_password says as servers before 5.5.16 said it.
-fn without_prefix(mut learned: Learned) -> Learned {
-    if let Some(version) = learned.version.strip_prefix("5.5.5-").filter(|_| learned.is_mariadb()) {
-        learned.version = version.to_owned();
-    }
-    learned
 }
 
 /// The numbers of a version, without what MariaDB 10 puts in front for replicas' sake.
