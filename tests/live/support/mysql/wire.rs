@@ -226,7 +226,7 @@ impl<'a> Reader<'a> {
         text(self.take(length))
     }
 
-    pub fn to_nul(&mut self) -> &'a [u8] {
+    pub fn until_nul(&mut self) -> &'a [u8] {
         let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
         let now = self.take(end);
         self.0 = self.0.get(1..).unwrap_or_default();
@@ -409,9 +409,9 @@ impl Wire {
                 }
                 0xfe => {
                     let mut reader = Reader(&payload[1..]);
-                    plugin = text(reader.to_nul());
+                    plugin = text(reader.until_nul());
                     self.steps.push_str(&format!("S{plugin} "));
-                    let nonce = reader.to_nul().to_vec();
+                    let nonce = reader.until_nul().to_vec();
                     let answer = proof(&plugin, password, &nonce);
                     self.greeting.nonce = nonce;
                     self.send_next(&answer);
@@ -605,7 +605,8 @@ impl Wire {
                     let mut reader = Reader(&payload[1..]);
                     let status = match self.deprecated_eof() {
                         true => {
-                            (reader.lenenc(), reader.lenenc());
+                            reader.lenenc();
+                            reader.lenenc();
                             reader.number(2)
                         }
                         false => {
@@ -711,7 +712,7 @@ impl Wire {
 fn greeting(payload: &[u8]) -> Greeting {
     let mut reader = Reader(payload);
     assert_eq!(reader.number(1), 10, "the protocol's version");
-    let version = text(reader.to_nul());
+    let version = text(reader.until_nul());
     let connection = reader.number(4) as u32;
     let mut nonce = reader.take(8).to_vec();
     reader.take(1);
@@ -723,7 +724,7 @@ fn greeting(payload: &[u8]) -> Greeting {
     reader.take(6);
     let extended = reader.number(4) as u32;
     nonce.extend(reader.take(length.saturating_sub(8).max(13)).strip_suffix(&[0]).expect("a nonce"));
-    let plugin = text(reader.to_nul());
+    let plugin = text(reader.until_nul());
     Greeting { version, connection, capabilities, extended, collation, status, plugin, nonce }
 }
 
