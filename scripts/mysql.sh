@@ -109,7 +109,8 @@ setup_later_mysql() {
         mv -T "$folder/tree" "$work/tree"
     else
         mmdebstrap --quiet --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' \
-            --aptopt='Apt::Install-Recommends "false"' --include="$kind-server,$kind-client" "$suite" "$work/tree" >&2 ||
+            --aptopt='Apt::Install-Recommends "false"' --include="$kind-server,$kind-client" \
+            "$suite" "$work/tree" >&2 ||
             { rm -rf "$work"; die "$name cannot be fetched"; }
     fi
     mysql_programs "$work" "$kind" tree
