@@ -17,7 +17,12 @@ PG18_CLIENT_SUITE=forky
 clients_dir() { echo "$(cache_dir)/clients"; }
 
 # client_here NAME FILE…: is clients/NAME made of exactly these files of the repository, and of these pins?
-client_stamp() { { declare -p ${!PGJDBC_*} ${!CONNECTORJ_*} ${!MARIADB_JDBC_*} GO_VERSION PG18_CLIENT_SUITE; sha256sum "$@"; } | sha256sum; }
+client_stamp() {
+    {
+        declare -p ${!PGJDBC_*} ${!CONNECTORJ_*} ${!MARIADB_JDBC_*} GO_VERSION PG18_CLIENT_SUITE
+        sha256sum "$@"
+    } | sha256sum
+}
 client_here() {
     local name=$1; shift
     [ "$(cat "$(clients_dir)/$name/stamp" 2>/dev/null)" = "$(client_stamp "$@")" ]
@@ -160,7 +165,8 @@ setup_go_clients() {
         (cd "$work/pgx/$package" && GOFLAGS=-buildvcs=false "$go" test -c -o "suite.test" .) >&2 ||
             die "Go could not build pgx's tests"
     done
-    mysql=$(cd $folder && "$go" list -m -f '{{.Dir}}' github.com/go-sql-driver/mysql) || die "Go does not find its driver"
+    mysql=$(cd $folder && "$go" list -m -f '{{.Dir}}' github.com/go-sql-driver/mysql) ||
+        die "Go does not find its driver"
     cp -r "$mysql" "$work/mysql"
     chmod -R u+w "$work/mysql"
     (cd "$work/mysql" && GOFLAGS=-buildvcs=false "$go" test -c -o "suite.test" .) >&2 ||

@@ -55,21 +55,25 @@ run() { exec "$@"; }'
         put "$program" "run /usr/bin/$program --no-defaults --plugin-dir=\"$plugins\" \"\$@\""
     done
     # Its messages and plugins are where a server of the distribution would look for its own.
-    put server "share=\$root/usr/share/mysql; [ -d \"\$root/usr/share/mariadb/english\" ] && share=\$root/usr/share/mariadb
+    put server "share=\$root/usr/share/mysql
+[ -d \"\$root/usr/share/mariadb/english\" ] && share=\$root/usr/share/mariadb
 run /usr/sbin/$daemon --no-defaults$more --lc-messages-dir=\"\$share\" --character-sets-dir=\"\$share/charsets\" \\
     --plugin-dir=\"\$root/usr/lib/mysql/plugin\" \"\$@\""
     # The superuser is root@localhost, without a password.
     if [ "$kind" = mysql ]; then
-        put initialise "exec \"\$(dirname \"\$0\")/server\" --initialize-insecure --datadir=\"\$1\" --innodb-buffer-pool-size=32M"
+        put initialise "exec \"\$(dirname \"\$0\")/server\" --initialize-insecure --datadir=\"\$1\" \\
+    --innodb-buffer-pool-size=32M"
     else
-        put initialise "share=\$root/usr/share/mariadb; [ -e \"\$share/maria_add_gis_sp_bootstrap.sql\" ] || share=\$root/usr/share/mysql
+        put initialise "share=\$root/usr/share/mariadb
+[ -e \"\$share/maria_add_gis_sp_bootstrap.sql\" ] || share=\$root/usr/share/mysql
 mkdir -p \"\$1/mysql\"
 {
     printf '%s\\n' 'create database if not exists mysql;' 'use mysql;' 'set @auth_root_socket = null;'
     for part in system_tables performance_tables system_tables_data; do cat \"\$share\"/m*_\$part.sql; done |
         sed '/@current_hostname/d'
     cat \"\$share/maria_add_gis_sp_bootstrap.sql\" \"\$share\"/m*_sys_schema.sql
-} | \"\$(dirname \"\$0\")/server\" --bootstrap --datadir=\"\$1\" --skip-log-bin --innodb-fast-shutdown=1 --loose-enforce-storage-engine= 2>&1"
+} | \"\$(dirname \"\$0\")/server\" --bootstrap --datadir=\"\$1\" --skip-log-bin --innodb-fast-shutdown=1 \\
+    --loose-enforce-storage-engine= 2>&1"
     fi
 }
 
@@ -105,7 +109,8 @@ setup_later_mysql() {
         mv -T "$folder/tree" "$work/tree"
     else
         mmdebstrap --quiet --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' \
-            --aptopt='Apt::Install-Recommends "false"' --include="$kind-server,$kind-client" "$suite" "$work/tree" >&2 ||
+            --aptopt='Apt::Install-Recommends "false"' --include="$kind-server,$kind-client" \
+            "$suite" "$work/tree" >&2 ||
             { rm -rf "$work"; die "$name cannot be fetched"; }
     fi
     mysql_programs "$work" "$kind" tree

@@ -1,5 +1,5 @@
 'use strict'
-// mysql2: text and prepared statements, its pool, streams, multi statements, LOCAL INFILE, change of user.
+// mysql2: text and prepared statements, its pool, streams, multi statements, LOCAL INFILE.
 
 const fs = require('fs')
 const { Readable } = require('stream')
@@ -75,9 +75,6 @@ async function transactions(c) {
   await c.query("insert into work (id, name) values (90000, 'gone')")
   await c.rollback()
   show('rolled back', (await c.query('select count(*) as n from work where id = 90000'))[0])
-  await c.query('set @mine = 7')
-  await c.changeUser({ user: config.user, password: config.password, database: config.database })
-  show('changed user', (await c.query('select @mine as mine, database() = ? as same', [config.database]))[0])
 }
 
 async function pooled() {
