@@ -12,8 +12,8 @@ use super::pending::{Pending, Waiting};
 use crate::credential::{Identity, Keys, by_certificate, mysql, scram};
 use crate::grant::{Admission, Book, NotAdmitted, Standing};
 use crate::model::{
-    Actor, Admin, Change, Claim, ClientCertificate, EndCause, Ended, Event, GrantId, Name, Snapshot, Time,
-    limits,
+    Actor, Admin, Change, Claim, ClientCertificate, Credential, EndCause, Ended, Event, GrantId, Name,
+    Snapshot, Time, limits,
 };
 use crate::observe::Trail;
 use crate::store::{Store, StoreError};
@@ -224,42 +224,30 @@ impl Ledger {
 
     /// The verifiers of a user for one exchange. Unknown names cost and look the same.
     pub fn scram(&self, user: Option<Name>, sent: &str) -> scram::Exchange {
-        let now = self.now();
-        let book = self.book();
-        let candidates = match &user {
-            Some(name) => book
-                .credentials(name.as_str(), now)
-                .into_iter()
-                .filter_map(|credential| {
-                    Some(scram::Candidate {
-                        credential: credential.id,
-                        until: credential.window.end,
-                        stored_key: credential.verifiers.scram_stored_key.as_slice().try_into().ok()?,
-                        server_key: credential.verifiers.scram_server_key.as_slice().try_into().ok()?,
-                    })
-                })
-                .take(limits::CREDENTIALS_PER_USER_MAX)
-                .collect(),
-            None => Vec::new(),
-        };
+        let candidates = self.candidates(user.as_ref(), |credential| {
+            Some(scram::Candidate {
+                credential: credential.id,
+                until: credential.window.end,
+                stored_key: credential.verifiers.scram_stored_key.as_slice().try_into().ok()?,
+                server_key: credential.verifiers.scram_server_key.as_slice().try_into().ok()?,
+            })
+        });
         let salt = self.keys.scram_salt(user.as_ref().map_or(sent, Name::as_str));
         scram::Exchange::new(user, candidates, salt, limits::SCRAM_ROUNDS)
     }
 
     /// The same for what MySQL's and MariaDB's clients prove with.
     pub fn mysql(&self, user: Option<Name>, sent: &str) -> mysql::Exchange {
-        let now = self.now();
-        let book = self.book();
-        let candidates = match &user {
-            Some(name) => book
-                .credentials(name.as_str(), now)
-                .into_iter()
-                .filter_map(mysql::Candidate::new)
-                .take(limits::CREDENTIALS_PER_USER_MAX)
-                .collect(),
-            None => Vec::new(),
-        };
+        let candidates = self.candidates(user.as_ref(), mysql::Candidate::new);
         mysql::Exchange::new(user, sent, candidates, self.keys.clone())
+    }
+
+    /// What each live credential of a user brings to an exchange; of nobody's name there is none.
+    fn candidates<T>(&self, user: Option<&Name>, of: impl Fn(&Credential) -> Option<T>) -> Vec<T> {
+        let Some(name) = user else { return Vec::new() };
+        let (now, book) = (self.now(), self.book());
+        let live = book.credentials(name.as_str(), now).into_iter().filter_map(of);
+        live.take(limits::CREDENTIALS_PER_USER_MAX).collect()
     }
 
     /// Whether a client certificate proves its owner to be this user now; the error says why not.

@@ -8,6 +8,7 @@ mod masking;
 pub mod mysql;
 pub mod postgres;
 pub mod proxy_header;
+mod scan;
 pub mod session;
 
 /// Turns the bound values of a [`crate::model::Note`] into JSON for the trail.

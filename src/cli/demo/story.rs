@@ -12,11 +12,11 @@ use crate::cli::demo::{evidence, say};
 use crate::cli::failure::{Failure, Outcome};
 
 /// What the contract promises (design 1.5.2).
-const CUT_WITHIN: Duration = Duration::from_secs(1);
+pub const CUT_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks at the server.
-const GLANCE: Duration = Duration::from_millis(5);
+pub const GLANCE: Duration = Duration::from_millis(5);
 /// How long is waited for something that should be there at once.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The servers, running.
 pub struct Scene {
@@ -251,13 +251,13 @@ async fn told(stage: &Stage, scene: &Scene, alice: &[String], bob: &[String]) ->
             format!("{server:?}, and the trail has {trail:?}"),
         )?;
     }
-    results(scene).await?;
+    results(&scene.node).await?;
     scene.node.run(&["audit", "verify"]).await.map(drop)
 }
 
 /// Rows and duration of what ran, and the end of what was cut.
-async fn results(scene: &Scene) -> Outcome {
-    let lines = scene.node.trail(&["--user", "alice"]).await?;
+pub async fn results(node: &Node) -> Outcome {
+    let lines = node.trail(&["--user", "alice"]).await?;
     let found = evidence::result_of(&lines, "SELECT id, name, price FROM product ORDER BY id")
         .ok_or_else(|| Failure::new("the trail has no result of alice's SELECT"))?;
     say::proven(
@@ -265,7 +265,7 @@ async fn results(scene: &Scene) -> Outcome {
         "alice's SELECT is there with its 3 rows and its duration",
         found,
     )?;
-    let lines = scene.node.trail(&["--user", "bob", "--event", "session_end"]).await?;
+    let lines = node.trail(&["--user", "bob", "--event", "session_end"]).await?;
     let end = lines.last().ok_or_else(|| Failure::new("the trail has no end of bob's session"))?;
     say::proven(
         end["how"] == "cut" && end["code"] == "TG004" && end["error_delivered"] == true,

@@ -13,6 +13,8 @@ mod words;
 
 use std::ops::Range;
 
+use crate::protocol::scan;
+
 pub(crate) use kill::{Kill, kill};
 pub(crate) use mask::mask;
 pub(crate) use words::{first_words, local_files, placeholders, used_databases};
@@ -142,35 +144,12 @@ impl<'a> Lexer<'a> {
         self.text.get(at).copied().unwrap_or(0)
     }
 
-    fn end_of(&self, from: usize, inside: impl Fn(u8) -> bool) -> usize {
-        self.text[from..].iter().position(|byte| !inside(*byte)).map_or(self.text.len(), |count| from + count)
-    }
-
-    /// From behind an opening quote: the end of what is inside, and of the token.
-    fn quoted(&self, from: usize, quote: u8, escapes: bool) -> (usize, usize) {
-        let mut at = from;
-        while at < self.text.len() {
-            let byte = self.text[at];
-            if escapes && byte == b'\\' {
-                at += 2;
-            } else if byte == quote {
-                if self.byte(at + 1) != quote {
-                    return (at, at + 1);
-                }
-                at += 2;
-            } else {
-                at += 1;
-            }
-        }
-        (self.text.len(), self.text.len())
-    }
-
     fn token(&mut self) -> Token {
         let from = self.at;
         let plain = |kind, end: usize| Token { kind, all: from..end, inner: from..end };
-        let line = |lexer: &Self| lexer.end_of(from, |byte| byte != b'\n');
+        let line = |lexer: &Self| scan::end_of(lexer.text, from, |byte| byte != b'\n');
         match (self.byte(from), self.byte(from + 1)) {
-            (byte, _) if is_space(byte) => plain(Kind::Space, self.end_of(from, is_space)),
+            (byte, _) if is_space(byte) => plain(Kind::Space, scan::end_of(self.text, from, is_space)),
             (b'#', _) => plain(Kind::Comment, line(self)),
             // Two dashes begin a comment only in front of a blank or a control character, or at the end.
             (b'-', b'-') if from + 2 >= self.text.len() || self.byte(from + 2) <= b' ' => {
@@ -183,13 +162,13 @@ impl<'a> Lexer<'a> {
             }
             (quote @ (b'\'' | b'"' | b'`'), _) => {
                 let is_name = quote == b'`' || (quote == b'"' && self.mode.names);
-                let (inner, end) = self.quoted(from + 1, quote, self.mode.backslash && !is_name);
+                let (inner, end) = scan::quoted(self.text, from + 1, quote, self.mode.backslash && !is_name);
                 let kind = if is_name { Kind::Quoted } else { Kind::Literal };
                 // A backslash at the end of the text would escape what is behind it.
                 let (inner, end) = (inner.min(self.text.len()), end.min(self.text.len()));
                 Token { kind, all: from..end, inner: from + 1..inner }
             }
-            (byte, _) if in_word(byte) => plain(Kind::Word, self.end_of(from, in_word)),
+            (byte, _) if in_word(byte) => plain(Kind::Word, scan::end_of(self.text, from, in_word)),
             (symbol, _) => plain(Kind::Symbol(symbol), from + 1),
         }
     }
@@ -203,7 +182,8 @@ impl<'a> Lexer<'a> {
         if mark > 0 && self.mode.runs {
             self.inside = true;
             // The version is five or six digits.
-            let digits = self.end_of((from + mark).min(self.text.len()), |byte| byte.is_ascii_digit());
+            let digits =
+                scan::end_of(self.text, (from + mark).min(self.text.len()), |byte| byte.is_ascii_digit());
             let end = digits.min(from + mark + 6);
             return Token { kind: Kind::Runs, all: from..end, inner: from..end };
         }

@@ -14,6 +14,8 @@ pub(crate) use words::first_words;
 
 use std::ops::Range;
 
+use crate::protocol::scan;
+
 /// Words in a text that make a closer look necessary. Found in one pass over each text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Signs {
@@ -104,29 +106,6 @@ impl<'a> Lexer<'a> {
         self.text.get(at).copied().unwrap_or(0)
     }
 
-    fn end_of(&self, from: usize, inside: impl Fn(u8) -> bool) -> usize {
-        self.text[from..].iter().position(|byte| !inside(*byte)).map_or(self.text.len(), |count| from + count)
-    }
-
-    /// From behind an opening quote: the end of what is inside, and of the token.
-    fn quoted(&self, from: usize, quote: u8, escapes: bool) -> (usize, usize) {
-        let mut at = from;
-        while at < self.text.len() {
-            let byte = self.text[at];
-            if escapes && byte == b'\\' {
-                at += 2;
-            } else if byte == quote {
-                if self.byte(at + 1) != quote {
-                    return (at, at + 1);
-                }
-                at += 2;
-            } else {
-                at += 1;
-            }
-        }
-        (self.text.len(), self.text.len())
-    }
-
     fn comment_end(&self, from: usize) -> usize {
         let (mut depth, mut at) = (1, from);
         while at < self.text.len() {
@@ -153,7 +132,7 @@ impl<'a> Lexer<'a> {
         if !starts_word(first) {
             return None;
         }
-        let end = self.end_of(from + 1, |byte| byte != b'$' && in_word(byte));
+        let end = scan::end_of(self.text, from + 1, |byte| byte != b'$' && in_word(byte));
         (self.byte(end) == b'$').then_some(end + 1)
     }
 
@@ -168,15 +147,15 @@ impl<'a> Lexer<'a> {
             return self.literal(from, from + 3, !self.conforming);
         }
         if first == b'u' && next == b'&' && behind == b'"' {
-            let (inner, end) = self.quoted(from + 3, b'"', false);
+            let (inner, end) = scan::quoted(self.text, from + 3, b'"', false);
             return Token { kind: Kind::Quoted, all: from..end, inner: from + 3..inner };
         }
-        let end = self.end_of(from, in_word);
+        let end = scan::end_of(self.text, from, in_word);
         Token { kind: Kind::Word, all: from..end, inner: from..end }
     }
 
     fn literal(&self, from: usize, inner: usize, escapes: bool) -> Token {
-        let (inner_end, end) = self.quoted(inner, b'\'', escapes);
+        let (inner_end, end) = scan::quoted(self.text, inner, b'\'', escapes);
         Token { kind: Kind::Literal, all: from..end, inner: inner..inner_end }
     }
 
@@ -186,13 +165,17 @@ impl<'a> Lexer<'a> {
         match (self.byte(from), self.byte(from + 1)) {
             (b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, _) => plain(
                 Kind::Space,
-                self.end_of(from, |byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)),
+                scan::end_of(self.text, from, |byte| {
+                    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+                }),
             ),
-            (b'-', b'-') => plain(Kind::Comment, self.end_of(from, |byte| byte != b'\n' && byte != b'\r')),
+            (b'-', b'-') => {
+                plain(Kind::Comment, scan::end_of(self.text, from, |byte| byte != b'\n' && byte != b'\r'))
+            }
             (b'/', b'*') => plain(Kind::Comment, self.comment_end(from + 2)),
             (b'\'', _) => self.literal(from, from + 1, !self.conforming),
             (b'"', _) => {
-                let (inner, end) = self.quoted(from + 1, b'"', false);
+                let (inner, end) = scan::quoted(self.text, from + 1, b'"', false);
                 Token { kind: Kind::Quoted, all: from..end, inner: from + 1..inner }
             }
             (b'$', _) => match self.dollar_tag(from) {
@@ -207,9 +190,10 @@ impl<'a> Lexer<'a> {
             },
             (first, _) if starts_word(first) => self.word(from),
             // Digits go together, so that a `$1` or `1e5` cannot be taken for words.
-            (b'0'..=b'9', _) => {
-                plain(Kind::Symbol(b'0'), self.end_of(from, |byte| byte.is_ascii_digit() || byte == b'.'))
-            }
+            (b'0'..=b'9', _) => plain(
+                Kind::Symbol(b'0'),
+                scan::end_of(self.text, from, |byte| byte.is_ascii_digit() || byte == b'.'),
+            ),
             (symbol, _) => plain(Kind::Symbol(symbol), from + 1),
         }
     }

@@ -1,6 +1,6 @@
 //! The story on MariaDB: five steps, each shown and each checked.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::client::{Client, Way, vertical};
 use super::{Programs, Server, log};
@@ -8,15 +8,9 @@ use crate::cli::demo::certificates::Authority;
 use crate::cli::demo::node::{self, Node, Target};
 use crate::cli::demo::session::Session;
 use crate::cli::demo::stage::{Stage, failed, public_file};
+use crate::cli::demo::story::{CUT_WITHIN, GLANCE, PATIENCE, results};
 use crate::cli::demo::{evidence, say};
 use crate::cli::failure::{Failure, Outcome};
-
-/// What the contract promises (design 1.5.2).
-const CUT_WITHIN: Duration = Duration::from_secs(1);
-/// Between two looks at the server.
-const GLANCE: Duration = Duration::from_millis(5);
-/// How long is waited for something that should be there at once.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The servers, running.
 pub struct Scene {
@@ -258,27 +252,8 @@ async fn told(scene: &Scene, alice: &[String], bob: &[String]) -> Outcome {
             format!("{server:?}, and the trail has {trail:?}"),
         )?;
     }
-    results(scene).await?;
+    results(&scene.node).await?;
     scene.node.run(&["audit", "verify"]).await.map(drop)
-}
-
-/// Rows and duration of what ran, and the end of what was cut.
-async fn results(scene: &Scene) -> Outcome {
-    let lines = scene.node.trail(&["--user", "alice"]).await?;
-    let found = evidence::result_of(&lines, "SELECT id, name, price FROM product ORDER BY id")
-        .ok_or_else(|| Failure::new("the trail has no result of alice's SELECT"))?;
-    say::proven(
-        found["rows"] == 3 && found["duration_us"].as_u64().is_some_and(|took| took > 0),
-        "alice's SELECT is there with its 3 rows and its duration",
-        found,
-    )?;
-    let lines = scene.node.trail(&["--user", "bob", "--event", "session_end"]).await?;
-    let end = lines.last().ok_or_else(|| Failure::new("the trail has no end of bob's session"))?;
-    say::proven(
-        end["how"] == "cut" && end["code"] == "TG004" && end["error_delivered"] == true,
-        "bob's session ended as a cut with TG004, and he was told",
-        end,
-    )
 }
 
 /// Fresh grants, and the lines to try it with.
