@@ -28,7 +28,7 @@ fn listed(listed: &'static str, state: State<MySql>) -> State<MySql> {
     State { listed, ..state }
 }
 
-const ROWS: &str = "select repeat('x', 3000), sleep(0.005) from items a, items b";
+const ROWS: &str = "select repeat('x', 3000), sleep(0.001) from items a, items b";
 
 pub fn all() -> Vec<State<MySql>> {
     use Hears::{Always, Never, Perhaps, Streaming};

@@ -60,7 +60,8 @@ impl Release {
         TEMPLATES[self as usize].get_or_init(|| {
             let folder = janitor::new_folder("template");
             own(&folder);
-            let made = as_server(&self.bin().join("initialise")).arg(folder.join("data")).output();
+            let mut initialise = as_server(&self.bin().join("initialise"));
+            let made = initialise.arg(folder.join("data")).env("TMPDIR", &folder).output();
             let made = made.expect("it runs");
             let said = [made.stdout, made.stderr].concat();
             assert!(made.status.success(), "initialise: {}", String::from_utf8_lossy(&said));
@@ -115,7 +116,7 @@ impl Server {
             .arg(format!("--ssl-cert={}", file("server.pem")))
             .arg(format!("--ssl-key={}", file("server.key")))
             .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--general-log=1", "--skip-log-bin"])
-            .args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M"])
+            .args(["--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M"])
             .args(["--max-connections=300", "--max-allowed-packet=64M", "--local-infile=1"])
             .args(["--default-time-zone=+00:00", "--innodb-lock-wait-timeout=20", "--event-scheduler=OFF"]);
         match self.release {
@@ -127,6 +128,8 @@ impl Server {
         };
         let child = command
             .args(&self.options)
+            // MariaDB clears its temporary folder as it starts, of what other servers have there too.
+            .env("TMPDIR", &self.folder)
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .process_group(0)
