@@ -251,7 +251,10 @@ impl Compressed {
                 return Poll::Ready(Err(bad(NOT_SO_LONG)));
             };
             packed.due = due;
-            if ended != (due == 0 && spent) && (ended || written == 0 && spent) {
+            // It ends with the last byte that was said, on either side, and not before and not without.
+            let short_or_long = ended && !(due == 0 && spent);
+            let stops = !ended && written == 0 && spent;
+            if short_or_long || stops {
                 return Poll::Ready(Err(bad(NOT_SO_LONG)));
             }
             if ended {

@@ -241,6 +241,23 @@ fn what_is_longer_or_shorter_than_it_says_is_refused() {
     }
 }
 
+/// Its own length fits, and what is in it does not come to an end.
+#[test]
+fn what_stops_in_the_middle_is_refused() {
+    for codec in CODECS {
+        let whole = packed(codec, 0, b"what stops in the middle is refused, wherever that is").split_off(HEAD);
+        for kept in 1..whole.len() {
+            let (mut stream, mut client) = ends(1, codec, 1_000);
+            let error = run(async {
+                client.write_all(&outer(0, &whole[..kept], 53)).await.unwrap();
+                let mut read = Vec::new();
+                stream.read_to_end(&mut read).await.unwrap_err()
+            });
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{codec:?} {kept}");
+        }
+    }
+}
+
 #[test]
 fn a_small_packet_that_makes_a_large_one_takes_no_room() {
     for codec in CODECS {
