@@ -163,8 +163,8 @@ mod tests {
     use super::*;
     use crate::config::Surroundings;
     use crate::model::{
-        AccessLevel, AuthMethod, ChannelBinding, Connector, Name, Target, Time, TlsMode, TlsNegotiation,
-        UpkeepLogin, Upstream, Window,
+        AccessLevel, AuthMethod, ChannelBinding, Compression, Connector, Name, Target, Time, TlsMode,
+        TlsNegotiation, UpkeepLogin, Upstream, Window,
     };
 
     fn name() -> impl Strategy<Value = Name> {
@@ -212,6 +212,7 @@ mod tests {
                 channel_binding,
                 require_auth,
                 tls_negotiation: TlsNegotiation::Postgres,
+                compression: Compression::Off,
                 upkeep: upkeep.map(|secret| UpkeepLogin { secret }),
             })
     }

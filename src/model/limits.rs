@@ -54,6 +54,14 @@ pub const INTERRUPT_WAIT: Duration = Duration::from_secs(5);
 pub const GRANT_TICK: Duration = Duration::from_millis(200);
 /// Start-up settings of a client that we carry (`application_name`, `options`, …).
 pub const SETTINGS_MAX: usize = 64;
+/// How long the rest of a message that is on its way to a client is waited for before the statement is stopped, so
+/// that the server lets go of it: a server writes when its buffer is full, and what the rest of it lacks may not be
+/// computed for hours. Where rows stream the rest is here before that.
+pub const CUT_REST: Duration = Duration::from_millis(20);
+/// Connections of one pool that only stop statements and end others; each does hundreds in a second.
+pub const SIDE_CONNECTIONS_MAX: usize = 2;
+/// How long such a connection is used and stays: the cuts of one crowd come within a second or two.
+pub const SIDE_CONNECTION_AGE: Duration = Duration::from_secs(5);
 /// A reset waits for the server's own clean-up (dropping temporary tables); a server that takes longer
 /// loses the connection instead.
 pub const RESET_WAIT: Duration = Duration::from_secs(10);

@@ -16,6 +16,9 @@ pub struct Upstream {
     pub require_auth: Option<BTreeSet<AuthMethod>>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub tls_negotiation: TlsNegotiation,
+    /// How the conversation with the server is compressed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub compression: Compression,
     /// A login that ends connections of the connectors, where they may not do that themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upkeep: Option<UpkeepLogin>,
@@ -47,6 +50,16 @@ pub enum TlsNegotiation {
     Postgres,
     /// With the first byte (PostgreSQL 17 and newer, and what ends TLS in front of a server).
     Direct,
+}
+
+/// How the bytes to and from a server are compressed, where its protocol has that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    #[default]
+    Off,
+    Zlib,
+    Zstd,
 }
 
 /// What a server may ask of us.

@@ -613,11 +613,7 @@ impl<W: Wire> Guest<W> {
 
 /// How the conversation travels. What was said and read until here is not framed, or is read again as framed.
 fn framed(stream: Stream, framing: Framing, said: &mut BytesMut, read: BytesMut) -> (Stream, BytesMut) {
-    let codec = match framing {
-        Framing::Plain => return (stream, read),
-        Framing::Zlib => Codec::Zlib,
-        Framing::Zstd(_) => Codec::Zstd,
-    };
+    let Some(codec) = Codec::of(framing) else { return (stream, read) };
     let framed = Compressed::new(stream, codec, std::mem::take(said), read);
     (Stream::Compressed(Box::new(framed)), BytesMut::new())
 }

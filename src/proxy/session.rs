@@ -462,14 +462,31 @@ fn outcome_of(end: PumpEnd) -> Outcome {
 
 /// Tells the client why it ends. In the middle of a message the rest is passed on first, if it comes
 /// in time; else nothing is said: a message is never padded. Returns whether the words were written.
+///
+/// What a server has of a message may wait in its buffer for more of the result: where the rest is not here at once
+/// the statement is stopped now, upon which the server writes out what it has, and not after the client was told.
 async fn tell<W: Wire>(pump: &mut super::pump::Pump<W>, refusal: &Refusal) -> bool {
+    let within = !pump.relay.at_unit_boundary(Side::Downstream);
+    let stop = pump.lease().filter(|_| within).map(|lease| lease.stop_soon(limits::CUT_REST));
     let words = async {
         pump.finish_unit().await?;
         let (relay, out) = pump.words_for_client();
         relay.refuse(refusal, out);
         pump.flush_client().await
     };
-    matches!(tokio::time::timeout(limits::CUT_FLUSH, words).await, Ok(Ok(())))
+    tokio::select! {
+        biased;
+        told = tokio::time::timeout(limits::CUT_FLUSH, words) => matches!(told, Ok(Ok(()))),
+        () = until_dropped(stop) => false,
+    }
+}
+
+/// Does this, and does not end.
+async fn until_dropped(work: Option<impl Future<Output = ()>>) {
+    if let Some(work) = work {
+        work.await;
+    }
+    std::future::pending().await
 }
 
 /// Closes our side and gives the client a moment to read what was said: closing a socket with unread

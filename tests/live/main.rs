@@ -25,6 +25,7 @@ mod mysql_audit;
 mod mysql_conversation;
 mod mysql_harness;
 mod mysql_login;
+mod mysql_upstream;
 mod parking;
 mod startup;
 mod suites;

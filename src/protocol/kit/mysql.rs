@@ -18,9 +18,7 @@ use crate::credential::{Keys, Secret, by_certificate, testing};
 use crate::model::{Name, Time};
 use crate::protocol::mysql::greeting::{self, Greeting, Opening, Request, Response};
 use crate::protocol::mysql::{Capabilities, Goal, Learned, MySqlAccept, MySqlDial, packet};
-use crate::protocol::session::{
-    AcceptContext, Answer, DialTls, DialTlsFacts, Interruption, Question, TlsFacts, TlsOffer,
-};
+use crate::protocol::session::{AcceptContext, Answer, DialTls, DialTlsFacts, Question, TlsFacts, TlsOffer};
 
 /// The methods that a client may begin with.
 pub const CLIENT_METHODS: [&str; 6] = [
@@ -390,10 +388,8 @@ pub fn accept(data: &[u8]) -> String {
 pub fn dial(data: &[u8]) -> String {
     check(data, &mut |setup, turns, cut| {
         let tls = [DialTls::Without, DialTls::Try, DialTls::Demand, DialTls::Direct][usize::from(setup & 3)];
-        let goal = match setup & 4 {
-            0 => Goal::Login { database: "shop".into(), flavour: String::new() },
-            _ => Goal::Interrupt(Interruption(b"7".to_vec())),
-        };
+        let database = if setup & 4 == 0 { "shop" } else { "" };
+        let goal = Goal { database: database.into(), flavour: String::new() };
         let way = if setup & 0x80 == 0 { lenient(tls) } else { tls.into() };
         let mut machine = MySqlDial::towards(goal, way, &SECRET);
         machine.fix_random(&RANDOM);

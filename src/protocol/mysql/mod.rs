@@ -9,7 +9,9 @@ use sqlparser::dialect::MySqlDialect;
 
 use crate::credential::Secret;
 use crate::protocol::label::{self, Label};
-use crate::protocol::session::{AcceptContext, DialPurpose, DialWay, Entry, Purpose, Restore, Wire};
+use crate::protocol::session::{
+    AcceptContext, DialPurpose, DialWay, Entry, Interruption, Purpose, Restore, Upkeep, Wire,
+};
 
 mod accept;
 mod answer;
@@ -100,6 +102,10 @@ impl Wire for MySql {
 
     fn script(&self, purpose: Purpose<'_, Settings>, facts: &MySqlFacts) -> MySqlScript {
         MySqlScript::new(&purpose, facts)
+    }
+
+    fn stop(&self, _: &Upkeep, interruption: &Interruption, facts: &MySqlFacts) -> Option<MySqlScript> {
+        Some(MySqlScript::run(script::Job::Stop { interruption }, facts))
     }
 
     /// What was agreed to in the handshake cannot be changed after it.

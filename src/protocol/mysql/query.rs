@@ -227,6 +227,14 @@ pub(super) fn role(server: Server, baseline: &Baseline) -> Option<String> {
     }
 }
 
+/// The role that the next login begins with, where a role is set by its name: the login itself may have chosen
+/// another.
+pub(super) fn default_role(server: Server) -> Option<&'static str> {
+    server
+        .is_mariadb
+        .then_some("SELECT ROLE_NAME FROM information_schema.APPLICABLE_ROLES WHERE IS_DEFAULT='YES'")
+}
+
 /// A name in backticks.
 pub(super) fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))

@@ -40,13 +40,14 @@ use super::accept::MySqlAccept;
 use super::capability::{Capabilities, status};
 use super::facts::MySqlFacts;
 use super::lexer::Mode;
-use super::packet::{self, Header};
+use super::packet::{self, HEADER_BYTES, Header};
 use super::{command, refusal};
 use crate::grant::Scope;
 use crate::model::limits::AUDIT_TEXT_BYTES_MAX;
 use crate::model::{Note, Notes, Refusal};
 use crate::protocol::session::{
-    Ask, Boundary, Entry, Flow, Killed, Pinned, Plan, Proof, Relay, RelayStep, Restore, Side, WireError,
+    Ask, Boundary, Entry, Facts, Flow, Framing, Killed, Pinned, Plan, Proof, Relay, RelayStep, Restore, Side,
+    WireError,
 };
 
 /// The error in the result of a statement whose session ended before it did: whether it took effect is for the
@@ -75,6 +76,8 @@ pub struct MySqlRelay {
     resets: u64,
     /// The server is MariaDB.
     is_mariadb: bool,
+    /// The server numbers its packets in its own way, and the client is to see the right ones.
+    renumbers: bool,
     /// The connection must not be lent again, whatever a reset says.
     spoiled: bool,
     /// The status flags that the server told last.
@@ -108,6 +111,17 @@ impl Passing {
     fn start(&mut self, header: Header, keep: bool, available: usize, plan: &mut Plan) {
         (self.left, self.goes_on, self.keep) = (header.total(), header.goes_on(), keep);
         self.go_on(available, plan);
+    }
+
+    /// The same with another number, of a packet whose header is there.
+    fn start_as(&mut self, number: u8, header: Header, keep: bool, available: usize, plan: &mut Plan) {
+        if !keep || number == header.sequence {
+            return self.start(header, keep, available, plan);
+        }
+        plan.own(&Header { sequence: number, ..header }.to_bytes());
+        plan.drop(HEADER_BYTES);
+        (self.left, self.goes_on, self.keep) = (header.length, header.goes_on(), keep);
+        self.go_on(available - HEADER_BYTES, plan);
     }
 
     fn is_under_way(&self) -> bool {
@@ -153,6 +167,7 @@ impl MySqlRelay {
             lengthens: false,
             resets: 0,
             is_mariadb: facts.is_mariadb(),
+            renumbers: facts.framing() != Framing::Plain,
             spoiled: false,
             status: facts.status,
             count: 0,

@@ -58,9 +58,21 @@ pub(super) fn facts(capabilities: Capabilities) -> MySqlFacts {
 
 impl Rig {
     pub fn new(agreed: Capabilities) -> Self {
+        Self::between(agreed, agreed)
+    }
+
+    /// The conversation with the server is compressed.
+    #[cfg(test)]
+    pub fn compressed(agreed: Capabilities) -> Self {
+        Self::between(agreed, agreed | Capabilities::COMPRESS)
+    }
+
+    /// What was agreed with the client, and with the server.
+    fn between(agreed: Capabilities, upstream: Capabilities) -> Self {
         let agreed = agreed | Capabilities::ALWAYS;
+        let upstream = upstream | Capabilities::ALWAYS;
         Self {
-            relay: MySqlRelay::enter(agreed, Scope::of(&["shop", "hr"]), "alice/s-1", &facts(agreed)),
+            relay: MySqlRelay::enter(agreed, Scope::of(&["shop", "hr"]), "alice/s-1", &facts(upstream)),
             to_client: Vec::new(),
             to_server: Vec::new(),
             notes: Vec::new(),

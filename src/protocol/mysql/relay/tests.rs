@@ -707,3 +707,87 @@ fn conversations_with_real_servers_pass_and_are_noted() {
         }
     }
 }
+
+// ---------------------------------------------------------------------------------------------
+// What is published of servers that cannot be had
+
+#[test]
+fn published_results_pass_and_are_noted() {
+    macro_rules! golden {
+        ($name:literal) => {
+            include_str!(concat!("../golden/result-mysql-", $name, ".txt"))
+        };
+    }
+    let tracked = DEPRECATE | Capabilities::SESSION_TRACK;
+    for (text, agreed, noted) in [
+        (golden!("eof"), Capabilities::NONE, &["ROWS 1"][..]),
+        (golden!("ok"), DEPRECATE, &["ROWS 1, 1 warning"]),
+        (golden!("tracked"), tracked, &["ROWS 1", "OK 0", "OK 4", "42S02/1146"]),
+    ] {
+        for piece in [usize::MAX, 1, 5] {
+            let (mut rig, mut said) = (rig(agreed), Vec::new());
+            for line in text.lines() {
+                let (side, bytes) = match line.split_at(2) {
+                    ("> ", rest) => (Side::Downstream, unescape(rest)),
+                    ("< ", rest) => (Side::Upstream, unescape(rest)),
+                    _ => continue,
+                };
+                bytes.chunks(piece).for_each(|piece| rig.feed(side, piece));
+                if side == Side::Upstream {
+                    said.extend_from_slice(&bytes);
+                }
+            }
+            assert_eq!(rig.end, None);
+            assert!(rig.to_client == said);
+            assert_eq!(results(&rig.notes), noted);
+            assert_eq!(rig.relay.boundary(), Boundary::Idle);
+        }
+    }
+    // Read by the rules of the other kind, the first is not taken for what it is not.
+    let mut rig = rig(DEPRECATE);
+    for line in golden!("eof").lines() {
+        match line.split_at(2) {
+            ("> ", rest) => rig.feed(Side::Downstream, &unescape(rest)),
+            ("< ", rest) => rig.feed(Side::Upstream, &unescape(rest)),
+            _ => {}
+        }
+    }
+    assert!(matches!(rig.end, Some(End::Broken(_))), "{:?}", rig.end);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Servers that compress
+
+/// Their numbers go their own way; the client sees those that it must.
+#[test]
+fn packets_of_a_server_that_compresses_are_numbered_anew() {
+    let more = status::MORE_RESULTS | 2;
+    for agreed in [Capabilities::NONE, DEPRECATE] {
+        let commands = [query("select 1; select 2"), asked(command::PING, b"")];
+        let first = Said::new(agreed).columns(2).rows(3).end(more);
+        let next = first.sequence;
+        // It goes on with the number of the compressed packet that is under way.
+        let second = Said::from(agreed, 2).columns(1).rows(4).end(2);
+        let right = [
+            first.out.to_vec(),
+            Said::from(agreed, next).columns(1).rows(4).end(2).bytes(),
+            Said::new(agreed).ok(0, 2).bytes(),
+        ]
+        .concat();
+        let answers = [first.bytes(), second.bytes(), Said::from(agreed, 7).ok(0, 2).bytes()].concat();
+        for piece in [usize::MAX, 1, 5, 6, 60] {
+            let mut rig = Rig::compressed(agreed);
+            rig.feed(Side::Downstream, &commands.concat());
+            answers.chunks(piece).for_each(|piece| rig.feed(Side::Upstream, piece));
+            assert_eq!(rig.end, None);
+            assert_eq!(rig.to_client.escape_ascii().to_string(), right.escape_ascii().to_string());
+            assert_eq!(results(&rig.notes), ["ROWS 3", "ROWS 4"]);
+            assert_eq!(rig.relay.boundary(), Boundary::Idle);
+        }
+        // Of any other server they are wrong.
+        let mut rig = rig(agreed);
+        rig.feed(Side::Downstream, &commands.concat());
+        rig.feed(Side::Upstream, &answers);
+        assert!(matches!(rig.end, Some(End::Broken(_))));
+    }
+}
