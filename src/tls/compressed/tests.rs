@@ -245,7 +245,8 @@ fn what_is_longer_or_shorter_than_it_says_is_refused() {
 #[test]
 fn what_stops_in_the_middle_is_refused() {
     for codec in CODECS {
-        let whole = packed(codec, 0, b"what stops in the middle is refused, wherever that is").split_off(HEAD);
+        let whole =
+            packed(codec, 0, b"what stops in the middle is refused, wherever that is").split_off(HEAD);
         for kept in 1..whole.len() {
             let (mut stream, mut client) = ends(1, codec, 1_000);
             let error = run(async {

@@ -485,7 +485,11 @@ impl PostgresRelay {
         if let Some(portal) = portal {
             self.portals.change(portal, |portal| run.bytes_up += std::mem::take(&mut portal.bytes));
             if let Some(statement) = self.portals.record(portal).statement {
-                resets = self.statements.record(statement).resets;
+                let statement = self.statements.record(statement);
+                resets = statement.resets;
+                // Once more: something may be discarded between the Bind and this.
+                let pins = statement.pins;
+                self.leaves(pins, run.number);
             }
         }
         self.pass(seen, flow);
