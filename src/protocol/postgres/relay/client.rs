@@ -295,7 +295,7 @@ impl PostgresRelay {
     }
 
     /// What running a text may leave behind. `whole`: all of it is here.
-    fn pins_of(&self, text: &[u8], whole: bool) -> Pins {
+    pub(super) fn pins_of(&self, text: &[u8], whole: bool) -> Pins {
         match whole {
             true => lexer::pins(text, self.conforming, self.ascii_safe()),
             false => Pins::lasting("a statement too long to be looked at"),
