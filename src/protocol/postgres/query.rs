@@ -49,7 +49,7 @@ OR (s.setrole {=} 0 AND EXISTS (SELECT FROM pg_catalog.pg_database AS d
 
 /// What of the role's settings, and of its own database's, was put on this very connection as it began, which is
 /// what every reset goes back to. `SETTINGS` is a look at what they are a moment later. Settings of one's own
-/// (`my.thing`) are in no view.
+/// (`my.thing`) are in no view, and only a superuser may give them to a role or a database.
 const APPLIED_SETTINGS: &str = "
 SELECT CASE WHEN s.source {=} 'database' THEN 'applied to the database' ELSE 'applied' END, s.name, s.reset_val
 FROM pg_catalog.pg_settings AS s
