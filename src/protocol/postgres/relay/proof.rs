@@ -81,6 +81,9 @@ impl PostgresRelay {
 
     /// What only we know to keep the session where it is.
     pub(super) fn pinned(&self) -> Option<Pinned> {
+        if self.spoiled {
+            return Some(Pinned("code that the server's process has loaded"));
+        }
         if let Some(why) = self.left.pins.lasting.or(self.left.pins.state) {
             return Some(Pinned(why));
         }
