@@ -43,7 +43,7 @@ pub(crate) fn find_values(data: &[u8]) {
     }
     for attributes in [false, true] {
         head.clear();
-        let form = Form { attributes, counted: first & 0x80 != 0 };
+        let form = Form { attributes, counted: first & 0x80 != 0, is_mariadb: first & 0x20 != 0 };
         if let Some((values, _)) = value::execute(body, form, (count, &[3, 0, 254, 0], &[(1, 9)]), &mut head)
         {
             show(values, &head);
