@@ -307,7 +307,7 @@ mod tests {
                 }
                 prop_assert_eq!(at, text.len());
             }
-            kill(&text);
+            kill(&text, None);
             used_databases(&text, Mode::DEFAULT, |_| true);
             local_files(&text);
             placeholders(&text, Mode::DEFAULT);

@@ -22,7 +22,7 @@ pub(crate) fn read_text(text: &[u8]) {
         });
     }
     let signs = lexer::signs(text);
-    assert!(signs.kill || lexer::kill(text) == lexer::Kill::None, "a KILL without a sign of it");
+    assert!(signs.kill || lexer::kill(text, None) == lexer::Kill::None, "a KILL without a sign of it");
     assert!(signs.local || lexer::local_files(text).is_empty());
     assert!(lexer::first_words(text, 5).len() <= 5);
 }

@@ -388,7 +388,7 @@ impl MySqlRelay {
             return Ok(());
         }
         if signs.kill {
-            match lexer::kill(text) {
+            match lexer::kill(text, self.backslash()) {
                 lexer::Kill::None => {}
                 lexer::Kill::Plain { id, ends } if seen.whole => {
                     return self.kill(Kill { process: id, ends }, run, seen, flow);
@@ -434,7 +434,7 @@ impl MySqlRelay {
         flow.notes.push(&Note::Prepare { name: &name[start..], text: cut_text(&masked), length });
         let refusal = match (flow.judge)(&Operation { text }) {
             Verdict::Refuse(refusal) => Some(refusal),
-            _ if signs.kill && lexer::kill(text) != lexer::Kill::None => {
+            _ if signs.kill && lexer::kill(text, self.backslash()) != lexer::Kill::None => {
                 Some(Refusal::NotSupported(OTHER_KILL))
             }
             _ if signs.enters && !self.enters_covered(text) => Some(Refusal::NoDatabase),
