@@ -312,6 +312,10 @@ pub const ZSTD_WINDOW_BITS_MAX: u32 = 24;
 /// Parameters of one prepared statement whose values are sent ahead of it (MySQL's long data) and of which the trail
 /// says how long they are. Drivers send what is larger than a packet like that, or each blob.
 pub const LONG_PARAMETERS_MAX: usize = 1_024;
+/// Files of a client's that one text may offer to the server, each of them in every reading that the text has.
+pub const LOCAL_FILES_MAX: usize = 64;
+/// Columns of what scripts of ours ask for; each takes its place in memory, whatever is in it.
+pub const SCRIPT_COLUMNS_MAX: u64 = 16;
 /// How long a client waits to be greeted where nothing is known of the target yet: it has said nothing, so nothing
 /// tells that it is one at all, and it may wait as long for what it came for.
 pub const LEARN_WAIT: Duration = Duration::from_secs(5);

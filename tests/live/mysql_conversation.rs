@@ -16,8 +16,28 @@ on_all_releases!(
     everything_passes_compressed_too,
     one_may_stop_one_s_own_statements_and_nobody_else_s,
     a_prepared_statement_is_executed_and_fetched,
+    how_long_a_slow_reader_is_waited_for_is_no_other_s_choice,
     a_server_of_its_own_is_locked_dies_and_comes_back,
 );
+
+/// A reset puts the variable back; the server's socket follows it by a SET only.
+fn how_long_a_slow_reader_is_waited_for_is_no_other_s_choice(release: Release) {
+    let options = Options { pool: "size_max = 1\nwait_seconds_max = 20", ..Options::default() };
+    let node = Node::with(shared(release).place(), options);
+    let mut alice = node.person("alice", "read").mysql_login();
+    let connection = alice.ask("select connection_id()");
+    alice.run("set net_write_timeout = 1");
+    let session = node.session_of("alice");
+    alice.goodbye();
+    assert_eq!(node.wait_end_of(&session)["reused"], true);
+    let mut bob = node.person("bob", "read").mysql_login();
+    assert_eq!(bob.ask("select connection_id()"), connection);
+    bob.query("select repeat('x', 1000000) from items limit 40");
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let Answer::Rows { rows, .. } = bob.answers().remove(0) else { panic!("no rows") };
+    assert_eq!(rows.len(), 40);
+    assert_eq!(bob.ask("select 'goes on'"), "goes on");
+}
 
 fn commands_that_are_not_a_person_s_are_refused_and_it_goes_on(release: Release) {
     let node = Node::mysql(release);

@@ -207,9 +207,14 @@ const CHARACTER_SETS: &[(&str, u16, &[u16])] = &[
 ];
 
 /// The same for statements of ours: for a baseline it only matters that it is always the same.
+///
+/// And what a session has set of its socket. A reset puts the variables back and leaves the socket as it was, which no
+/// variable shows: it takes a `SET` to have the one follow the other.
 pub(super) fn own_collation() -> String {
     format!(
-        "SET character_set_client={COLLATION},character_set_results={COLLATION},collation_connection={COLLATION}"
+        "SET character_set_client={COLLATION},character_set_results={COLLATION},collation_connection={COLLATION},\
+         net_write_timeout=@@GLOBAL.net_write_timeout,net_retry_count=@@GLOBAL.net_retry_count\
+         /*M!100400 ,tcp_nodelay=DEFAULT*/"
     )
 }
 

@@ -9,8 +9,8 @@ use super::outstanding::{Answer, Offered, Run, Stage};
 use super::prepared::TooMany;
 use super::{MySqlRelay, cut_text};
 use crate::model::limits::{
-    AUDIT_PARAMETERS_BYTES_MAX, INSPECT_BYTES_MAX, LONG_PARAMETERS_MAX, NOTES_BYTES_MAX, PENDING_BYTES_MAX,
-    PREPARED_MAX, SMALL_MESSAGE_BYTES_MAX,
+    AUDIT_PARAMETERS_BYTES_MAX, INSPECT_BYTES_MAX, NOTES_BYTES_MAX, PENDING_BYTES_MAX, PREPARED_MAX,
+    SMALL_MESSAGE_BYTES_MAX,
 };
 use crate::model::{Note, Operation, Parameters, Refusal, StatementKind, Verdict};
 use crate::protocol::session::{Flow, Kill, RelayStep, WireError};
@@ -388,7 +388,7 @@ impl MySqlRelay {
             return Ok(());
         }
         if signs.kill {
-            match lexer::kill(text) {
+            match lexer::kill(text, self.backslash()) {
                 lexer::Kill::None => {}
                 lexer::Kill::Plain { id, ends } if seen.whole => {
                     return self.kill(Kill { process: id, ends }, run, seen, flow);
@@ -434,14 +434,14 @@ impl MySqlRelay {
         flow.notes.push(&Note::Prepare { name: &name[start..], text: cut_text(&masked), length });
         let refusal = match (flow.judge)(&Operation { text }) {
             Verdict::Refuse(refusal) => Some(refusal),
-            _ if signs.kill && lexer::kill(text) != lexer::Kill::None => {
+            _ if signs.kill && lexer::kill(text, self.backslash()) != lexer::Kill::None => {
                 Some(Refusal::NotSupported(OTHER_KILL))
             }
             _ if signs.enters && !self.enters_covered(text) => Some(Refusal::NoDatabase),
             _ => None,
         };
         if let Some(refusal) = refusal {
-            self.prepared.abandon(slot);
+            self.prepared.withdraw(slot);
             let run = self.next_run(seen, flow);
             flow.notes.push(&Note::Statement {
                 number: run.number,
@@ -481,6 +481,7 @@ impl MySqlRelay {
             let form = Form {
                 attributes: self.agreed.has(Capabilities::QUERY_ATTRIBUTES),
                 counted: flags & value::PARAMETER_COUNT_AVAILABLE != 0,
+                is_mariadb: self.is_mariadb,
             };
             let statement = self.prepared.get(slot);
             let known = (statement.parameters, &statement.types[..], &statement.long[..]);
@@ -503,7 +504,7 @@ impl MySqlRelay {
         if let Some(slot) = slot {
             let statement = self.prepared.get_mut(slot);
             (statement.last_run, offered) = (run.number, statement.offered.clone());
-            statement.long.clear();
+            self.prepared.forget_long(slot);
         }
         self.pass(Answer::Results { offered }, run, seen, flow);
         Ok(())
@@ -598,15 +599,7 @@ impl MySqlRelay {
             return Err(violation("SEND_LONG_DATA without its parameter"));
         };
         if let Some(slot) = slot {
-            let statement = self.prepared.get_mut(slot);
-            let length = (seen.header.length - 7) as u64;
-            let is_one = usize::from(parameter) < statement.parameters;
-            let has_room = statement.long.len() < LONG_PARAMETERS_MAX;
-            match statement.long.iter_mut().find(|(number, _)| *number == parameter) {
-                Some((_, before)) => *before += length,
-                None if is_one && has_room => statement.long.push((parameter, length)),
-                None => {}
-            }
+            self.prepared.add_long(slot, parameter, (seen.header.length - 7) as u64);
         }
         self.pass_silent(seen, flow);
         Ok(())
@@ -619,7 +612,7 @@ impl MySqlRelay {
             self.pass_silent(seen, flow);
         } else {
             if let Some(slot) = slot {
-                self.prepared.get_mut(slot).long.clear();
+                self.prepared.forget_long(slot);
             }
             self.pass(Answer::Done, Run::default(), seen, flow);
         }

@@ -197,6 +197,11 @@ impl MySqlRelay {
         Mode::of_status(self.status & status::NO_BACKSLASH_ESCAPES != 0)
     }
 
+    /// Whether a backslash escapes, where nothing is under way that may change that.
+    fn backslash(&self) -> Option<bool> {
+        self.due.is_empty().then(|| self.mode().backslash)
+    }
+
     /// Gives the answers of our own that are due next, unless the client has a part of another packet.
     fn settle(&mut self, out: &mut BytesMut, notes: &mut Notes<'_>, clock_micros: u64) {
         while !self.from_server.is_under_way() {

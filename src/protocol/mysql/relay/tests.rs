@@ -587,6 +587,10 @@ fn a_client_that_breaks_the_protocol_is_told() {
     let mut rig = rig(Capabilities::QUERY_ATTRIBUTES);
     rig.feed(Side::Downstream, &query("\u{5}"));
     assert!(matches!(rig.end, Some(End::Refused(Refusal::ProtocolViolation(_)))));
+    // MySQL takes the third of a byte for a number of its own, which has no bytes of its own: the text begins there.
+    let mut rig = self::rig(Capabilities::QUERY_ATTRIBUTES);
+    rig.feed(Side::Downstream, &asked(command::QUERY, b"\x01\x01\0\x01\x09\0\x01n\0KILL 5"));
+    assert_eq!((rig.kills, rig.to_server.len()), (vec![Kill { process: 5, ends: true }], 0));
     // A bulk that was not agreed to goes nowhere, and the session goes on.
     let mut rig = self::rig(DEPRECATE);
     rig.feed(Side::Downstream, &asked(command::STMT_BULK_EXECUTE, &[1, 0, 0, 0, 128, 0]));

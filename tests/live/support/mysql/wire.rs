@@ -30,6 +30,7 @@ pub mod flag {
     pub const PLUGIN_AUTH_LENENC: u32 = 1 << 21;
     pub const SESSION_TRACK: u32 = 1 << 23;
     pub const DEPRECATE_EOF: u32 = 1 << 24;
+    pub const QUERY_ATTRIBUTES: u32 = 1 << 27;
 }
 
 pub mod command {
