@@ -159,9 +159,13 @@ impl<W: Wire> SessionDoor<W> {
         entrance: Arc<Entrance>,
         arrival: Arrival,
     ) {
+        let peer = caller.peer;
         // The login's state is given back before the conversation begins: it may last for days.
-        let Some(entered) = Box::pin(self.login(session, caller, &entrance)).await else { return };
+        let mut login = Box::pin(self.login(session, caller, &entrance)).await;
         drop(arrival);
-        self.converse(entered).await;
+        while let Some(entered) = login {
+            let Some(again) = self.converse(entered).await else { return };
+            login = Box::pin(self.login_again(again, peer, &entrance)).await;
+        }
     }
 }

@@ -327,18 +327,3 @@ fn a_server_that_asks_for_a_file_unasked_gets_none() {
     let lines = node.events("session_end");
     assert!(lines.iter().all(|line| line["reused"] == false), "{lines:?}");
 }
-
-#[test]
-fn somebody_else_cannot_become_another() {
-    let node: Node<Place> = Node::mysql(Release::Distribution);
-    let alice = node.person("alice", "read");
-    let bob = node.person("bob", "read");
-    let mut wire = alice.mysql_login();
-    let mut body = [b"bob\0".as_slice(), &[0], node.place.database.as_bytes(), &[0]].concat();
-    body.extend([45, 0]);
-    body.extend(b"caching_sha2_password\0");
-    wire.say(command::CHANGE_USER, &body);
-    let payload = wire.read().expect("an answer");
-    assert!(text(&payload).contains("TG0"), "{}", text(&payload));
-    drop(bob);
-}

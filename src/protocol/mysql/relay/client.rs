@@ -10,7 +10,7 @@ use super::prepared::TooMany;
 use super::{MySqlRelay, cut_text};
 use crate::model::limits::{
     AUDIT_PARAMETERS_BYTES_MAX, INSPECT_BYTES_MAX, LONG_PARAMETERS_MAX, NOTES_BYTES_MAX, PENDING_BYTES_MAX,
-    PREPARED_MAX, SMALL_MESSAGE_BYTES_MAX,
+    PREPARED_MAX, SMALL_MESSAGE_BYTES_MAX, STARTUP_BYTES_MAX,
 };
 use crate::model::{Note, Operation, Parameters, Refusal, StatementKind, Verdict};
 use crate::protocol::session::{Flow, Kill, RelayStep, WireError};
@@ -65,8 +65,7 @@ fn needed(code: u8, header: Header) -> Option<usize> {
         }
         // The statement and the parameter; then the value.
         command::STMT_SEND_LONG_DATA if header.length >= 7 => Some(HEADER_BYTES + 7),
-        // Only looked at to be refused.
-        command::CHANGE_USER => Some(HEADER_BYTES + 1),
+        command::CHANGE_USER => (header.length <= STARTUP_BYTES_MAX).then_some(header.total()),
         _ if is_served(code) => (header.length <= SMALL_MESSAGE_BYTES_MAX).then_some(header.total()),
         _ => Some(HEADER_BYTES + 1),
     }
@@ -106,7 +105,6 @@ fn unserved(code: u8) -> &'static str {
         command::CLONE => "cloning the server",
         command::SHUTDOWN => "shutting the server down",
         command::REFRESH | command::DEBUG => "this command of the server's administration",
-        command::CHANGE_USER => "another login within a session (COM_CHANGE_USER)",
         command::DAEMON => "a command of the server's own",
         _ => "a command that this protocol does not have now",
     }
@@ -166,6 +164,9 @@ impl MySqlRelay {
             flow.plan.drop(rest.len());
             return Err(Stop::Step(RelayStep::Close));
         }
+        if code == command::CHANGE_USER {
+            return self.change_user(&rest[HEADER_BYTES + 1..needed], flow);
+        }
         self.before_work(flow)?;
         let seen = Seen {
             body: &rest[HEADER_BYTES + 1..needed],
@@ -175,6 +176,18 @@ impl MySqlRelay {
         };
         self.client_sequence = 1;
         self.command(code, &seen, flow)
+    }
+
+    /// Another login is another session, which begins when this one has nothing more to say.
+    fn change_user(&mut self, body: &[u8], flow: &mut Flow<'_>) -> Result<(), Stop> {
+        // Our own answers among what is due wait for nobody else.
+        self.settle(flow.back, flow.notes, flow.clock_micros);
+        if !self.due.is_empty() || self.from_server.is_under_way() {
+            return Err(Stop::Step(RelayStep::Hold));
+        }
+        self.change = Some(body.into());
+        flow.plan.drop(HEADER_BYTES + 1 + body.len());
+        Err(Stop::Step(RelayStep::LoginAgain))
     }
 
     /// The payload goes on, or it is of a file that the server asked for: nothing in it is a command.

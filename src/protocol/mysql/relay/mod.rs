@@ -36,7 +36,7 @@ use prepared::Table;
 #[cfg(any(test, feature = "testing"))]
 pub use rig::fuzz_relay;
 
-use super::accept::MySqlAccept;
+use super::accept::{Doorway, MySqlAccept};
 use super::capability::{Capabilities, status};
 use super::facts::MySqlFacts;
 use super::lexer::Mode;
@@ -57,6 +57,9 @@ const UNFINISHED: &[u8] = b"unfinished";
 pub struct MySqlRelay {
     due: Outstanding,
     prepared: Table,
+    /// How the client came in, and with what words it asks to come in anew.
+    doorway: Box<Doorway>,
+    change: Option<Box<[u8]>>,
     /// The databases that the grant covers.
     scope: Scope,
     agreed: Capabilities,
@@ -122,20 +125,16 @@ impl Passing {
 
 impl MySqlRelay {
     /// Tells the client that it is in.
-    pub(super) fn new(
-        accept: &MySqlAccept,
-        entry: Entry<'_>,
-        facts: &MySqlFacts,
-        out: &mut BytesMut,
-    ) -> Self {
-        let relay =
-            Self::enter(accept.settings().capabilities, entry.admission.scope().clone(), entry.stamp, facts);
+    pub(super) fn new(accept: MySqlAccept, entry: Entry<'_>, facts: &MySqlFacts, out: &mut BytesMut) -> Self {
         let sequence = accept.admit(out);
+        let scope = entry.admission.scope().clone();
+        let relay = Self::enter(accept.into_doorway(), scope, entry.stamp, facts);
         relay.put_ok(out, sequence, entry.greeting.unwrap_or_default());
         relay
     }
 
-    fn enter(agreed: Capabilities, scope: Scope, stamp: &str, facts: &MySqlFacts) -> Self {
+    fn enter(doorway: Doorway, scope: Scope, stamp: &str, facts: &MySqlFacts) -> Self {
+        let agreed = doorway.agreed();
         let mut scratch = BytesMut::new();
         command::put_query(&mut scratch, agreed, &command::stamp(stamp));
         let stamp = scratch.to_vec().into_boxed_slice();
@@ -143,6 +142,8 @@ impl MySqlRelay {
         Self {
             due: Outstanding::default(),
             prepared: Table::default(),
+            doorway: Box::new(doorway),
+            change: None,
             scope,
             agreed,
             stamp,
@@ -160,6 +161,12 @@ impl MySqlRelay {
             winding_down: false,
             scratch,
         }
+    }
+
+    /// The login that it has ended for.
+    pub(super) fn into_accept(self) -> Option<MySqlAccept> {
+        let change = self.change?;
+        Some(MySqlAccept::again(*self.doorway, change))
     }
 
     /// An OK of our own: no rows, no number, the server's status, no warnings, a text for people.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::super::accept::Doorway;
 use super::super::capability::{Capabilities, status};
 use super::super::facts::{Learned, MySqlFacts};
 use super::MySqlRelay;
@@ -16,6 +17,7 @@ use crate::protocol::session::{Flow, Kill, Killed, Plan, Relay, RelayStep, Side,
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     Closed,
+    LoginAgain,
     Refused(Refusal),
     Broken(WireError),
 }
@@ -60,7 +62,12 @@ impl Rig {
     pub fn new(agreed: Capabilities) -> Self {
         let agreed = agreed | Capabilities::ALWAYS;
         Self {
-            relay: MySqlRelay::enter(agreed, Scope::of(&["shop", "hr"]), "alice/s-1", &facts(agreed)),
+            relay: MySqlRelay::enter(
+                Doorway::plain(agreed),
+                Scope::of(&["shop", "hr"]),
+                "alice/s-1",
+                &facts(agreed),
+            ),
             to_client: Vec::new(),
             to_server: Vec::new(),
             notes: Vec::new(),
@@ -136,6 +143,7 @@ impl Rig {
                 return self.pump(Side::Downstream);
             }
             Ok(RelayStep::Close) => Some(End::Closed),
+            Ok(RelayStep::LoginAgain) => Some(End::LoginAgain),
             Ok(RelayStep::Refuse(refusal)) => Some(End::Refused(refusal)),
             Err(error) => Some(End::Broken(error)),
             Ok(RelayStep::Continue | RelayStep::Hold | RelayStep::NeedLease | RelayStep::Proven) => None,

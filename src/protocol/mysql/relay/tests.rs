@@ -707,3 +707,42 @@ fn conversations_with_real_servers_pass_and_are_noted() {
         }
     }
 }
+
+/// Another login is no command of this conversation: it waits until nothing is due, and nothing of it goes on.
+#[test]
+fn another_login_ends_the_conversation_when_all_is_said() {
+    let mut rig = Rig::new(DEPRECATE);
+    let first = query("select 1");
+    let change = asked(command::CHANGE_USER, b"bob\0\0\0");
+    rig.feed(Side::Downstream, &[&first[..], &asked(command::SHUTDOWN, &[0]), &change, b"ahead"].concat());
+    assert!(rig.held && rig.end.is_none());
+    let answer = Said::new(DEPRECATE).columns(1).rows(1).end(2).out;
+    rig.feed(Side::Upstream, &answer[..answer.len() - 3]);
+    assert_eq!(rig.end, None);
+    rig.feed(Side::Upstream, &answer[answer.len() - 3..]);
+    assert_eq!(rig.end, Some(End::LoginAgain));
+    assert_eq!(rig.to_server, first);
+    assert!(String::from_utf8_lossy(&rig.to_client).contains("TG021"), "the refusal before it is told");
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+    assert!(rig.relay.into_accept().is_some());
+
+    // Nothing but refusals due, which nobody else answers.
+    let mut rig = Rig::new(DEPRECATE);
+    rig.feed(Side::Downstream, &[asked(command::SHUTDOWN, &[0]), change.clone()].concat());
+    assert_eq!(rig.end, Some(End::LoginAgain));
+    assert!(rig.to_server.is_empty());
+
+    // In pieces; in a transaction, which the reset of the connection ends.
+    let mut rig = Rig::new(DEPRECATE);
+    rig.feed(Side::Downstream, &query("begin"));
+    rig.feed(Side::Upstream, &Said::new(DEPRECATE).ok(0, status::IN_TRANSACTION).out);
+    rig.feed(Side::Downstream, &change[..7]);
+    assert_eq!(rig.end, None);
+    rig.feed(Side::Downstream, &change[7..]);
+    assert_eq!((rig.end, rig.relay.boundary()), (Some(End::LoginAgain), Boundary::InTransaction));
+
+    let mut rig = Rig::new(DEPRECATE);
+    rig.feed(Side::Downstream, &asked(command::CHANGE_USER, &[b'a'; 10_001]));
+    assert!(matches!(rig.end, Some(End::Refused(Refusal::ProtocolViolation(_)))), "{:?}", rig.end);
+    assert!(Rig::new(DEPRECATE).relay.into_accept().is_none());
+}
