@@ -189,6 +189,9 @@ pub struct Greeting {
     pub version: Option<Arc<str>>,
     /// The engine knows every [`Framing`].
     pub compresses: bool,
+    /// A proof that is stolen more easily than others is taken from clients that have no other
+    /// (mysql_native_password).
+    pub takes_native: bool,
 }
 
 impl AcceptContext {

@@ -87,6 +87,8 @@ pub(super) struct Entrance {
     pub certificate_required: bool,
     /// What clients are greeted with where nothing is known of a server yet.
     pub server_version: Option<Arc<str>>,
+    /// See [`crate::protocol::session::Greeting::takes_native`].
+    pub takes_native: bool,
     /// Who connects from here brings a PROXY header.
     pub proxy_from: Vec<ipnet::IpNet>,
 }

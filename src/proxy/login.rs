@@ -234,6 +234,7 @@ impl<W: Wire> SessionDoor<W> {
                 learned,
                 version: entrance.server_version.clone(),
                 compresses: true,
+                takes_native: entrance.takes_native,
             },
         };
         Ok(Guest {

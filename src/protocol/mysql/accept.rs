@@ -12,8 +12,8 @@
 //! caching_sha2_password is announced, and of it the fast path is all there is: what is stored
 //! (SHA256(SHA256(secret))) opens every right answer, so the secret itself is never asked for. A client that names
 //! client_ed25519 or parsec is switched to that, one that names mysql_clear_password is heard inside TLS; all
-//! others are switched to what was announced. mysql_native_password would take a stored SHA1(SHA1(secret)) and is
-//! not there.
+//! others are switched to what was announced. mysql_native_password is there for who names it, where the listener
+//! says so; it is never announced.
 //!
 //! A client that is in may log in again (`COM_CHANGE_USER`). That is a login of its own, which begins with the
 //! client's answer. What it has sent along as proof is of a nonce that has been used, so it is always asked anew:
@@ -44,6 +44,7 @@ const CACHING_SHA2: &str = "caching_sha2_password";
 const ED25519: &str = "client_ed25519";
 const PARSEC: &str = "parsec";
 const CLEAR: &str = "mysql_clear_password";
+const NATIVE: &str = "mysql_native_password";
 
 /// caching_sha2_password: the proof fits, an OK follows.
 const FAST_OK: [u8; 2] = [1, 3];
@@ -157,6 +158,7 @@ enum Method {
     CachingSha2,
     Ed25519([u8; SCRAMBLE_BYTES]),
     Parsec([u8; SCRAMBLE_BYTES]),
+    Native,
     Clear,
 }
 
@@ -207,7 +209,7 @@ impl MySqlAccept {
     pub(super) fn into_doorway(self) -> Doorway {
         let Self { mut context, tls, settings, .. } = self;
         // Nobody is greeted twice.
-        context.greeting = Default::default();
+        (context.greeting.learned, context.greeting.version) = (Vec::new(), None);
         Doorway { context, tls, agreed: settings.capabilities, zstd_level: settings.zstd_level }
     }
 
@@ -378,6 +380,8 @@ impl MySqlAccept {
                     "sent a password in clear outside TLS",
                 ));
             }
+            // What it has sent along may be of a nonce for another method: clients of that age send nothing then.
+            name if name == NATIVE.as_bytes() && self.context.greeting.takes_native => Method::Native,
             _ => Method::CachingSha2,
         };
         self.switch(method, out)?;
@@ -388,16 +392,20 @@ impl MySqlAccept {
     /// Asks for a proof by this method.
     fn switch(&mut self, method: Method, out: &mut BytesMut) -> Result<(), WireError> {
         match method {
-            Method::CachingSha2 => {
-                self.fresh_nonce()?;
-                let mut data = [0; NONCE_BYTES + 1];
-                data[..NONCE_BYTES].copy_from_slice(&self.nonce);
-                self.put(out, |out| greeting::put_switch(out, CACHING_SHA2, &data));
-            }
+            Method::CachingSha2 => self.switch_under_nonce(CACHING_SHA2, out)?,
+            Method::Native => self.switch_under_nonce(NATIVE, out)?,
             Method::Ed25519(scramble) => self.put(out, |out| greeting::put_switch(out, ED25519, &scramble)),
             Method::Parsec(scramble) => self.put(out, |out| greeting::put_switch(out, PARSEC, &scramble)),
             Method::Clear => self.put(out, |out| greeting::put_switch(out, CLEAR, b"")),
         }
+        Ok(())
+    }
+
+    fn switch_under_nonce(&mut self, method: &str, out: &mut BytesMut) -> Result<(), WireError> {
+        self.fresh_nonce()?;
+        let mut data = [0; NONCE_BYTES + 1];
+        data[..NONCE_BYTES].copy_from_slice(&self.nonce);
+        self.put(out, |out| greeting::put_switch(out, method, &data));
         Ok(())
     }
 
@@ -412,6 +420,7 @@ impl MySqlAccept {
         let proven = match method {
             Method::CachingSha2 => return self.check_announced(*exchange, body).map(Some),
             Method::Clear => return self.check_clear(*exchange, body).map(Some),
+            Method::Native => exchange.native(&self.nonce, body),
             Method::Ed25519(scramble) => exchange.ed25519(&scramble, body),
             Method::Parsec(scramble) => {
                 if !body.is_empty() {
@@ -474,7 +483,7 @@ impl MySqlAccept {
                 self.fast = waits_for_word(&response.proof);
                 Ok(self.enter(identity))
             }
-            b"mysql_native_password" if !self.again => Ok(self.enter(identity)),
+            name if name == NATIVE.as_bytes() && !self.again => Ok(self.enter(identity)),
             _ => {
                 self.switch(Method::CachingSha2, out)?;
                 self.state = State::Waved(Box::new(identity));

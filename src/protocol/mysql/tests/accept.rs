@@ -711,3 +711,39 @@ proptest! {
         prop_assert!(!outcome.end.starts_with("login"), "{}", outcome.end);
     }
 }
+
+// ---------------------------------------------------------------------------------------------
+// mysql_native_password
+
+#[test]
+fn native_is_there_for_who_names_it_where_the_listener_says_so() {
+    let mut context = context(TlsOffer::Optional);
+    context.greeting.takes_native = true;
+    let mut first = machine_of(&context);
+    let mut client = Client::new("alice", "tg_secret", "mysql_native_password");
+    let outcome = login(&mut first, &mut client);
+    assert_eq!(outcome.end, IN);
+    let said = packets(&outcome.said);
+    assert_eq!(Greeting::parse(said[0].1).unwrap().plugin, "caching_sha2_password", "it is not announced");
+    assert!(said[1].1.starts_with(b"\xfemysql_native_password\0"));
+    // No word comes ahead of the OK.
+    assert_eq!(first.admit(&mut BytesMut::new()), 4);
+    let (second, outcome) = login_again(&mut client, first, "alice");
+    assert!(outcome.end.starts_with("login alice"), "{}", outcome.end);
+    assert!(packets(&outcome.said)[0].1.starts_with(b"\xfemysql_native_password\0"));
+    assert_eq!(second.admit(&mut BytesMut::new()), 3);
+    for method in CLIENT_METHODS {
+        let mut client = Client::new("alice", "tg_secret", method).with_tls();
+        assert_eq!(login(&mut machine_of(&context), &mut client).end, IN, "{method}");
+    }
+    let refused = |user: &str, password: &str| {
+        let mut client = Client::new(user, password, "mysql_native_password");
+        let outcome = login(&mut machine_of(&context), &mut client);
+        assert_eq!(outcome.end, "refused BadCredentials: wrong secret or unknown user", "{user}");
+        outcome.said
+    };
+    let wrong = refused("alice", "tg_other");
+    for (user, password) in [("mallory", "tg_secret"), ("Not a name", "tg_secret"), ("alice", "")] {
+        assert_eq!(refused(user, password), wrong, "{user}");
+    }
+}
