@@ -1,6 +1,7 @@
 //! What passes through MySQL's protocol and what does not: commands, files, long packets, compression, and who may
 //! stop whom.
 
+use sha2::Digest;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
@@ -140,6 +141,12 @@ fn a_file_is_sent_when_its_client_says_so(release: Release) {
     let line = node.wait_statement(LOAD);
     let result = node.result_of(&line);
     assert!(result["bytes_up"].as_u64().is_some_and(|bytes| bytes > 15_000), "{result}");
+    let sent: String = (5000..6000).map(|i| format!("{i}\tsent {i}\n")).collect::<String>() + "\x01\n";
+    let told = node
+        .wait_event("file", |told| told["number"] == line["number"] && told["session"] == line["session"]);
+    let hash: String = sha2::Sha256::digest(&sent).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!((&told["name"], &told["bytes"]), (&"a name".into(), &sent.len().into()), "{told}");
+    assert_eq!((&told["sha256"], &told["whole"]), (&hash.into(), &true.into()), "{told}");
     // Given up, as clients do that find no such file.
     alice.query(LOAD);
     assert_eq!(alice.read().expect("an answer")[0], 0xfb);

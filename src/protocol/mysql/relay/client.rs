@@ -121,7 +121,11 @@ impl MySqlRelay {
         loop {
             let available = input.len() - flow.plan.consumed();
             if self.from_client.left > 0 {
+                let start = flow.plan.consumed();
                 self.from_client.go_on(available, flow.plan);
+                if let Some(file) = &mut self.file {
+                    file.see(&input[start..flow.plan.consumed()]);
+                }
             }
             let rest = &input[flow.plan.consumed()..];
             if rest.is_empty() {
@@ -146,7 +150,7 @@ impl MySqlRelay {
             return Err(Stop::Step(RelayStep::Close));
         }
         if self.from_client.goes_on || self.is_sending_file() {
-            return self.further_packet(header, rest.len(), flow);
+            return self.further_packet(header, rest, flow);
         }
         if header.sequence != 0 {
             return Err(violation("a command that is out of order"));
@@ -191,7 +195,7 @@ impl MySqlRelay {
     }
 
     /// The payload goes on, or it is of a file that the server asked for: nothing in it is a command.
-    fn further_packet(&mut self, header: Header, available: usize, flow: &mut Flow<'_>) -> Result<(), Stop> {
+    fn further_packet(&mut self, header: Header, rest: &[u8], flow: &mut Flow<'_>) -> Result<(), Stop> {
         if header.sequence != self.client_sequence {
             return Err(violation("a packet that is out of order"));
         }
@@ -205,8 +209,12 @@ impl MySqlRelay {
         } else if self.lengthens {
             self.due.lengthen_last(header.total());
         }
-        self.from_client.start(header, keep, available, flow.plan);
+        self.from_client.start(header, keep, rest.len(), flow.plan);
+        if let Some(file) = &mut self.file {
+            file.see(&rest[HEADER_BYTES..header.total().min(rest.len())]);
+        }
         if is_end {
+            self.end_file(true, flow.notes);
             self.due.stage = Stage::First;
             self.due.sequence = self.client_sequence;
         }

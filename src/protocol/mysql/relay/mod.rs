@@ -21,6 +21,7 @@
 //! everything before them is.
 
 mod client;
+mod file;
 mod outstanding;
 mod prepared;
 #[cfg(any(test, feature = "testing"))]
@@ -31,6 +32,7 @@ mod tests;
 
 use bytes::BytesMut;
 
+use file::File;
 use outstanding::{Answer, Outstanding, Run, Stage};
 use prepared::Table;
 #[cfg(any(test, feature = "testing"))]
@@ -57,6 +59,8 @@ const UNFINISHED: &[u8] = b"unfinished";
 pub struct MySqlRelay {
     due: Outstanding,
     prepared: Table,
+    /// The file that the client is sending.
+    file: Option<Box<File>>,
     /// How the client came in, and with what words it asks to come in anew.
     doorway: Box<Doorway>,
     change: Option<Box<[u8]>>,
@@ -142,6 +146,7 @@ impl MySqlRelay {
         Self {
             due: Outstanding::default(),
             prepared: Table::default(),
+            file: None,
             doorway: Box::new(doorway),
             change: None,
             scope,
@@ -243,6 +248,13 @@ impl MySqlRelay {
         self.unstamped = false;
         self.due.push(Answer::Own, Run::default());
         Some(&self.stamp)
+    }
+
+    /// Notes the file under way, if there is one.
+    fn end_file(&mut self, whole: bool, notes: &mut Notes<'_>) {
+        if let Some(file) = self.file.take() {
+            file.note(whole, notes);
+        }
     }
 
     fn is_sending_file(&self) -> bool {
@@ -362,6 +374,7 @@ impl Relay for MySqlRelay {
     }
 
     fn unfinished(&mut self, notes: &mut Notes<'_>, clock_micros: u64) {
+        self.end_file(false, notes);
         let (rows, bytes_down) = (self.due.rows, self.due.bytes_down);
         // Only the first can have given rows; of those behind it we know that they were sent.
         for (place, run) in self.due.statements().enumerate() {

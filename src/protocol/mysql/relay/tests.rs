@@ -659,6 +659,9 @@ fn noted(notes: &[u8]) -> String {
             )
         }
         Note::Prepare { name, text: shown, .. } => format!("{}: {}\n", text(name), text(shown)),
+        Note::File { number, name, bytes, whole, .. } => {
+            format!("  {number} file {}: {bytes} bytes, whole: {whole}\n", text(name))
+        }
     });
     lines.collect()
 }
@@ -745,4 +748,61 @@ fn another_login_ends_the_conversation_when_all_is_said() {
     rig.feed(Side::Downstream, &asked(command::CHANGE_USER, &[b'a'; 10_001]));
     assert!(matches!(rig.end, Some(End::Refused(Refusal::ProtocolViolation(_)))), "{:?}", rig.end);
     assert!(Rig::new(DEPRECATE).relay.into_accept().is_none());
+}
+
+/// Size and hash are of the file alone, however its packets and their pieces are cut.
+#[test]
+fn what_a_client_sends_of_a_file_is_told() {
+    use sha2::{Digest, Sha256};
+    let agreed = DEPRECATE | Capabilities::LOCAL_FILES;
+    let file = |notes: &[u8]| {
+        let found = NoteReader::new(notes).find_map(|(_, note)| match note {
+            Note::File { number, name, bytes, sha256, whole } => {
+                Some((number, name.to_vec(), bytes, sha256.to_vec(), whole))
+            }
+            _ => None,
+        });
+        found.expect("a file")
+    };
+    let packet = |sequence, body: &[u8]| {
+        let mut out = BytesMut::new();
+        put(&mut out, sequence, |out| out.extend_from_slice(body));
+        out.to_vec()
+    };
+    let text = query("load data local infile 'a name' into table t");
+    let ask = Said::new(agreed).packet(b"\xfba name").out;
+    let whole =
+        [packet(2, b"one\n"), packet(3, b"\x01 and two\n"), packet(4, &[b'x'; 300]), packet(5, b"")].concat();
+    let expected = [b"one\n\x01 and two\n".as_slice(), &[b'x'; 300]].concat();
+    let hash = Sha256::digest(&expected).to_vec();
+    for size in [1, 3, 4, 5, 7, 400] {
+        let mut rig = Rig::new(agreed);
+        rig.feed(Side::Downstream, &text);
+        rig.feed(Side::Upstream, &ask);
+        whole.chunks(size).for_each(|chunk| rig.feed(Side::Downstream, chunk));
+        rig.feed(Side::Upstream, &Said::from(agreed, 6).ok(3, 2).out);
+        assert_eq!((&rig.end, rig.relay.boundary()), (&None, Boundary::Idle));
+        assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 314, hash.clone(), true), "{size}");
+        assert_eq!(rig.to_server, [&text[..], &whole].concat());
+    }
+    // A client that has no such file says so by an empty one.
+    let mut rig = Rig::new(agreed);
+    rig.feed(Side::Downstream, &text);
+    rig.feed(Side::Upstream, &ask);
+    rig.feed(Side::Downstream, &packet(2, b""));
+    assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 0, Sha256::digest(b"").to_vec(), true));
+    // Cut short by the server, and by the session's end.
+    let part = Sha256::digest(b"one\n\x01 an").to_vec();
+    let mut rig = Rig::new(agreed);
+    rig.feed(Side::Downstream, &text);
+    rig.feed(Side::Upstream, &ask);
+    rig.feed(Side::Downstream, &whole[..16]);
+    rig.relay.unfinished(&mut crate::model::Notes::new(&mut rig.notes, 0), 9);
+    assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 8, part.clone(), false));
+    let mut rig = Rig::new(agreed);
+    rig.feed(Side::Downstream, &text);
+    rig.feed(Side::Upstream, &ask);
+    rig.feed(Side::Downstream, &whole[..16]);
+    rig.feed(Side::Upstream, &Said::from(agreed, 2).packet(b"\xff\x29\x05#70100stopped").out);
+    assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 8, part, false));
 }
