@@ -16,6 +16,8 @@ const BINDINGS: [(&str, ChannelBinding); 3] = [
 const NEGOTIATIONS: [(&str, TlsNegotiation); 2] =
     [("postgres", TlsNegotiation::Postgres), ("direct", TlsNegotiation::Direct)];
 
+const COMMENTS: [(&str, bool); 2] = [("off", false), ("on", true)];
+
 /// Reads them; `secret` reads the reference in `[target.upkeep]`.
 pub(super) fn read(table: &Table<'_>, secret: impl FnOnce(&Table<'_>) -> Option<String>) -> Upstream {
     let channel_binding =
@@ -27,7 +29,8 @@ pub(super) fn read(table: &Table<'_>, secret: impl FnOnce(&Table<'_>) -> Option<
         true => table.section("upkeep", secret).map(|secret| UpkeepLogin { secret }),
         false => None,
     };
-    Upstream { channel_binding, require_auth, tls_negotiation, upkeep }
+    let stamp_comment = table.read_or("stamp_comment", false, |value| one_of(value.text()?, &COMMENTS));
+    Upstream { channel_binding, require_auth, tls_negotiation, upkeep, stamp_comment }
 }
 
 fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
@@ -123,6 +126,10 @@ pub(super) fn contradictions(
             wrong.push((key, format!("is for {POSTGRES}, and this is {protocol}: leave it out")));
         }
     }
+    if protocol == POSTGRES && upstream.stamp_comment {
+        let what = "is for servers that show no other name: PostgreSQL's has application_name; leave it out";
+        wrong.push(("stamp_comment", what.into()));
+    }
     let foreign = upstream.require_auth.iter().flatten().find(|method| !serves(**method, protocol));
     if let Some(method) = foreign {
         let there = AuthMethod::ALL.iter().filter(|(_, method)| serves(*method, protocol));
@@ -155,6 +162,9 @@ pub(super) fn write_keys(to: &mut impl fmt::Write, upstream: &Upstream) -> fmt::
         .find(|(_, known)| *known == upstream.tls_negotiation && *known != TlsNegotiation::default())
     {
         writeln!(to, "tls_negotiation = \"{name}\"")?;
+    }
+    if upstream.stamp_comment {
+        writeln!(to, "stamp_comment = \"on\"")?;
     }
     Ok(())
 }
@@ -201,6 +211,12 @@ mod tests {
         let direct = Upstream { tls_negotiation: TlsNegotiation::Direct, ..Upstream::default() };
         let wrong = contradictions(&direct, "mysql", "db:1", TlsMode::VerifyFull);
         assert_eq!(wrong[0].0, "tls_negotiation");
+        let commented = Upstream { stamp_comment: true, ..Upstream::default() };
+        assert_eq!(contradictions(&commented, "mysql", "db:1", TlsMode::VerifyFull), []);
+        assert_eq!(contradictions(&commented, "postgres", "db:1", TlsMode::VerifyFull)[0].0, "stamp_comment");
+        let mut written = String::new();
+        write_keys(&mut written, &commented).unwrap();
+        assert_eq!(written, "stamp_comment = \"on\"\n");
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_command_phase.html>).
 
 use super::super::capability::Capabilities;
-use super::super::packet::{self, HEADER_BYTES, Header};
+use super::super::packet::{self, HEADER_BYTES, Header, PAYLOAD_MAX};
 use super::super::value::{self, Form};
 use super::super::{command, lexer};
 use super::outstanding::{Answer, Offered, Run, Stage};
 use super::prepared::TooMany;
-use super::{MySqlRelay, cut_text};
+use super::{MySqlRelay, Passing, cut_text};
 use crate::model::limits::{
     AUDIT_PARAMETERS_BYTES_MAX, INSPECT_BYTES_MAX, LONG_PARAMETERS_MAX, NOTES_BYTES_MAX, PENDING_BYTES_MAX,
     PREPARED_MAX, SMALL_MESSAGE_BYTES_MAX, STARTUP_BYTES_MAX,
@@ -312,6 +312,30 @@ impl MySqlRelay {
         self.lengthens = true;
     }
 
+    /// A text goes, behind who is there where the target wants that. One that needs several packets goes as it is: its
+    /// ends would move.
+    fn pass_text(&mut self, answer: Answer, run: Run, text: &[u8], seen: &Seen<'_>, flow: &mut Flow<'_>) {
+        let Some(comment) = self.comment.as_deref().filter(|_| !text.is_empty()) else {
+            return self.pass(answer, run, seen, flow);
+        };
+        let length = seen.header.length + comment.len();
+        if length >= PAYLOAD_MAX {
+            return self.pass(answer, run, seen, flow);
+        }
+        let [one, two, three, ..] = (length as u32).to_le_bytes();
+        flow.plan.own(&[one, two, three, seen.header.sequence]);
+        flow.plan.drop(HEADER_BYTES);
+        // The command's byte and attributes.
+        let front = 1 + seen.body.len() - text.len();
+        flow.plan.pass(front);
+        flow.plan.own(comment);
+        let (left, done) = (seen.header.length - front, HEADER_BYTES + front);
+        self.from_client = Passing { left, goes_on: false, keep: true };
+        self.from_client.go_on(seen.available - done, flow.plan);
+        self.due.push(answer, run);
+        self.lengthens = true;
+    }
+
     /// It goes, and nothing answers it.
     fn pass_silent(&mut self, seen: &Seen<'_>, flow: &mut Flow<'_>) {
         self.from_client.start(seen.header, true, seen.available, flow.plan);
@@ -425,7 +449,7 @@ impl MySqlRelay {
             return Ok(());
         }
         let offered = if signs.local { self.offered(text) } else { None };
-        self.pass(Answer::Results { offered }, run, seen, flow);
+        self.pass_text(Answer::Results { offered }, run, text, seen, flow);
         Ok(())
     }
 
@@ -475,7 +499,7 @@ impl MySqlRelay {
             self.refuse_command(run, refusal, seen, flow);
             return Ok(());
         }
-        self.pass(Answer::Prepared { slot }, Run::default(), seen, flow);
+        self.pass_text(Answer::Prepared { slot }, Run::default(), text, seen, flow);
         Ok(())
     }
 

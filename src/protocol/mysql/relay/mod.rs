@@ -69,6 +69,8 @@ pub struct MySqlRelay {
     agreed: Capabilities,
     /// What says to the server who is there, as a whole packet.
     stamp: Box<[u8]>,
+    /// The same as a comment, where the target wants it in front of each text.
+    comment: Option<Box<[u8]>>,
     /// It is to be said again.
     unstamped: bool,
     /// The packet under way from each side.
@@ -139,6 +141,7 @@ impl MySqlRelay {
 
     fn enter(doorway: Doorway, scope: Scope, stamp: &str, facts: &MySqlFacts) -> Self {
         let agreed = doorway.agreed();
+        let comment = facts.stamps_comments.then(|| command::comment(stamp).into_bytes().into_boxed_slice());
         let mut scratch = BytesMut::new();
         command::put_query(&mut scratch, agreed, &command::stamp(stamp));
         let stamp = scratch.to_vec().into_boxed_slice();
@@ -152,6 +155,7 @@ impl MySqlRelay {
             scope,
             agreed,
             stamp,
+            comment,
             unstamped: false,
             from_client: Passing::default(),
             from_server: Passing::default(),

@@ -54,6 +54,7 @@ pub(super) fn facts(capabilities: Capabilities) -> MySqlFacts {
         thread: 4711,
         status: status::AUTOCOMMIT,
         termination: None,
+        stamps_comments: false,
         baseline: "".into(),
     }
 }
@@ -81,6 +82,16 @@ impl Rig {
             plan: Plan::default(),
             clock: 0,
         }
+    }
+
+    /// The target wants to see who is there in front of each text.
+    #[cfg(test)]
+    pub fn commenting(agreed: Capabilities) -> Self {
+        let agreed = agreed | Capabilities::ALWAYS;
+        let facts = MySqlFacts { stamps_comments: true, ..facts(agreed) };
+        let relay =
+            MySqlRelay::enter(Doorway::plain(agreed), Scope::of(&["shop", "hr"]), "alice/s-1", &facts);
+        Self { relay, ..Self::new(agreed) }
     }
 
     /// One side sent these.

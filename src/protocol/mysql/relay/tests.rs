@@ -806,3 +806,68 @@ fn what_a_client_sends_of_a_file_is_told() {
     rig.feed(Side::Upstream, &Said::from(agreed, 2).packet(b"\xff\x29\x05#70100stopped").out);
     assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 8, part, false));
 }
+
+/// What goes to the server has who is there in front; what is noted and judged is the person's own.
+#[test]
+fn a_text_goes_behind_who_is_there_where_the_target_wants_it() {
+    let comment = b"/* tidegate alice/s-1 */ ";
+    let attributes = Capabilities::QUERY_ATTRIBUTES;
+    let long = format!("select '{}'", "x".repeat(100_000));
+    for (agreed, front) in [(DEPRECATE, &b""[..]), (DEPRECATE | attributes, &[0, 1])] {
+        for text in ["select 1", "", long.as_str()] {
+            let sent = asked(command::QUERY, &[front, text.as_bytes()].concat());
+            let expected = match text {
+                "" => sent.clone(),
+                _ => asked(command::QUERY, &[front, comment, text.as_bytes()].concat()),
+            };
+            for size in [1, 5, 6, 1_000, 70_000, 200_000] {
+                let mut rig = Rig::commenting(agreed);
+                sent.chunks(size).for_each(|chunk| rig.feed(Side::Downstream, chunk));
+                assert_eq!(rig.end, None);
+                assert!(rig.to_server == expected, "{size} {}", text.len());
+                rig.feed(Side::Upstream, &Said::new(agreed).ok(0, 2).out);
+                assert_eq!(rig.relay.boundary(), Boundary::Idle);
+                let (_, note) = NoteReader::new(&rig.notes).next().unwrap();
+                let Note::Statement { text: noted, length, .. } = note else { panic!() };
+                assert_eq!(length, text.len() as u64);
+                assert!(text.as_bytes().starts_with(noted), "the person's own text");
+            }
+        }
+    }
+    // What is prepared; what is no text; several at once.
+    let mut rig = Rig::commenting(DEPRECATE);
+    let ping = asked(command::PING, b"");
+    rig.feed(
+        Side::Downstream,
+        &[asked(command::STMT_PREPARE, b"select ?"), ping.clone(), query("do 1")].concat(),
+    );
+    let expected = [
+        asked(command::STMT_PREPARE, &[comment, &b"select ?"[..]].concat()),
+        ping,
+        asked(command::QUERY, &[comment, &b"do 1"[..]].concat()),
+    ];
+    assert_eq!(rig.to_server, expected.concat());
+    // A refusal goes nowhere, with or without.
+    let mut rig = Rig::commenting(DEPRECATE);
+    rig.judge = |operation| match operation.text {
+        b"drop table t" => Verdict::Refuse(Refusal::OperationDenied("it drops")),
+        _ => Verdict::Allow,
+    };
+    rig.feed(Side::Downstream, &query("drop table t"));
+    assert!(rig.to_server.is_empty() && !rig.to_client.is_empty());
+    // As much as one packet holds, and more than that with the comment.
+    for (length, fits) in [
+        (0xff_ffff - comment.len() - 2, true),
+        (0xff_ffff - comment.len() - 1, false),
+        (0xff_fffe - 1, false),
+    ] {
+        let text = format!("select '{}'", "x".repeat(length - 9));
+        let sent = query(&text);
+        let mut rig = Rig::commenting(DEPRECATE);
+        rig.feed(Side::Downstream, &sent);
+        assert_eq!(rig.to_server.len(), sent.len() + if fits { comment.len() } else { 0 });
+        assert_eq!(packet::peek(&rig.to_server).unwrap().total(), rig.to_server.len());
+        rig.feed(Side::Upstream, &Said::new(DEPRECATE).ok(0, 2).out);
+        assert_eq!(rig.relay.boundary(), Boundary::Idle);
+    }
+}
