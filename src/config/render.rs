@@ -211,6 +211,7 @@ mod tests {
             .prop_map(|(channel_binding, require_auth, upkeep)| Upstream {
                 channel_binding,
                 require_auth,
+                stamp_comment: false,
                 tls_negotiation: TlsNegotiation::Postgres,
                 compression: Compression::Off,
                 upkeep: upkeep.map(|secret| UpkeepLogin { secret }),

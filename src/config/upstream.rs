@@ -20,6 +20,7 @@ const NEGOTIATIONS: [(&str, TlsNegotiation); 2] =
 
 const COMPRESSIONS: [(&str, Compression); 3] =
     [("off", Compression::Off), ("zlib", Compression::Zlib), ("zstd", Compression::Zstd)];
+const COMMENTS: [(&str, bool); 2] = [("off", false), ("on", true)];
 
 /// Reads them; `secret` reads the reference in `[target.upkeep]`.
 pub(super) fn read(table: &Table<'_>, secret: impl FnOnce(&Table<'_>) -> Option<String>) -> Upstream {
@@ -34,7 +35,8 @@ pub(super) fn read(table: &Table<'_>, secret: impl FnOnce(&Table<'_>) -> Option<
         true => table.section("upkeep", secret).map(|secret| UpkeepLogin { secret }),
         false => None,
     };
-    Upstream { channel_binding, require_auth, tls_negotiation, compression, upkeep }
+    let stamp_comment = table.read_or("stamp_comment", false, |value| one_of(value.text()?, &COMMENTS));
+    Upstream { channel_binding, require_auth, tls_negotiation, compression, upkeep, stamp_comment }
 }
 
 fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
@@ -134,6 +136,10 @@ pub(super) fn contradictions(
     if protocol != MYSQL && upstream.compression != Compression::default() {
         wrong.push(("compression", format!("is for {MYSQL}, and this is {protocol}: leave it out")));
     }
+    if protocol == POSTGRES && upstream.stamp_comment {
+        let what = "is for servers that show no other name: PostgreSQL's has application_name; leave it out";
+        wrong.push(("stamp_comment", what.into()));
+    }
     let foreign = upstream.require_auth.iter().flatten().find(|method| !serves(**method, protocol));
     if let Some(method) = foreign {
         let there = AuthMethod::ALL.iter().filter(|(_, method)| serves(*method, protocol));
@@ -172,6 +178,9 @@ pub(super) fn write_keys(to: &mut impl fmt::Write, upstream: &Upstream) -> fmt::
         .find(|(_, known)| *known == upstream.compression && *known != Compression::default())
     {
         writeln!(to, "compression = \"{name}\"")?;
+    }
+    if upstream.stamp_comment {
+        writeln!(to, "stamp_comment = \"on\"")?;
     }
     Ok(())
 }
@@ -224,6 +233,12 @@ mod tests {
         let mut written = String::new();
         write_keys(&mut written, &zlib).unwrap();
         assert_eq!(written, "compression = \"zlib\"\n");
+        let commented = Upstream { stamp_comment: true, ..Upstream::default() };
+        assert_eq!(contradictions(&commented, "mysql", "db:1", TlsMode::VerifyFull), []);
+        assert_eq!(contradictions(&commented, "postgres", "db:1", TlsMode::VerifyFull)[0].0, "stamp_comment");
+        written.clear();
+        write_keys(&mut written, &commented).unwrap();
+        assert_eq!(written, "stamp_comment = \"on\"\n");
     }
 
     #[test]

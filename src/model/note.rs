@@ -62,6 +62,7 @@ pub enum NoteKind {
     Statement = 1,
     Result = 2,
     Prepare = 3,
+    File = 4,
 }
 
 /// Bound values as they came over the wire; the protocol's own decoder makes JSON of them later.
@@ -105,6 +106,17 @@ pub enum Note<'a> {
     },
     /// A statement prepared by name, not run yet.
     Prepare { name: &'a [u8], text: &'a [u8], length: u64 },
+    /// A file of the client's own that a statement had it send, and what of it went to the server.
+    File {
+        /// The statement's.
+        number: u64,
+        /// As the server asked for it.
+        name: &'a [u8],
+        bytes: u64,
+        sha256: &'a [u8],
+        /// Sent to its end.
+        whole: bool,
+    },
 }
 
 /// Encodes notes at the end of a buffer that is used again and again: no allocation once it has grown.
@@ -129,6 +141,7 @@ impl<'a> Notes<'a> {
             Note::Statement { .. } => NoteKind::Statement,
             Note::Result { .. } => NoteKind::Result,
             Note::Prepare { .. } => NoteKind::Prepare,
+            Note::File { .. } => NoteKind::File,
         };
         self.buffer.push(kind as u8);
         self.buffer.extend_from_slice(&self.now_micros.to_le_bytes());
@@ -156,6 +169,13 @@ impl<'a> Notes<'a> {
                 self.bytes(name);
                 self.bytes(text);
                 self.number(length);
+            }
+            Note::File { number, name, bytes, sha256, whole } => {
+                self.number(number);
+                self.bytes(name);
+                self.number(bytes);
+                self.bytes(sha256);
+                self.buffer.push(whole.into());
             }
         }
     }
@@ -229,6 +249,13 @@ impl<'a> NoteReader<'a> {
                 sqlstate: self.bytes()?,
             },
             3 => Note::Prepare { name: self.bytes()?, text: self.bytes()?, length: self.number()? },
+            4 => Note::File {
+                number: self.number()?,
+                name: self.bytes()?,
+                bytes: self.number()?,
+                sha256: self.bytes()?,
+                whole: self.take(1)?[0] != 0,
+            },
             _ => return None,
         };
         Some((micros, note))
@@ -277,6 +304,7 @@ mod tests {
                 sqlstate: b"",
             },
             Note::Prepare { name: b"s1", text: b"select $1", length: 9 },
+            Note::File { number: 8, name: b"a name", bytes: 5, sha256: &[7; 32], whole: true },
         ];
         let mut buffer = Vec::new();
         let mut writer = Notes::new(&mut buffer, -5);
@@ -286,9 +314,9 @@ mod tests {
         for cut in 1..buffer.len() {
             let mut reader = NoteReader::new(&buffer[..cut]);
             let whole = reader.by_ref().count();
-            assert!(whole < 3);
+            assert!(whole < 4);
             let boundary = reader.damaged;
-            assert_eq!(boundary, !matches!(cut, c if [prefix(&notes, 1), prefix(&notes, 2)].contains(&c)));
+            assert_eq!(boundary, ![1, 2, 3].map(|count| prefix(&notes, count)).contains(&cut));
         }
     }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-/// The keys of a target that say how the proxy logs in there. They stand among the target's own keys.
+/// The keys of a target that say how the proxy logs in there, and what it shows there of who is lent a connection.
+/// They stand among the target's own keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Upstream {
     #[serde(default, skip_serializing_if = "is_default")]
@@ -22,6 +23,9 @@ pub struct Upstream {
     /// A login that ends connections of the connectors, where they may not do that themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upkeep: Option<UpkeepLogin>,
+    /// The server sees the person and the session in front of each text, as a comment.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stamp_comment: bool,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -145,6 +145,11 @@ pub trait Wire: Send + Sync + 'static {
         facts: &Self::Facts,
         out: &mut BytesMut,
     ) -> Self::Relay;
+    /// The login that a conversation ended for with [`RelayStep::LoginAgain`]: on the same connection, which is past
+    /// its greeting, TLS and framing. It goes by what the listener and TLS said then. `None`: there is none.
+    fn accept_again(&self, _relay: Self::Relay) -> Option<Self::Accept> {
+        None
+    }
 }
 
 /// What an established conversation starts with.
@@ -189,6 +194,9 @@ pub struct Greeting {
     pub version: Option<Arc<str>>,
     /// The engine knows every [`Framing`].
     pub compresses: bool,
+    /// A proof that is stolen more easily than others is taken from clients that have no other
+    /// (mysql_native_password).
+    pub takes_native: bool,
 }
 
 impl AcceptContext {
@@ -546,6 +554,9 @@ pub enum RelayStep {
     /// The client asks to stop another session. Its command is consumed and goes nowhere: what came of it is
     /// told to [`Relay::killed`], after which this side's input is pumped again, also where nothing new came.
     Kill(Kill),
+    /// The client wants to be somebody else, or itself anew. Nothing is due to it; its session ends here, and what
+    /// comes next is [`Wire::accept_again`].
+    LoginAgain,
     /// The client said goodbye (downstream), or the server ended the conversation (upstream).
     Close,
     /// Ends the session with this.

@@ -87,6 +87,8 @@ pub(super) struct Entrance {
     pub certificate_required: bool,
     /// What clients are greeted with where nothing is known of a server yet.
     pub server_version: Option<Arc<str>>,
+    /// See [`crate::protocol::session::Greeting::takes_native`].
+    pub takes_native: bool,
     /// Who connects from here brings a PROXY header.
     pub proxy_from: Vec<ipnet::IpNet>,
 }
@@ -159,9 +161,13 @@ impl<W: Wire> SessionDoor<W> {
         entrance: Arc<Entrance>,
         arrival: Arrival,
     ) {
+        let peer = caller.peer;
         // The login's state is given back before the conversation begins: it may last for days.
-        let Some(entered) = Box::pin(self.login(session, caller, &entrance)).await else { return };
+        let mut login = Box::pin(self.login(session, caller, &entrance)).await;
         drop(arrival);
-        self.converse(entered).await;
+        while let Some(entered) = login {
+            let Some(again) = self.converse(entered).await else { return };
+            login = Box::pin(self.login_again(again, peer, &entrance)).await;
+        }
     }
 }

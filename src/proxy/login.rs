@@ -48,7 +48,20 @@ pub(super) struct Entered<W: Wire> {
     /// The grant by which it came in.
     pub first_grant: GrantId,
     pub began: Instant,
-    pub _key: IssuedKey,
+    /// What its client knows it by.
+    pub key: IssuedKey,
+}
+
+/// A client that logs in again on the connection of a session that has ended: as another session.
+pub(super) struct Again<W: Wire> {
+    pub session: SessionId,
+    pub stream: Stream,
+    pub accept: W::Accept,
+    /// What it has sent behind its wish.
+    pub input: BytesMut,
+    /// What it has not taken yet of the session before.
+    pub out: BytesMut,
+    pub key: IssuedKey,
 }
 
 /// A login that did not become a session.
@@ -132,7 +145,29 @@ impl<W: Wire> SessionDoor<W> {
     ) -> Option<Box<Entered<W>>> {
         let began = Instant::now();
         let learned = self.learned(entrance).await;
-        let mut guest = self.guest(session, caller, entrance, learned).ok()?;
+        let guest = self.guest(session, caller, entrance, learned).ok()?;
+        self.receive(guest, entrance, began).await
+    }
+
+    /// The same for a client that is there already. Where it fails the connection ends.
+    pub(super) async fn login_again(
+        &self,
+        again: Box<Again<W>>,
+        peer: Peer,
+        entrance: &Entrance,
+    ) -> Option<Box<Entered<W>>> {
+        let Again { session, stream, accept, input, out, key } = *again;
+        let fresh = !input.is_empty();
+        let guest = Guest { session, peer, stream, accept, fresh, input, out, key: Some(key) };
+        self.receive(guest, entrance, Instant::now()).await
+    }
+
+    async fn receive(
+        &self,
+        mut guest: Guest<W>,
+        entrance: &Entrance,
+        began: Instant,
+    ) -> Option<Box<Entered<W>>> {
         let deadline = began + self.shared.limits.load().login;
         let proof = tokio::time::timeout_at(deadline, self.prove(&mut guest, entrance)).await;
         let stop = match proof {
@@ -199,6 +234,7 @@ impl<W: Wire> SessionDoor<W> {
                 learned,
                 version: entrance.server_version.clone(),
                 compresses: true,
+                takes_native: entrance.takes_native,
             },
         };
         Ok(Guest {
@@ -504,7 +540,7 @@ impl<W: Wire> SessionDoor<W> {
             noticed: None,
             first_grant,
             began: Instant::now(),
-            _key: issued,
+            key: issued,
         })
     }
 

@@ -41,6 +41,8 @@ pub(super) enum PumpEnd {
     Proven,
     /// The client asks to stop another session, and is not listened to until [`Pump::killed`] says what came of it.
     Kill(Kill),
+    /// The client logs in again.
+    LoginAgain,
 }
 
 /// What one worker reads with: one for all of its sessions.
@@ -181,6 +183,12 @@ impl<W: Wire> Pump<W> {
 
     pub fn into_downstream(self) -> Stream {
         self.downstream
+    }
+
+    /// What is left for another conversation with the same client: what it has sent and has not been looked at, and
+    /// what it has not taken yet.
+    pub fn into_client(self) -> (W::Relay, Stream, BytesMut, BytesMut) {
+        (self.relay, self.downstream, self.client.rest, self.client.out)
     }
 
     /// Where the client is written to outside of the conversation.
@@ -525,6 +533,7 @@ impl<W: Wire> Pump<W> {
                 self.client.asks = true;
                 Err(PumpEnd::Kill(kill))
             }
+            Ok(RelayStep::LoginAgain) => Err(PumpEnd::LoginAgain),
             Ok(RelayStep::Close) => Err(PumpEnd::Goodbye(from)),
             Ok(RelayStep::Refuse(refusal)) => Err(PumpEnd::Refuse(refusal)),
             Err(error) => Err(PumpEnd::Violation(from, error)),

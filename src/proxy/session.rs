@@ -4,18 +4,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::clock;
 use super::door::{Drain, History, SessionDoor};
-use super::login::{Entered, context, row};
+use super::login::{Again, Entered, context, row};
 use super::pump::PumpEnd;
 use super::registry::{Command, Landing};
 use super::waiting::WaitEnd;
 use crate::grant::{Admission, Standing};
-use crate::model::{EndCause, Ending, Event, Refusal, SessionEnd, limits};
+use crate::model::{EndCause, Ending, Event, Refusal, SessionEnd, SessionId, limits};
 use crate::observe::SessionMeter;
 use crate::pool::{Finished, Lease, Leased};
 use crate::protocol::session::{Boundary, Facts, Kill, Killed, Relay, Side, Wire};
@@ -27,6 +28,8 @@ enum Outcome {
     Cut(Refusal, Ending),
     /// The client said goodbye.
     Goodbye,
+    /// The client logs in again, which is another session.
+    LoginAgain,
     /// The client is gone without a word, or broke the protocol so that nothing can be said.
     Vanished(&'static str),
     /// The server ended the conversation in its protocol: the client has read why.
@@ -36,26 +39,51 @@ enum Outcome {
 }
 
 /// What became of the two connections.
-struct Closed {
+struct Closed<W: Wire> {
     how: Ending,
     refusal: Option<Refusal>,
     why: Option<String>,
     delivered: Option<bool>,
     reused: bool,
+    /// What another login of the same client goes on with.
+    again: Option<Left<W>>,
+}
+
+impl<W: Wire> Closed<W> {
+    /// By one of the peers, of which nothing more is known.
+    fn peacefully() -> Self {
+        Self { how: Ending::Close, refusal: None, why: None, delivered: None, reused: false, again: None }
+    }
+}
+
+/// A client's connection between two sessions.
+struct Left<W: Wire> {
+    session: SessionId,
+    accept: W::Accept,
+    stream: Stream,
+    input: BytesMut,
+    out: BytesMut,
 }
 
 impl<W: Wire> SessionDoor<W> {
-    /// Runs an entered session to its end and writes down how it ended.
-    pub(super) async fn converse(&self, mut entered: Box<Entered<W>>) {
+    /// Runs an entered session to its end and writes down how it ended. Gives what goes on where its client logs in
+    /// again.
+    pub(super) async fn converse(&self, mut entered: Box<Entered<W>>) -> Option<Box<Again<W>>> {
         let live = self.shared.metrics.session(entered.admission.target());
         let (outcome, settled) = self.run(&mut entered).await;
         // Apart: what a session takes while it lasts need not have room for its end.
-        Box::pin(self.end(entered, live, outcome, settled)).await;
+        Box::pin(self.end(entered, live, outcome, settled)).await
     }
 
-    async fn end(&self, entered: Box<Entered<W>>, live: SessionMeter, outcome: Outcome, settled: bool) {
+    async fn end(
+        &self,
+        entered: Box<Entered<W>>,
+        live: SessionMeter,
+        outcome: Outcome,
+        settled: bool,
+    ) -> Option<Box<Again<W>>> {
         let since = self.ended_since(&outcome, &entered);
-        let Entered { session, pump, admission, seat, entry, first_grant, began, .. } = *entered;
+        let Entered { session, pump, admission, seat, entry, first_grant, began, key, .. } = *entered;
         let stats = entry.listed.stats.clone();
         let statements = pump.relay.statements();
         // Whoever is cut gives its place under the grant back at once.
@@ -93,6 +121,9 @@ impl<W: Wire> SessionDoor<W> {
         (row.statements, row.bytes_up, row.bytes_down) = (statements, bytes_up, bytes_down);
         let _ = self.shared.history.try_send(History::Row(Box::new(row)));
         drop((live, entry));
+        let Left { session, accept, stream, input, out } = closed.again?;
+        key.lead_to(session);
+        Some(Box::new(Again { session, stream, accept, input, out, key }))
     }
 
     /// The moment from which a cut is measured: that of the change or the end of time that caused it,
@@ -184,7 +215,7 @@ impl<W: Wire> SessionDoor<W> {
         // will have it, nothing waits for that: a cut is not to be held up.
         let busy = entered.pump.relay.boundary() == Boundary::Busy;
         let settled = match outcome {
-            Outcome::Goodbye => true,
+            Outcome::Goodbye | Outcome::LoginAgain => true,
             Outcome::Vanished(_) => !busy,
             _ => false,
         } && all_landed
@@ -344,7 +375,7 @@ impl<W: Wire> SessionDoor<W> {
         mut pump: super::pump::Pump<W>,
         settled: bool,
         since: Instant,
-    ) -> Closed {
+    ) -> Closed<W> {
         if !matches!(outcome, Outcome::Goodbye) {
             pump.note_unfinished();
         }
@@ -359,25 +390,33 @@ impl<W: Wire> SessionDoor<W> {
                 if let (Refusal::Ended(_), Some(silent)) = (&refusal, silent) {
                     self.shared.metrics.revoked(silent);
                 }
-                Closed { how, refusal: Some(refusal), why: None, delivered: Some(delivered), reused: false }
+                Closed { how, refusal: Some(refusal), delivered: Some(delivered), ..Closed::peacefully() }
             }
             Outcome::Goodbye => {
                 // What was asked for just before is let finish, if it does so at once.
                 let _ = tokio::time::timeout(limits::CUT_FLUSH, pump.run_out()).await;
                 pump.note_unfinished();
                 let reused = self.leave(&mut pump, settled, since).await;
-                Closed { how: Ending::Close, refusal: None, why: None, delivered: None, reused }
+                Closed { reused, ..Closed::peacefully() }
+            }
+            Outcome::LoginAgain => {
+                let reused = self.leave(&mut pump, settled, since).await;
+                let session = self.shared.ids.next();
+                let (relay, stream, input, out) = pump.into_client();
+                let accept = self.wire.accept_again(relay);
+                let again = accept.map(|accept| Left { session, accept, stream, input, out });
+                let why = Some(format!("the client logs in again, as session {session}"));
+                Closed { why, reused, again, ..Closed::peacefully() }
             }
             Outcome::Vanished(why) => {
                 let reused = self.leave(&mut pump, settled, since).await;
-                Closed { how: Ending::Close, refusal: None, why: Some(why.into()), delivered: None, reused }
+                Closed { why: Some(why.into()), reused, ..Closed::peacefully() }
             }
             Outcome::ServerSaidGoodbye => {
                 drop(pump.take_lease());
                 let _ = tokio::time::timeout(limits::CUT_FLUSH, pump.flush_client()).await;
                 say_goodbye(pump.into_downstream()).await;
-                let why = Some("the server ended it".into());
-                Closed { how: Ending::Close, refusal: None, why, delivered: None, reused: false }
+                Closed { why: Some("the server ended it".into()), ..Closed::peacefully() }
             }
             Outcome::ServerLost(why) => {
                 // A server that broke the protocol may still be running something.
@@ -386,13 +425,11 @@ impl<W: Wire> SessionDoor<W> {
                 let refusal = Refusal::UpstreamLost;
                 let delivered = tell(&mut pump, &refusal).await;
                 tokio::join!(say_goodbye(pump.into_downstream()), abandon(lease, since, running));
-                let how = Ending::Close;
                 Closed {
-                    how,
                     refusal: Some(refusal),
                     why: Some(why),
                     delivered: Some(delivered),
-                    reused: false,
+                    ..Closed::peacefully()
                 }
             }
         }
@@ -453,6 +490,7 @@ fn outcome_of(end: PumpEnd) -> Outcome {
             Outcome::ServerLost(format!("the server broke the protocol: {error}"))
         }
         PumpEnd::Refuse(refusal) => Outcome::Cut(refusal, Ending::Cut),
+        PumpEnd::LoginAgain => Outcome::LoginAgain,
         // Dealt with where it is seen; there is no connection here to end.
         PumpEnd::NeedLease | PumpEnd::Proven | PumpEnd::Kill(_) => {
             Outcome::Cut(Refusal::TargetUnavailable, Ending::Cut)

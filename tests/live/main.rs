@@ -22,6 +22,7 @@ mod lease;
 mod login;
 mod moving;
 mod mysql_audit;
+mod mysql_change_user;
 mod mysql_conversation;
 mod mysql_harness;
 mod mysql_login;

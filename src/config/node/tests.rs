@@ -31,6 +31,7 @@ fn the_least_file_has_the_defaults() {
             server_name_suffix: None,
             client_certificates: None,
             server_version: None,
+            mysql_native_password: false,
             proxy_from: Vec::new(),
             socket: SocketFile::default(),
         }]

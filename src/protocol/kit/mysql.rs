@@ -159,17 +159,22 @@ impl Client {
         packet(next, &answer)
     }
 
+    /// What it would prove with by its method, had it just been greeted.
+    pub fn proof_of_greeting(&mut self) -> Vec<u8> {
+        let nonce = self.greeting.as_ref().map(|greeting| greeting.nonce).unwrap_or_default();
+        match self.method {
+            // They speak second.
+            "client_ed25519" | "parsec" => Vec::new(),
+            method => self.prove(method.as_bytes(), &nonce),
+        }
+    }
+
     fn request(&self) -> Request {
         Request { capabilities: self.capabilities, packet_bytes: 1 << 24, collation: 45 }
     }
 
     fn respond(&mut self, sequence: u8) -> Vec<u8> {
-        let nonce = self.greeting.as_ref().map(|greeting| greeting.nonce).unwrap_or_default();
-        let proof = match self.method {
-            // They speak second.
-            "client_ed25519" | "parsec" => Vec::new(),
-            method => self.prove(method.as_bytes(), &nonce),
-        };
+        let proof = self.proof_of_greeting();
         let mut request = self.request();
         if self.database.is_some() {
             request.capabilities |= Capabilities::CONNECT_WITH_DB;

@@ -278,6 +278,7 @@ impl MySqlDial {
             thread: greeting.thread,
             status,
             termination: None,
+            stamps_comments: self.prover.way.rules.stamp_comment,
             baseline: "".into(),
         })
     }

@@ -68,6 +68,8 @@ pub struct MySqlFacts {
     pub thread: u32,
     /// The status flags of the login's OK.
     pub status: u16,
+    /// The target wants to see who is there in front of each text.
+    pub stamps_comments: bool,
     /// The connection's number as the server itself says it when asked: what stands in front of a server may greet
     /// with numbers of its own.
     pub termination: Option<Termination>,

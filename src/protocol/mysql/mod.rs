@@ -2,7 +2,7 @@
 //! (<https://dev.mysql.com/doc/dev/mysql-server/latest/PAGE_PROTOCOL.html>,
 //! <https://mariadb.com/docs/server/reference/clientserver-protocol>).
 //!
-//! Refused: the protocol before 4.1, replication, changing to another user.
+//! Refused: the protocol before 4.1, replication.
 
 use bytes::BytesMut;
 use sqlparser::dialect::MySqlDialect;
@@ -120,6 +120,10 @@ impl Wire for MySql {
         facts: &MySqlFacts,
         out: &mut BytesMut,
     ) -> MySqlRelay {
-        MySqlRelay::new(&accept, entry, facts, out)
+        MySqlRelay::new(accept, entry, facts, out)
+    }
+
+    fn accept_again(&self, relay: MySqlRelay) -> Option<MySqlAccept> {
+        relay.into_accept()
     }
 }

@@ -77,6 +77,7 @@ pub(crate) fn facts(bits: u8) -> MySqlFacts {
         thread: 7,
         status: status::AUTOCOMMIT,
         termination: None,
+        stamps_comments: false,
         baseline: baseline.to_text().into(),
     }
 }

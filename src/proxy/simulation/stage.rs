@@ -196,6 +196,7 @@ impl<C: Cast> Stage<C> {
             server_name_suffix: None,
             certificate_required: false,
             server_version: None,
+            takes_native: false,
             proxy_from: Vec::new(),
         };
         tokio::spawn(end_grants(ledger.clone()));

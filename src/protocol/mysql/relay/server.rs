@@ -6,6 +6,7 @@ use std::io::Write;
 
 use super::super::capability::{Capabilities, status};
 use super::super::packet::{self, EOF, ERR, HEADER_BYTES, Header, LOCAL_INFILE, OK, PROGRESS};
+use super::file::File;
 use super::outstanding::{Answer, Run, Stage, Then};
 use super::{ERROR_BYTES_MAX, MySqlRelay, XA_STATE, result};
 use crate::model::limits::SMALL_MESSAGE_BYTES_MAX;
@@ -330,6 +331,7 @@ impl MySqlRelay {
         if self.is_progress(body) {
             return Ok(true);
         }
+        self.end_file(false, flow.notes);
         self.error(body, flow)?;
         self.over = true;
         Ok(true)
@@ -353,6 +355,7 @@ impl MySqlRelay {
                         "the server asks for a file that was not offered",
                     ));
                 }
+                self.file = Some(Box::new(File::new(due.run.number, &body[1..])));
                 self.due.stage = Stage::File;
                 self.client_sequence = self.due.sequence;
             }

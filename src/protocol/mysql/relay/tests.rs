@@ -663,6 +663,9 @@ fn noted(notes: &[u8]) -> String {
             )
         }
         Note::Prepare { name, text: shown, .. } => format!("{}: {}\n", text(name), text(shown)),
+        Note::File { number, name, bytes, whole, .. } => {
+            format!("  {number} file {}: {bytes} bytes, whole: {whole}\n", text(name))
+        }
     });
     lines.collect()
 }
@@ -793,5 +796,166 @@ fn packets_of_a_server_that_compresses_are_numbered_anew() {
         rig.feed(Side::Downstream, &commands.concat());
         rig.feed(Side::Upstream, &answers);
         assert!(matches!(rig.end, Some(End::Broken(_))));
+    }
+}
+
+/// Another login is no command of this conversation: it waits until nothing is due, and nothing of it goes on.
+#[test]
+fn another_login_ends_the_conversation_when_all_is_said() {
+    let mut rig = Rig::new(DEPRECATE);
+    let first = query("select 1");
+    let change = asked(command::CHANGE_USER, b"bob\0\0\0");
+    rig.feed(Side::Downstream, &[&first[..], &asked(command::SHUTDOWN, &[0]), &change, b"ahead"].concat());
+    assert!(rig.held && rig.end.is_none());
+    let answer = Said::new(DEPRECATE).columns(1).rows(1).end(2).out;
+    rig.feed(Side::Upstream, &answer[..answer.len() - 3]);
+    assert_eq!(rig.end, None);
+    rig.feed(Side::Upstream, &answer[answer.len() - 3..]);
+    assert_eq!(rig.end, Some(End::LoginAgain));
+    assert_eq!(rig.to_server, first);
+    assert!(String::from_utf8_lossy(&rig.to_client).contains("TG021"), "the refusal before it is told");
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+    assert!(rig.relay.into_accept().is_some());
+
+    // Nothing but refusals due, which nobody else answers.
+    let mut rig = Rig::new(DEPRECATE);
+    rig.feed(Side::Downstream, &[asked(command::SHUTDOWN, &[0]), change.clone()].concat());
+    assert_eq!(rig.end, Some(End::LoginAgain));
+    assert!(rig.to_server.is_empty());
+
+    // In pieces; in a transaction, which the reset of the connection ends.
+    let mut rig = Rig::new(DEPRECATE);
+    rig.feed(Side::Downstream, &query("begin"));
+    rig.feed(Side::Upstream, &Said::new(DEPRECATE).ok(0, status::IN_TRANSACTION).out);
+    rig.feed(Side::Downstream, &change[..7]);
+    assert_eq!(rig.end, None);
+    rig.feed(Side::Downstream, &change[7..]);
+    assert_eq!((rig.end, rig.relay.boundary()), (Some(End::LoginAgain), Boundary::InTransaction));
+
+    let mut rig = Rig::new(DEPRECATE);
+    rig.feed(Side::Downstream, &asked(command::CHANGE_USER, &[b'a'; 10_001]));
+    assert!(matches!(rig.end, Some(End::Refused(Refusal::ProtocolViolation(_)))), "{:?}", rig.end);
+    assert!(Rig::new(DEPRECATE).relay.into_accept().is_none());
+}
+
+/// Size and hash are of the file alone, however its packets and their pieces are cut.
+#[test]
+fn what_a_client_sends_of_a_file_is_told() {
+    use sha2::{Digest, Sha256};
+    let agreed = DEPRECATE | Capabilities::LOCAL_FILES;
+    let file = |notes: &[u8]| {
+        let found = NoteReader::new(notes).find_map(|(_, note)| match note {
+            Note::File { number, name, bytes, sha256, whole } => {
+                Some((number, name.to_vec(), bytes, sha256.to_vec(), whole))
+            }
+            _ => None,
+        });
+        found.expect("a file")
+    };
+    let packet = |sequence, body: &[u8]| {
+        let mut out = BytesMut::new();
+        put(&mut out, sequence, |out| out.extend_from_slice(body));
+        out.to_vec()
+    };
+    let text = query("load data local infile 'a name' into table t");
+    let ask = Said::new(agreed).packet(b"\xfba name").out;
+    let whole =
+        [packet(2, b"one\n"), packet(3, b"\x01 and two\n"), packet(4, &[b'x'; 300]), packet(5, b"")].concat();
+    let expected = [b"one\n\x01 and two\n".as_slice(), &[b'x'; 300]].concat();
+    let hash = Sha256::digest(&expected).to_vec();
+    for size in [1, 3, 4, 5, 7, 400] {
+        let mut rig = Rig::new(agreed);
+        rig.feed(Side::Downstream, &text);
+        rig.feed(Side::Upstream, &ask);
+        whole.chunks(size).for_each(|chunk| rig.feed(Side::Downstream, chunk));
+        rig.feed(Side::Upstream, &Said::from(agreed, 6).ok(3, 2).out);
+        assert_eq!((&rig.end, rig.relay.boundary()), (&None, Boundary::Idle));
+        assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 314, hash.clone(), true), "{size}");
+        assert_eq!(rig.to_server, [&text[..], &whole].concat());
+    }
+    // A client that has no such file says so by an empty one.
+    let mut rig = Rig::new(agreed);
+    rig.feed(Side::Downstream, &text);
+    rig.feed(Side::Upstream, &ask);
+    rig.feed(Side::Downstream, &packet(2, b""));
+    assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 0, Sha256::digest(b"").to_vec(), true));
+    // Cut short by the server, and by the session's end.
+    let part = Sha256::digest(b"one\n\x01 an").to_vec();
+    let mut rig = Rig::new(agreed);
+    rig.feed(Side::Downstream, &text);
+    rig.feed(Side::Upstream, &ask);
+    rig.feed(Side::Downstream, &whole[..16]);
+    rig.relay.unfinished(&mut crate::model::Notes::new(&mut rig.notes, 0), 9);
+    assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 8, part.clone(), false));
+    let mut rig = Rig::new(agreed);
+    rig.feed(Side::Downstream, &text);
+    rig.feed(Side::Upstream, &ask);
+    rig.feed(Side::Downstream, &whole[..16]);
+    rig.feed(Side::Upstream, &Said::from(agreed, 2).packet(b"\xff\x29\x05#70100stopped").out);
+    assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 8, part, false));
+}
+
+/// What goes to the server has who is there in front; what is noted and judged is the person's own.
+#[test]
+fn a_text_goes_behind_who_is_there_where_the_target_wants_it() {
+    let comment = b"/* tidegate alice/s-1 */ ";
+    let attributes = Capabilities::QUERY_ATTRIBUTES;
+    let long = format!("select '{}'", "x".repeat(100_000));
+    for (agreed, front) in [(DEPRECATE, &b""[..]), (DEPRECATE | attributes, &[0, 1])] {
+        for text in ["select 1", "", long.as_str()] {
+            let sent = asked(command::QUERY, &[front, text.as_bytes()].concat());
+            let expected = match text {
+                "" => sent.clone(),
+                _ => asked(command::QUERY, &[front, comment, text.as_bytes()].concat()),
+            };
+            for size in [1, 5, 6, 1_000, 70_000, 200_000] {
+                let mut rig = Rig::commenting(agreed);
+                sent.chunks(size).for_each(|chunk| rig.feed(Side::Downstream, chunk));
+                assert_eq!(rig.end, None);
+                assert!(rig.to_server == expected, "{size} {}", text.len());
+                rig.feed(Side::Upstream, &Said::new(agreed).ok(0, 2).out);
+                assert_eq!(rig.relay.boundary(), Boundary::Idle);
+                let (_, note) = NoteReader::new(&rig.notes).next().unwrap();
+                let Note::Statement { text: noted, length, .. } = note else { panic!() };
+                assert_eq!(length, text.len() as u64);
+                assert!(text.as_bytes().starts_with(noted), "the person's own text");
+            }
+        }
+    }
+    // What is prepared; what is no text; several at once.
+    let mut rig = Rig::commenting(DEPRECATE);
+    let ping = asked(command::PING, b"");
+    rig.feed(
+        Side::Downstream,
+        &[asked(command::STMT_PREPARE, b"select ?"), ping.clone(), query("do 1")].concat(),
+    );
+    let expected = [
+        asked(command::STMT_PREPARE, &[comment, &b"select ?"[..]].concat()),
+        ping,
+        asked(command::QUERY, &[comment, &b"do 1"[..]].concat()),
+    ];
+    assert_eq!(rig.to_server, expected.concat());
+    // A refusal goes nowhere, with or without.
+    let mut rig = Rig::commenting(DEPRECATE);
+    rig.judge = |operation| match operation.text {
+        b"drop table t" => Verdict::Refuse(Refusal::OperationDenied("it drops")),
+        _ => Verdict::Allow,
+    };
+    rig.feed(Side::Downstream, &query("drop table t"));
+    assert!(rig.to_server.is_empty() && !rig.to_client.is_empty());
+    // As much as one packet holds, and more than that with the comment.
+    for (length, fits) in [
+        (0xff_ffff - comment.len() - 2, true),
+        (0xff_ffff - comment.len() - 1, false),
+        (0xff_fffe - 1, false),
+    ] {
+        let text = format!("select '{}'", "x".repeat(length - 9));
+        let sent = query(&text);
+        let mut rig = Rig::commenting(DEPRECATE);
+        rig.feed(Side::Downstream, &sent);
+        assert_eq!(rig.to_server.len(), sent.len() + if fits { comment.len() } else { 0 });
+        assert_eq!(packet::peek(&rig.to_server).unwrap().total(), rig.to_server.len());
+        rig.feed(Side::Upstream, &Said::new(DEPRECATE).ok(0, 2).out);
+        assert_eq!(rig.relay.boundary(), Boundary::Idle);
     }
 }

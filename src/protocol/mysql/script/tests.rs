@@ -78,6 +78,7 @@ fn facts(version: &str, agreed: Capabilities) -> MySqlFacts {
         thread: 1,
         status: status::AUTOCOMMIT,
         termination: None,
+        stamps_comments: false,
         baseline: "".into(),
     }
 }

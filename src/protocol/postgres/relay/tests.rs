@@ -76,6 +76,7 @@ fn notes(rig: &Rig) -> Vec<String> {
         }
         Note::Result { number, sqlstate, .. } => format!("{number}! {}", text(sqlstate)),
         Note::Prepare { name, text: sql, .. } => format!("{} := {}", text(name), text(sql)),
+        Note::File { .. } => panic!("a file of the client's"),
     });
     let notes = notes.collect();
     assert!(!reader.damaged);

@@ -436,6 +436,25 @@ impl Wire {
         }
     }
 
+    /// Becomes somebody else. What it sends along is a proof under the first nonce.
+    pub fn change_user(&mut self, login: &Login<'_>) -> Result<(), Told> {
+        let plugin = if login.plugin.is_empty() { "caching_sha2_password" } else { login.plugin };
+        let proof = proof(plugin, login.password, &self.greeting.nonce);
+        let parts: [&[u8]; 8] = [
+            login.user.as_bytes(),
+            &[0, proof.len() as u8],
+            &proof,
+            login.database.unwrap_or_default().as_bytes(),
+            &[0, 45, 0],
+            plugin.as_bytes(),
+            &[0],
+            &[0][..usize::from(self.capabilities & flag::CONNECT_ATTRS != 0)],
+        ];
+        self.say(command::CHANGE_USER, &parts.concat());
+        self.steps.clear();
+        self.authenticate(login.password, plugin.to_owned())
+    }
+
     // -----------------------------------------------------------------------------------------
     // Bytes
 
