@@ -308,8 +308,11 @@ impl<W: Wire> SessionDoor<W> {
 
     /// Who failed lately waits.
     async fn slow_down(&self, sent: &str, peer: Peer) {
-        let penalty = self.shared.throttle.penalty(&source(sent, peer));
-        tokio::time::sleep(penalty.min(self.longest_penalty())).await;
+        let penalty = self.shared.throttle.penalty(&source(sent, peer)).min(self.longest_penalty());
+        // A timer that is due at once would wake this very thread by a system call.
+        if !penalty.is_zero() {
+            tokio::time::sleep(penalty).await;
+        }
     }
 
     /// Slowed, not locked out: there must be time left for a right proof.
