@@ -457,7 +457,7 @@ impl<W: Wire> SessionDoor<W> {
         lease: Lease<W>,
         settings: W::Settings,
         stamp: String,
-        issued: IssuedKey,
+        mut issued: IssuedKey,
         began: Instant,
     ) -> Box<Entered<W>> {
         let Guest { session, peer, stream, accept, input, mut out, fresh: _, key: _ } = guest;
@@ -482,7 +482,8 @@ impl<W: Wire> SessionDoor<W> {
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
         let framing = accept.framing();
-        let key: CancelKey = issued.key.clone();
+        // The secret is said once more, to the client, and kept where requests are compared with it.
+        let key = CancelKey { process: issued.key.process, secret: std::mem::take(&mut issued.key.secret) };
         let process_known = lease.facts().process() == Some(key.process);
         let relay = self.wire.relay(
             accept,

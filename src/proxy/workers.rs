@@ -85,18 +85,22 @@ impl Workers {
         let Some(worker) = fewest else { return };
         self.loads[worker].fetch_add(1, Ordering::Relaxed);
         let load = Load { loads: self.loads.clone(), worker };
+        // A task is as large as the largest of what it ever holds, so what it begins with is apart.
         if Some(worker) == here {
+            let served = serve(socket);
             self.handles[worker].spawn(async move {
                 let _load = load;
-                serve(socket).await;
+                served.await;
             });
             return;
         }
         let Ok(socket) = socket.into_std() else { return };
+        let begin: Box<dyn FnOnce() -> std::io::Result<F> + Send> =
+            Box::new(move || Socket::from_std(socket).map(serve));
         self.handles[worker].spawn(async move {
             let _load = load;
-            if let Ok(socket) = Socket::from_std(socket) {
-                serve(socket).await;
+            if let Ok(served) = begin() {
+                served.await;
             }
         });
     }
