@@ -26,23 +26,26 @@ impl SessionContext {
         grant: GrantId,
         database: Option<&str>,
     ) -> Self {
-        let mut object = serde_json::Map::new();
-        object.insert("session".into(), session.to_string().into());
-        object.insert("user".into(), user.as_str().into());
-        object.insert("target".into(), target.as_str().into());
-        object.insert("level".into(), level.as_str().into());
-        object.insert("grant".into(), grant.to_string().into());
-        if let Some(database) = database {
-            object.insert("database".into(), database.into());
-        }
-        object.insert("protocol".into(), protocol.into());
-        let text = serde_json::Value::Object(object).to_string();
-        Self { session, members: text[1..text.len() - 1].into() }
+        let database = database.map(|database| format!("\"database\":{},", json_string(database)));
+        // Of the others none can hold what JSON has to escape.
+        let members = format!(
+            "{}\"grant\":\"{grant}\",\"level\":\"{}\",\"protocol\":\"{protocol}\",\"session\":\"{session}\",\
+             \"target\":\"{}\",\"user\":\"{}\"",
+            database.unwrap_or_default(),
+            level.as_str(),
+            target.as_str(),
+            user.as_str(),
+        );
+        Self { session, members: members.into() }
     }
 
     pub fn members(&self) -> &str {
         &self.members
     }
+}
+
+fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -282,6 +285,32 @@ impl<'a> Iterator for NoteReader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_every_line_says_first_is_json() {
+        let name = |text: &str| text.parse().unwrap();
+        let (session, grant) = (SessionId::from_u64(1), GrantId::from_u64(2));
+        let of = |level: &AccessLevel, database| {
+            let context = SessionContext::new(
+                session,
+                "postgres",
+                &name("alice"),
+                &name("shop.eu"),
+                level,
+                grant,
+                database,
+            );
+            serde_json::from_str::<serde_json::Value>(&format!("{{{}}}", context.members())).unwrap()
+        };
+        let mut expected = serde_json::json!({
+            "session": session, "user": "alice", "target": "shop.eu", "level": "read", "grant": grant,
+            "protocol": "postgres", "database": "a\"b\\c\n",
+        });
+        assert_eq!(of(&AccessLevel::Read, Some("a\"b\\c\n")), expected);
+        expected["level"] = "owner-x".into();
+        expected.as_object_mut().unwrap().remove("database");
+        assert_eq!(of(&AccessLevel::Named(name("owner-x")), None), expected);
+    }
 
     #[test]
     fn notes_survive_the_buffer() {

@@ -344,8 +344,11 @@ impl<W: Wire> SessionDoor<W> {
 
     /// Who failed lately waits.
     async fn slow_down(&self, sent: &str, peer: Peer) {
-        let penalty = self.shared.throttle.penalty(&source(sent, peer));
-        tokio::time::sleep(penalty.min(self.longest_penalty())).await;
+        let penalty = self.shared.throttle.penalty(&source(sent, peer)).min(self.longest_penalty());
+        // A timer that is due at once would wake this very thread by a system call.
+        if !penalty.is_zero() {
+            tokio::time::sleep(penalty).await;
+        }
     }
 
     /// Slowed, not locked out: there must be time left for a right proof.
@@ -490,7 +493,7 @@ impl<W: Wire> SessionDoor<W> {
         lease: Lease<W>,
         settings: W::Settings,
         stamp: String,
-        issued: IssuedKey,
+        mut issued: IssuedKey,
         began: Instant,
     ) -> Box<Entered<W>> {
         let Guest { session, peer, stream, accept, input, mut out, fresh: _, key: _ } = guest;
@@ -515,7 +518,8 @@ impl<W: Wire> SessionDoor<W> {
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
         let framing = accept.framing();
-        let key: CancelKey = issued.key.clone();
+        // The secret is said once more, to the client, and kept where requests are compared with it.
+        let key = CancelKey { process: issued.key.process, secret: std::mem::take(&mut issued.key.secret) };
         let process_known = lease.facts().process() == Some(key.process);
         let relay = self.wire.relay(
             accept,

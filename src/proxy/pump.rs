@@ -84,7 +84,8 @@ pub(super) struct Pump<W: Wire> {
     pub relay: W::Relay,
     pub context: SessionContext,
     downstream: Stream,
-    lease: Option<Lease<W>>,
+    /// Apart: a session that sits there has none.
+    lease: Option<Box<Lease<W>>>,
     client: Half,
     server: Half,
     trail: Trail,
@@ -112,7 +113,7 @@ impl<W: Wire> Pump<W> {
             relay,
             context,
             downstream,
-            lease: Some(lease),
+            lease: Some(Box::new(lease)),
             client: Half::default(),
             server: Half::default(),
             trail,
@@ -134,19 +135,19 @@ impl<W: Wire> Pump<W> {
     }
 
     pub fn lease(&self) -> Option<&Lease<W>> {
-        self.lease.as_ref()
+        self.lease.as_deref()
     }
 
     /// Takes the lease out. What is unread or unwritten towards the server stays behind, see
     /// [`Pump::server_is_empty`].
     pub fn take_lease(&mut self) -> Option<Lease<W>> {
-        self.lease.take()
+        self.lease.take().map(|lease| *lease)
     }
 
     /// Goes on with another connection; `first` is written to it ahead of anything else.
     pub fn put_lease(&mut self, lease: Lease<W>, first: &[u8]) {
         self.server = Half { out: BytesMut::from(first), ..Half::default() };
-        self.lease = Some(lease);
+        self.lease = Some(Box::new(lease));
         self.client.held = false;
         self.look_again = true;
         // However long the wait was, its end is a sign of life.

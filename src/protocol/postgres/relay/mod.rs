@@ -189,7 +189,9 @@ impl PostgresRelay {
             statements: Table::new(),
             portals: Table::new(),
             stamp: Stamp::new(stamp, settings),
-            parameters: known::Known::default(),
+            parameters: known::Known::for_all(
+                facts.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())),
+            ),
             conforming: true,
             from_client: Passing::default(),
             from_server: Passing::default(),

@@ -316,7 +316,8 @@ impl PostgresRelay {
     /// What only the relay itself must have put back elsewhere, with what the server said of settings.
     pub(super) fn let_go(&mut self) -> Result<Restore, Pinned> {
         let proving = self.proving.take().ok_or(UNPROVEN)?;
-        let settings = proving.settings.ok_or(UNPROVEN)?;
+        let mut settings = proving.settings.ok_or(UNPROVEN)?;
+        settings.shrink_to_fit();
         if self.detached || self.boundary_now() != Boundary::Idle || !self.unsaid.is_empty() {
             return Err(Pinned("the conversation is not at rest"));
         }
