@@ -810,8 +810,8 @@ fn a_portal_that_runs_behind_a_discard_pins_still() {
     rig.client(&[early, run("discard sequences"), execute("p"), sync()]);
     let bound = || [message('1', b""), message('2', b"")].concat();
     rig.server(&[bound(), bound(), complete("DISCARD SEQUENCES"), complete("INSERT 0 1"), ready('I')]);
-    rig.client(&[message('C', b"Si\0"), sync()]);
-    rig.server(&[message('3', b""), ready('I')]);
+    rig.client(&[message('C', b"Si\0"), message('C', b"S\0"), sync()]);
+    rig.server(&[message('3', b""), message('3', b""), ready('I')]);
     assert_eq!(ask(&mut rig, &[("sequence", "", "")]).unwrap_err().0, "the current value of a sequence");
 }
 
