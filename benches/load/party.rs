@@ -64,7 +64,7 @@ impl Drop for Proxy {
 impl Parties {
     pub fn start(workers: usize) -> Self {
         // The servers' own logs and the tests' settings cost what nobody measures here.
-        let settings = "log_statement = 'none'\nshared_buffers = 256MB\nmax_connections = 1400";
+        let settings = "log_statement = 'none'\nshared_buffers = 256MB\nmax_connections = 2000";
         let place = Place::alone(Version::Distribution, server::Options { settings, ..Default::default() });
         fill(&place);
         let programs = setup();
