@@ -16,10 +16,9 @@ const UNKNOWN: &str = "something in the search that the proxy does not know";
 const SCRIPT: &str = "a script";
 
 /// What a search may say that holds neither queries nor names.
-const PLAIN: [&str; 19] = [
+const PLAIN: [&str; 18] = [
     "size",
     "from",
-    "sort",
     "_source",
     "fields",
     "docvalue_fields",
@@ -48,6 +47,7 @@ pub(super) fn search(body: &Members, reach: &mut Reach) -> Walked {
             "rescore" => each(value, reach, rescore)?,
             "collapse" => collapse(value, reach)?,
             "knn" => each(value, reach, knn)?,
+            "sort" => each(value, reach, sort)?,
             "pit" => reach.everything("a point in time"),
             name if PLAIN.contains(&name) => plain(value, reach),
             _ => reach.everything(UNKNOWN),
@@ -61,7 +61,7 @@ pub(super) fn only_query(body: &Members, reach: &mut Reach) -> Walked {
     for (name, value) in body {
         match name.as_str() {
             "query" => clause(value, reach)?,
-            "max_docs" | "conflicts" => plain(value, reach),
+            "max_docs" | "conflicts" => scalar(value, reach),
             _ => reach.everything(UNKNOWN),
         }
     }
@@ -85,6 +85,31 @@ fn plain(value: &Json, reach: &mut Reach) {
         Json::List(list) => list.iter().for_each(|value| plain(value, reach)),
         Json::Other | Json::Text(_) => {}
     }
+}
+
+/// A value, or a list of values: where queries stand beside it, a member of another name may be one under a name that
+/// servers know besides (`mustNot` is `must_not` to Elasticsearch).
+fn scalar(value: &Json, reach: &mut Reach) {
+    let single = |value: &Json| matches!(value, Json::Other | Json::Text(_));
+    match value {
+        Json::List(list) if list.iter().all(single) => {}
+        value if single(value) => {}
+        _ => reach.everything(UNKNOWN),
+    }
+}
+
+/// `"field"`, `{"field": "asc"}`, `{"field": {"order": "asc"}}`, or a list of these.
+fn sort(value: &Json, reach: &mut Reach) -> Walked {
+    if let Json::Object(fields) = value {
+        for (field, rules) in fields {
+            match rules {
+                _ if field == "_script" => reach.everything(SCRIPT),
+                Json::Object(rules) => rules.values().for_each(|rule| scalar(rule, reach)),
+                rules => scalar(rules, reach),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn each(value: &Json, reach: &mut Reach, walk: fn(&Json, &mut Reach) -> Walked) -> Walked {
@@ -169,7 +194,7 @@ fn parts(value: &Json, reach: &mut Reach, queries: &[&str]) -> Walked {
     for (name, value) in members(value)? {
         match queries.contains(&name.as_str()) {
             true => each(value, reach, clause)?,
-            false => plain(value, reach),
+            false => scalar(value, reach),
         }
     }
     Ok(())
@@ -180,11 +205,14 @@ fn relative(value: &Json, reach: &mut Reach) -> Walked {
         match name.as_str() {
             "query" => clause(value, reach)?,
             "inner_hits" => inner_hits(value, reach)?,
-            _ => plain(value, reach),
+            _ => scalar(value, reach),
         }
     }
     Ok(())
 }
+
+/// Functions of a score that take fields and values.
+const CURVES: [&str; 5] = ["gauss", "linear", "exp", "field_value_factor", "random_score"];
 
 fn function_score(value: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(value)? {
@@ -192,7 +220,8 @@ fn function_score(value: &Json, reach: &mut Reach) -> Walked {
             "query" => clause(value, reach)?,
             "functions" => each(value, reach, function)?,
             "script_score" => reach.everything(SCRIPT),
-            _ => plain(value, reach),
+            name if CURVES.contains(&name) => plain(value, reach),
+            _ => scalar(value, reach),
         }
     }
     Ok(())
@@ -203,7 +232,8 @@ fn function(value: &Json, reach: &mut Reach) -> Walked {
         match name.as_str() {
             "filter" => clause(value, reach)?,
             "script_score" => reach.everything(SCRIPT),
-            _ => plain(value, reach),
+            name if CURVES.contains(&name) => plain(value, reach),
+            _ => scalar(value, reach),
         }
     }
     Ok(())
@@ -243,7 +273,9 @@ fn shape(value: &Json, reach: &mut Reach) -> Walked {
                 document(lookup, &["id", "path", "routing"], Some("shapes"), reach)?;
             }
             ("indexed_shape", _) => return Err(Wrong::Bad("indexed_shape must be an object")),
-            _ => plain(value, reach),
+            // GeoJSON or WKT: coordinates.
+            ("shape", _) => {}
+            _ => scalar(value, reach),
         }
     }
     Ok(())
@@ -255,7 +287,7 @@ fn more_like_this(rules: &Members, reach: &mut Reach) -> Walked {
             "like" | "unlike" => each(value, reach, liked)?,
             // Names that older versions know.
             "docs" | "ids" | "like_text" => reach.everything(UNKNOWN),
-            _ => plain(value, reach),
+            _ => scalar(value, reach),
         }
     }
     Ok(())
@@ -263,7 +295,14 @@ fn more_like_this(rules: &Members, reach: &mut Reach) -> Walked {
 
 /// A text, or a document; of the searched indices where none is named.
 fn liked(value: &Json, reach: &mut Reach) -> Walked {
-    let Json::Object(like) = value else { return Ok(()) };
+    let like = match value {
+        Json::Text(_) => return Ok(()),
+        Json::Object(like) => like,
+        Json::Other | Json::List(_) => {
+            reach.everything(UNKNOWN);
+            return Ok(());
+        }
+    };
     for (name, value) in like {
         match (name.as_str(), value) {
             ("_index", Json::Text(index)) => names::expression(index, reach)?,
@@ -322,7 +361,7 @@ fn rescore(value: &Json, reach: &mut Reach) -> Walked {
                 for (name, value) in rules {
                     match name.as_str() {
                         "rescore_query" => clause(value, reach)?,
-                        _ => plain(value, reach),
+                        _ => scalar(value, reach),
                     }
                 }
             }
@@ -336,7 +375,7 @@ fn collapse(value: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(value)? {
         match name.as_str() {
             "inner_hits" => each(value, reach, inner_hits)?,
-            _ => plain(value, reach),
+            _ => scalar(value, reach),
         }
     }
     Ok(())
@@ -346,6 +385,7 @@ fn inner_hits(value: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(value)? {
         match name.as_str() {
             "name" | "ignore_unmapped" => {}
+            "sort" => each(value, reach, sort)?,
             "collapse" => collapse(value, reach)?,
             "highlight" => highlight(value, reach)?,
             name if PLAIN.contains(&name) => plain(value, reach),
@@ -367,7 +407,7 @@ fn highlight(value: &Json, reach: &mut Reach) -> Walked {
             ("fields", fields) => {
                 members(fields)?.values().try_for_each(|rules| highlighted(rules, reach))?;
             }
-            _ => plain(value, reach),
+            _ => scalar(value, reach),
         }
     }
     Ok(())
@@ -377,7 +417,7 @@ fn highlighted(rules: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(rules)? {
         match name.as_str() {
             "highlight_query" => clause(value, reach)?,
-            _ => plain(value, reach),
+            _ => scalar(value, reach),
         }
     }
     Ok(())
@@ -455,7 +495,7 @@ fn filters(value: &Json, reach: &mut Reach) -> Walked {
             ("filters", named) => {
                 members(named)?.values().try_for_each(|value| clause(value, reach))?;
             }
-            _ => plain(value, reach),
+            _ => scalar(value, reach),
         }
     }
     Ok(())
@@ -489,6 +529,7 @@ mod tests {
                 "f":{"filters":{"filters":{"x":{"term":{"a":1}}}}},"t":{"top_hits":{"size":1}}}}"#,
             r#"{"query":{"terms":{"user":["a","b"],"boost":1.0}},"highlight":{"fields":{"a":{}}}}"#,
             r#"{"query":{"match":{"title":{"query":"a b","operator":"and"}}},"timeout":"1s"}"#,
+            r#"{"sort":{"a":"asc","b":{"order":"desc","missing":"_last"}},"query":{"geo_shape":{"l":{"shape":{"type":"point","coordinates":[1,2]},"relation":"within"}}}}"#,
             r#"{"query":{"nested":{"path":"p","query":{"exists":{"field":"p.a"}}}},"track_total_hits":true}"#,
             r#"{"query":{"more_like_this":{"fields":["a"],"like":["text",{"_id":"1"}]}}}"#,
             r#"{"query":{"function_score":{"query":{"match_all":{}},"functions":[{"filter":{"term":{"a":1}},"weight":2}]}}}"#,
@@ -558,6 +599,17 @@ mod tests {
             r#"{"script_fields":{"a":{"script":"x"}}}"#,
             r#"{"sort":{"_script":{"script":"x","type":"number"}}}"#,
             r#"{"sort":[{"a.b":{"nested":{"path":"a","filter":{"terms":{"u":{"index":"secret"}}}}}}]}"#,
+            // The older names of members that hold queries.
+            r#"{"query":{"bool":{"mustNot":{"terms":{"u":{"index":"secret","id":"1","path":"p"}}}}}}"#,
+            r#"{"query":{"bool":{"mustNot":[{"terms":{"u":{"index":"secret","id":"1","path":"p"}}}]}}}"#,
+            r#"{"query":{"geo_shape":{"l":{"indexedShape":{"index":"secret","id":"1"}}}}}"#,
+            r#"{"rescore":{"query":{"rescoreQuery":{"terms":{"u":{"index":"secret","id":"1","path":"p"}}}}}}"#,
+            r#"{"highlight":{"highlightQuery":{"terms":{"u":{"index":"secret","id":"1","path":"p"}}}}}"#,
+            r#"{"sort":[{"a":{"order":"asc","nestedFilter":{"terms":{"u":{"index":"secret"}}}}}]}"#,
+            r#"{"sort":{"a":{"nested":{"path":"a"}}}}"#,
+            r#"{"query":{"nested":{"path":"a","otherQuery":{"terms":{}}}}}"#,
+            r#"{"query":{"function_score":{"filter":{"terms":{"u":{"index":"secret","id":"1","path":"p"}}}}}}"#,
+            r#"{"query":{"more_like_this":{"likes":[{"_index":"secret"}]}}}"#,
             r#"{"suggest":{"a":{}}}"#,
             r#"{"slice":{"id":0,"max":2}}"#,
             r#"{"ext":{}}"#,

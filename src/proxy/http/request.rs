@@ -435,6 +435,9 @@ fn plain(head: &Parts) -> Result<(), Wrong> {
     if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
         return Err(Wrong::Bad("content-length and transfer-encoding contradict each other"));
     }
+    if head.headers.get_all(TRANSFER_ENCODING).iter().any(|coding| coding != "chunked") {
+        return Err(Wrong::Bad("the only transfer-encoding that is taken is chunked"));
+    }
     if head.headers.contains_key(UPGRADE) {
         return Err(Wrong::Bad("upgrades are not taken"));
     }
