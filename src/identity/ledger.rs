@@ -287,8 +287,8 @@ impl Ledger {
         Ok((admission, seat))
     }
 
-    /// The decision for one request, and a place for the session that it begins; none where the connection has a session
-    /// of that grant already, as `held` says.
+    /// The decision for one request, and a place for the session that it begins; none where the connection has a
+    /// session of that grant already, as `held` says.
     pub fn admit_request(
         &self,
         identity: &Identity,

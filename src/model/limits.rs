@@ -338,7 +338,8 @@ pub const HTTP_BODIES_BYTES_MAX: usize = 256 << 20;
 pub const HTTP_BODY_WAIT: Duration = Duration::from_secs(30);
 /// Sessions of one client connection: a gateway in front may bring several people over one.
 pub const HTTP_SESSIONS_MAX: usize = 16;
-/// What is known of a target's aliases is asked again after this, so that a change made past the proxy counts within it.
+/// What is known of a target's aliases is asked again after this, so that a change made past the proxy counts within
+/// it.
 pub const HTTP_ALIASES_AGE_MAX: Duration = Duration::from_secs(1);
 /// The answer to such a question: some 100,000 indices.
 pub const HTTP_ALIASES_BYTES_MAX: usize = 16 << 20;

@@ -1,11 +1,11 @@
 //! HTTP APIs where the proxy itself authorizes: Elasticsearch and OpenSearch, of which one table knows what both have.
 //!
 //! ```text
-//! request line --Path::parse--> Routed::of (elastic.routes) --body, where it must be read--> Touch --> Book::admit_request
+//! request line --Path::parse--> Routed::of (elastic.routes) --body, if it is read--> Touch --> Book::admit_request
 //! ```
 //!
-//! What holds: whatever index a cluster would touch for the request that is sent on is in its [`Touch`], or the touch is
-//! everything, which only a grant for everything covers. What cannot be read with certainty is refused: an unknown
+//! What holds: whatever index a cluster would touch for the request that is sent on is in its [`Touch`], or the touch
+//! is everything, which only a grant for everything covers. What cannot be read with certainty is refused: an unknown
 //! route, parameter or member, a name twice in an object, a URL that two programs could read in two ways.
 //!
 //! Not here, and so refused: scripts, SQL, ES|QL, EQL, PPL, templates, scrolls, points in time, asynchronous searches,

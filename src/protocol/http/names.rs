@@ -8,8 +8,8 @@ const SEALED: [&str; 3] = [".security", ".opendistro_security", ".opendistro-sec
 /// What Elasticsearch allows for the name of an index.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Adds what an expression stands for. A wildcard, an exclusion, `_all`, date math, another cluster's name and the parts
-/// of a data stream stand for what only the cluster knows.
+/// Adds what an expression stands for. A wildcard, an exclusion, `_all`, date math, another cluster's name and the
+/// parts of a data stream stand for what only the cluster knows.
 pub(super) fn expression(text: &str, reach: &mut Reach) -> Result<(), Wrong> {
     for name in text.split(',') {
         self::name(name, reach)?;

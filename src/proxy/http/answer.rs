@@ -1,4 +1,5 @@
-//! The answer on its way to the client: passed on as it comes, ended with its session, and written down when it is over.
+//! The answer on its way to the client: passed on as it comes, ended with its session, and written down when it is
+//! over.
 
 use std::future::Future;
 use std::io;
@@ -79,8 +80,8 @@ impl Theirs {
         Self { body, lent: Some(lent), ends, account }
     }
 
-    /// The answer has ended. The connection goes back only if the request has ended too: a target that answers before it
-    /// has read everything may take the rest for the next request.
+    /// The answer has ended. The connection goes back only if the request has ended too: a target that answers before
+    /// it has read everything may take the rest for the next request.
     fn finish(&mut self) {
         self.account.whole = true;
         if let Some(lent) = self.lent.take()

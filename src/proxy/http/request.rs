@@ -225,7 +225,7 @@ impl Connection {
         Ok(session)
     }
 
-    /// When this request may not go on: its session has ended, or its own grant does not cover what it touches any more.
+    /// When this request may not go on: its session has ended, or its grant does not cover what it touches any more.
     fn ends(&self, session: &Session, admission: &Admission) -> Ends {
         let (ledger, admission) = (self.door.shared.ledger.clone(), admission.clone());
         let mut ended = session.ended.clone();
@@ -432,6 +432,7 @@ fn plain(head: &Parts) -> Result<(), Wrong> {
     if !matches!(head.version, Version::HTTP_10 | Version::HTTP_11) {
         return Err(Wrong::Bad("this version of HTTP is not spoken here"));
     }
+    // hyper takes a length away that contradicts a coding, and closes; one that it would leave is refused.
     if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
         return Err(Wrong::Bad("content-length and transfer-encoding contradict each other"));
     }

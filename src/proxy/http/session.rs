@@ -1,5 +1,5 @@
-//! A session: one client connection with one identity under one grant. It has a seat and a place in the list, and a task
-//! that watches what may end it; its requests learn of the end from it.
+//! A session: one client connection with one identity under one grant. It has a seat and a place in the list, and a
+//! task that watches what may end it; its requests learn of the end from it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};

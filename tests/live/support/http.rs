@@ -37,8 +37,8 @@ struct Shared {
     closed: AtomicUsize,
 }
 
-/// A target of its own for one test. It answers by words in the path: `slow` bit by bit without end, `never` not at all,
-/// `early` before it has read the body, `extra` with bytes behind the answer, `denied` 401.
+/// A target of its own for one test. It answers by words in the path: `slow` bit by bit without end, `never` not at
+/// all, `early` before it has read the body, `extra` with bytes behind the answer, `denied` 401.
 pub struct HttpPlace {
     port: u16,
     shared: Arc<Shared>,
