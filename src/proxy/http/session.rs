@@ -214,7 +214,11 @@ impl Watch {
             let look = self.next_look();
             tokio::select! {
                 biased;
-                _ = &mut released => break (None, Ending::Close),
+                // A request that was cut takes its connection with it, and may be ahead of what is seen here.
+                _ = &mut released => break match self.look_at_grant() {
+                    Ok(()) => (None, Ending::Close),
+                    Err(refusal) => (Some(refusal), Ending::Cut),
+                },
                 _ = changed.changed() => if let Err(refusal) = self.look_at_grant() {
                     break (Some(refusal), Ending::Cut);
                 },
