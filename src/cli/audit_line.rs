@@ -221,6 +221,16 @@ fn words(event: &str, value: &Value) -> String {
         "alarm" => shortened(get("what")),
         "statement" => statement(value),
         "result" => format!("#{}: {}", number(value, "number"), result(value)),
+        "file" => {
+            let cut = if value["whole"] == false { ", not to its end" } else { "" };
+            let (bytes, hash) = (number(value, "bytes"), plain(get("sha256")));
+            format!(
+                "#{}: {} bytes of {}, sha256 {hash}{cut}",
+                number(value, "number"),
+                bytes,
+                shortened(get("name"))
+            )
+        }
         "prepare" => format!("{}: {}{}", plain(get("name")), shortened(get("text")), label(value)),
         _ => others(value),
     }

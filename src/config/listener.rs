@@ -38,6 +38,8 @@ pub struct Listener {
     pub client_certificates: Option<ClientCertificates>,
     /// What clients are greeted with while nothing is known of a server, where the server speaks first.
     pub server_version: Option<Arc<str>>,
+    /// Clients that name mysql_native_password may prove by it, and credentials issued from now on can.
+    pub mysql_native_password: bool,
     /// Who connects from here brings a PROXY header and is believed; nobody else's is read.
     pub proxy_from: Vec<IpNet>,
     pub socket: SocketFile,
@@ -179,6 +181,15 @@ impl Reader<'_> {
                 "has no effect: clients of this protocol speak first; take it out",
             );
         }
+        let mysql_native_password =
+            table.read_or("mysql_native_password", false, |value| match value.text()? {
+                "off" => Ok(false),
+                "offer" => Ok(true),
+                _ => Err("must be \"off\" or \"offer\"".to_owned()),
+            });
+        if mysql_native_password && spoken.is_some_and(|protocol| protocol.name != "mysql") {
+            table.mistake("mysql_native_password", "is for protocol = \"mysql\"; take it out");
+        }
         let socket = socket_file(table, address.as_ref());
         let proxy_from = if table.has("proxy_protocol") {
             table.section("proxy_protocol", |table| {
@@ -211,6 +222,7 @@ impl Reader<'_> {
             server_name_suffix,
             client_certificates,
             server_version,
+            mysql_native_password,
             proxy_from,
             socket,
         })

@@ -185,7 +185,7 @@ impl Reader<'_> {
     }
 
     fn audit(&self, table: &Table<'_>) -> Audit {
-        const SEGMENT: u64 = 8 << 20;
+        const SEGMENT: u64 = 2 << 20;
         let segment_bytes = table.read_or("segment_bytes", SEGMENT, |value| {
             // Mapped memory comes in pages, of at most 64 KiB on the machines that we run on.
             let bytes = value.number(1 << 20..=1 << 30)?;

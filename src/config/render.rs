@@ -163,8 +163,8 @@ mod tests {
     use super::*;
     use crate::config::Surroundings;
     use crate::model::{
-        AccessLevel, AuthMethod, ChannelBinding, Connector, Name, Target, Time, TlsMode, TlsNegotiation,
-        UpkeepLogin, Upstream, Window,
+        AccessLevel, AuthMethod, ChannelBinding, Compression, Connector, Name, Target, Time, TlsMode,
+        TlsNegotiation, UpkeepLogin, Upstream, Window,
     };
 
     fn name() -> impl Strategy<Value = Name> {
@@ -211,7 +211,9 @@ mod tests {
             .prop_map(|(channel_binding, require_auth, upkeep)| Upstream {
                 channel_binding,
                 require_auth,
+                stamp_comment: false,
                 tls_negotiation: TlsNegotiation::Postgres,
+                compression: Compression::Off,
                 upkeep: upkeep.map(|secret| UpkeepLogin { secret }),
             })
     }

@@ -5,7 +5,9 @@ use std::fmt;
 
 use super::checks::tls_name;
 use super::table::{Table, Value};
-use crate::model::{AuthMethod, ChannelBinding, TlsMode, TlsNegotiation, UpkeepLogin, Upstream, is_unix};
+use crate::model::{
+    AuthMethod, ChannelBinding, Compression, TlsMode, TlsNegotiation, UpkeepLogin, Upstream, is_unix,
+};
 
 const BINDINGS: [(&str, ChannelBinding); 3] = [
     ("disable", ChannelBinding::Disable),
@@ -16,18 +18,25 @@ const BINDINGS: [(&str, ChannelBinding); 3] = [
 const NEGOTIATIONS: [(&str, TlsNegotiation); 2] =
     [("postgres", TlsNegotiation::Postgres), ("direct", TlsNegotiation::Direct)];
 
+const COMPRESSIONS: [(&str, Compression); 3] =
+    [("off", Compression::Off), ("zlib", Compression::Zlib), ("zstd", Compression::Zstd)];
+const COMMENTS: [(&str, bool); 2] = [("off", false), ("on", true)];
+
 /// Reads them; `secret` reads the reference in `[target.upkeep]`.
 pub(super) fn read(table: &Table<'_>, secret: impl FnOnce(&Table<'_>) -> Option<String>) -> Upstream {
     let channel_binding =
         table.read_or("channel_binding", ChannelBinding::default(), |value| one_of(value.text()?, &BINDINGS));
     let tls_negotiation = table
         .read_or("tls_negotiation", TlsNegotiation::default(), |value| one_of(value.text()?, &NEGOTIATIONS));
+    let compression =
+        table.read_or("compression", Compression::default(), |value| one_of(value.text()?, &COMPRESSIONS));
     let require_auth = table.read("require_auth", methods);
     let upkeep = match table.has("upkeep") {
         true => table.section("upkeep", secret).map(|secret| UpkeepLogin { secret }),
         false => None,
     };
-    Upstream { channel_binding, require_auth, tls_negotiation, upkeep }
+    let stamp_comment = table.read_or("stamp_comment", false, |value| one_of(value.text()?, &COMMENTS));
+    Upstream { channel_binding, require_auth, tls_negotiation, compression, upkeep, stamp_comment }
 }
 
 fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
@@ -71,6 +80,7 @@ pub(super) fn default_tls(address: Option<&str>) -> TlsMode {
 }
 
 const POSTGRES: &str = "postgres";
+const MYSQL: &str = "mysql";
 
 /// Whether servers of this protocol know the method.
 fn serves(method: AuthMethod, protocol: &str) -> bool {
@@ -123,6 +133,13 @@ pub(super) fn contradictions(
             wrong.push((key, format!("is for {POSTGRES}, and this is {protocol}: leave it out")));
         }
     }
+    if protocol != MYSQL && upstream.compression != Compression::default() {
+        wrong.push(("compression", format!("is for {MYSQL}, and this is {protocol}: leave it out")));
+    }
+    if protocol == POSTGRES && upstream.stamp_comment {
+        let what = "is for servers that show no other name: PostgreSQL's has application_name; leave it out";
+        wrong.push(("stamp_comment", what.into()));
+    }
     let foreign = upstream.require_auth.iter().flatten().find(|method| !serves(**method, protocol));
     if let Some(method) = foreign {
         let there = AuthMethod::ALL.iter().filter(|(_, method)| serves(*method, protocol));
@@ -155,6 +172,15 @@ pub(super) fn write_keys(to: &mut impl fmt::Write, upstream: &Upstream) -> fmt::
         .find(|(_, known)| *known == upstream.tls_negotiation && *known != TlsNegotiation::default())
     {
         writeln!(to, "tls_negotiation = \"{name}\"")?;
+    }
+    if let Some((name, _)) = COMPRESSIONS
+        .iter()
+        .find(|(_, known)| *known == upstream.compression && *known != Compression::default())
+    {
+        writeln!(to, "compression = \"{name}\"")?;
+    }
+    if upstream.stamp_comment {
+        writeln!(to, "stamp_comment = \"on\"")?;
     }
     Ok(())
 }
@@ -201,6 +227,18 @@ mod tests {
         let direct = Upstream { tls_negotiation: TlsNegotiation::Direct, ..Upstream::default() };
         let wrong = contradictions(&direct, "mysql", "db:1", TlsMode::VerifyFull);
         assert_eq!(wrong[0].0, "tls_negotiation");
+        let zlib = Upstream { compression: Compression::Zlib, ..Upstream::default() };
+        assert_eq!(contradictions(&zlib, "mysql", "db:1", TlsMode::VerifyFull), []);
+        assert_eq!(contradictions(&zlib, "postgres", "db:1", TlsMode::VerifyFull)[0].0, "compression");
+        let mut written = String::new();
+        write_keys(&mut written, &zlib).unwrap();
+        assert_eq!(written, "compression = \"zlib\"\n");
+        let commented = Upstream { stamp_comment: true, ..Upstream::default() };
+        assert_eq!(contradictions(&commented, "mysql", "db:1", TlsMode::VerifyFull), []);
+        assert_eq!(contradictions(&commented, "postgres", "db:1", TlsMode::VerifyFull)[0].0, "stamp_comment");
+        written.clear();
+        write_keys(&mut written, &commented).unwrap();
+        assert_eq!(written, "stamp_comment = \"on\"\n");
     }
 
     #[test]

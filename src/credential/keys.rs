@@ -25,6 +25,9 @@ pub struct Keys {
     pepper: Zeroizing<[u8; 32]>,
     scram_salt: Zeroizing<[u8; 32]>,
     parsec_salt: Zeroizing<[u8; 32]>,
+    /// Seals what is kept for mysql_native_password.
+    mysql_native: Zeroizing<[u8; 32]>,
+    keeps_mysql_native: bool,
 }
 
 impl Keys {
@@ -34,7 +37,15 @@ impl Keys {
             pepper: hmac_sha256(installation, &[CHECK_DOMAIN]),
             scram_salt: hmac_sha256(installation, &[b"tidegate/scram-salt/v1"]),
             parsec_salt: hmac_sha256(installation, &[b"tidegate/parsec-salt/v1"]),
+            mysql_native: hmac_sha256(installation, &[b"tidegate/mysql-native/v1"]),
+            keeps_mysql_native: false,
         }
+    }
+
+    /// Whether what is issued from now on can log in by mysql_native_password, which costs something: who has the
+    /// store, the installation's key and has heard one such login can log in.
+    pub fn keeping_mysql_native(self, keeps: bool) -> Self {
+        Self { keeps_mysql_native: keeps, ..self }
     }
 
     /// The SCRAM salt of a name, ours or not: the same for all credentials of a user and on all
@@ -69,14 +80,29 @@ impl Keys {
         let scram = ProofKeys::derive(&salted);
         let once = sha256(&[secret.as_bytes()]);
         let parsec_salt = self.parsec_salt(user.as_str());
+        let check = self.check_code(secret);
+        let native = self.keeps_mysql_native.then(|| mysql::native_verifier(secret));
         Verifiers {
             scram_stored_key: scram.stored_key.to_vec(),
             scram_server_key: scram.server_key.to_vec(),
             caching_sha2: sha256(&[&*once]).to_vec(),
             ed25519: mysql::ed25519_public_key(secret.as_bytes()).to_vec(),
             parsec: mysql::parsec_public_key(secret.as_bytes(), &parsec_salt, PARSEC_ROUNDS).to_vec(),
-            check: self.check_code(secret).to_vec(),
+            mysql_native: native.map(|native| self.seal_mysql_native(&native, &check).to_vec()),
+            check: check.to_vec(),
         }
+    }
+
+    /// Seals SHA1(SHA1(secret)), or opens it again: a mask of its own for each secret, which `check` stands for.
+    pub(super) fn seal_mysql_native(
+        &self,
+        native: &[u8; mysql::NATIVE_BYTES],
+        check: &[u8; 32],
+    ) -> Zeroizing<[u8; mysql::NATIVE_BYTES]> {
+        let mask = hmac_sha256(&self.mysql_native, &[check]);
+        let mut out = Zeroizing::new(*native);
+        out.iter_mut().zip(mask.iter()).for_each(|(byte, mask)| *byte ^= mask);
+        out
     }
 
     /// HMAC-SHA256(pepper, domain ‖ secret). The domain has a fixed length, so the two cannot run

@@ -3,6 +3,7 @@
 
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
+use sha1::{Digest, Sha1};
 use sha2::Sha512;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -18,6 +19,26 @@ pub use exchange::{Candidate, Exchange, WrongProof};
 
 /// MariaDB's parsec: `CHALLENGE_SALT_LENGTH`.
 pub const PARSEC_SALT_BYTES: usize = 18;
+
+/// What SHA-1 gives.
+pub const NATIVE_BYTES: usize = 20;
+
+/// What a server keeps for mysql_native_password: SHA1(SHA1(secret)).
+pub(super) fn native_verifier(secret: &str) -> Zeroizing<[u8; NATIVE_BYTES]> {
+    let once = Zeroizing::new(<[u8; NATIVE_BYTES]>::from(Sha1::digest(secret)));
+    Zeroizing::new(Sha1::digest(*once).into())
+}
+
+/// mysql_native_password. The client sends `SHA1(secret) XOR SHA1(nonce ‖ SHA1(SHA1(secret)))`; `stored` is
+/// `SHA1(SHA1(secret))`. Whoever has that and hears one proof has `SHA1(secret)`, with which one logs in.
+pub fn check_native(stored: &[u8; NATIVE_BYTES], nonce: &[u8], proof: &[u8]) -> bool {
+    let Ok(proof) = <&[u8; NATIVE_BYTES]>::try_from(proof) else { return false };
+    let mask: [u8; NATIVE_BYTES] = Sha1::new().chain_update(nonce).chain_update(stored).finalize().into();
+    let mut once = Zeroizing::new(*proof);
+    once.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    let twice: [u8; NATIVE_BYTES] = Sha1::digest(*once).into();
+    bool::from(twice.as_slice().ct_eq(stored))
+}
 
 /// The fast path of caching_sha2_password. The client sends
 /// `SHA256(secret) XOR SHA256(SHA256(SHA256(secret)) ‖ nonce)`; `stored` is `SHA256(SHA256(secret))`,

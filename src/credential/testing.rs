@@ -27,7 +27,7 @@ pub fn identity(user: &Name, credential: CredentialId, until: Time) -> Result<Id
 
 /// What the store keeps of this secret, for MySQL's methods, without an end; and the keys that made it.
 pub fn mysql_candidate(user: &Name, secret: &str) -> Option<(Arc<Keys>, mysql::Candidate)> {
-    let keys = Arc::new(Keys::new(&[3; 32]));
+    let keys = Arc::new(Keys::new(&[3; 32]).keeping_mysql_native(true));
     let credential = Credential {
         id: CredentialId::from_u64(1),
         user: user.clone(),

@@ -8,7 +8,7 @@ use sha2::{Sha256, Sha512};
 use super::Keys;
 use super::digest::{hmac_sha256, sha256, sha512, xor};
 use super::mysql::tests::{answer_caching_sha2, sign};
-use super::mysql::{check_caching_sha2, check_ed25519, parsec_public_key};
+use super::mysql::{answer_native, check_caching_sha2, check_ed25519, check_native, parsec_public_key};
 use super::scram::{Candidate, Exchange, ProofKeys, salt_password};
 use crate::model::limits::{PARSEC_ROUNDS, SCRAM_ROUNDS};
 use crate::model::{CredentialId, Name, Verifiers};
@@ -24,15 +24,37 @@ struct Store {
 
 impl Store {
     fn new() -> (Self, String) {
-        let (keys, user) = (Keys::new(&[3; 32]), Name::parse("alice").unwrap());
+        let keys = Keys::new(&[3; 32]).keeping_mysql_native(true);
+        let user = Name::parse("alice").unwrap();
         let (secret, verifiers) = keys.issue(&user).unwrap();
         (Self { keys, user, verifiers }, secret.to_string())
     }
 
     fn stored_forms(&self) -> Vec<Vec<u8>> {
-        let Verifiers { scram_stored_key, scram_server_key, caching_sha2, ed25519, parsec, check } =
-            self.verifiers.clone();
-        vec![scram_stored_key, scram_server_key, caching_sha2, ed25519, parsec, check]
+        let Verifiers {
+            scram_stored_key,
+            scram_server_key,
+            caching_sha2,
+            ed25519,
+            parsec,
+            check,
+            mysql_native,
+        } = self.verifiers.clone();
+        vec![
+            scram_stored_key,
+            scram_server_key,
+            caching_sha2,
+            ed25519,
+            parsec,
+            check,
+            mysql_native.expect("it is kept"),
+        ]
+    }
+
+    /// As the proxy has it while it checks: opened with the installation's key.
+    fn opened_native(&self) -> [u8; 20] {
+        let sealed = self.verifiers.mysql_native.clone().unwrap().try_into().unwrap();
+        *self.keys.seal_mysql_native(&sealed, self.verifiers.check.as_slice().try_into().unwrap())
     }
 
     fn scram_accepts(&self, client_key: &[u8; 32]) -> bool {
@@ -73,6 +95,21 @@ impl Store {
         }
         if parsec_public_key(loot, &parsec_salt, PARSEC_ROUNDS).as_slice() == self.verifiers.parsec {
             ways.push("as the password of parsec");
+        }
+        let native = self.opened_native();
+        if check_native(&native, &NONCE, &mask_native(&Sha1::digest(loot).into(), &native)) {
+            ways.push("as the password of native");
+        }
+        if let Ok(loot) = <&[u8; 20]>::try_from(loot) {
+            // The mask can be made with what is stored; it is not the answer.
+            for (proof, way) in [
+                (mask_native(loot, &native), "as SHA1(secret) of native"),
+                (*loot, "as the answer of native"),
+            ] {
+                if check_native(&native, &NONCE, &proof) {
+                    ways.push(way);
+                }
+            }
         }
         if let Ok(loot) = <&[u8; 32]>::try_from(loot) {
             self.ways_in_with_32_bytes(loot, &mut ways);
@@ -123,6 +160,12 @@ impl Store {
     }
 }
 
+/// What a client of native with SHA1(secret) sends.
+fn mask_native(once: &[u8; 20], stored: &[u8; 20]) -> [u8; 20] {
+    let mask: [u8; 20] = Sha1::new().chain_update(NONCE).chain_update(stored).finalize().into();
+    std::array::from_fn(|at| once[at] ^ mask[at])
+}
+
 /// The bytes, and what is simply made of them.
 fn derivations(form: &[u8]) -> Vec<Vec<u8>> {
     let hex: String = form.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -149,14 +192,15 @@ fn nothing_that_is_stored_logs_in() {
     let (store, secret) = Store::new();
     let forms = store.stored_forms();
     for form in &forms {
-        assert_eq!(form.len(), 32);
+        assert!([20, 32].contains(&form.len()));
         for loot in derivations(form) {
             assert_eq!(store.ways_in(&loot), [""; 0], "{loot:02x?}");
         }
     }
     // Pairs, put together as a thief might: the two SCRAM keys, the forms masked with each other.
-    for one in &forms {
-        for other in &forms {
+    let pairs: Vec<_> = forms.iter().filter(|form| form.len() == 32).collect();
+    for one in &pairs {
+        for other in &pairs {
             let (one, other) = (one.as_slice().try_into().unwrap(), other.as_slice().try_into().unwrap());
             for loot in [*xor(one, other), *hmac_sha256(one, &[other]), *sha256(&[one, other])] {
                 let mut ways = vec![];
@@ -174,8 +218,37 @@ fn nothing_that_is_stored_logs_in() {
             "as the password of caching_sha2",
             "as the password of ed25519",
             "as the password of parsec",
+            "as the password of native",
         ]
     );
+}
+
+/// mysql_native_password costs what is kept for it: with the bare value a login that was heard gives the next one.
+/// So it is sealed, and what is in the store and a login that was heard give none.
+#[test]
+fn a_login_of_native_that_was_heard_opens_nothing_with_the_store_alone() {
+    let (store, secret) = Store::new();
+    let heard = answer_native(&secret, &NONCE);
+    let open = |stored: &[u8]| -> [u8; 20] {
+        let mask: [u8; 20] = Sha1::new().chain_update(NONCE).chain_update(stored).finalize().into();
+        std::array::from_fn(|at| heard[at] ^ mask[at])
+    };
+    assert_eq!(
+        store.ways_in(&open(&store.opened_native())),
+        ["as SHA1(secret) of native"],
+        "the thief's tool works"
+    );
+    for form in store.stored_forms() {
+        for loot in derivations(&form) {
+            assert_eq!(store.ways_in(&open(&loot)), [""; 0], "{loot:02x?}");
+        }
+    }
+    // Under another installation's key it is of no use either; and where nobody asks for it nothing is kept.
+    let sealed = store.verifiers.mysql_native.clone().unwrap().try_into().unwrap();
+    let check = store.verifiers.check.as_slice().try_into().unwrap();
+    let other = Keys::new(&[4; 32]).seal_mysql_native(&sealed, check);
+    assert_eq!(store.ways_in(&open(&*other)), [""; 0]);
+    assert_eq!(Keys::new(&[3; 32]).issue(&store.user).unwrap().1.mysql_native, None);
 }
 
 /// No stored form is what some client sends, or makes its proof from.
@@ -189,7 +262,9 @@ fn no_stored_form_is_what_a_client_would_send() {
     let sent: Vec<Vec<u8>> = vec![
         secret.to_vec(),
         Sha1::digest(secret).to_vec(),
+        // Nobody sends it, and with it a login that was heard is worth a secret.
         Sha1::digest(Sha1::digest(secret)).to_vec(),
+        answer_native(std::str::from_utf8(secret).unwrap(), &NONCE).to_vec(),
         Sha256::digest(secret).to_vec(),
         Sha512::digest(secret).to_vec(),
         Sha512::digest(secret)[..32].to_vec(),
@@ -215,8 +290,11 @@ fn what_must_not_be_stored_would_log_in() {
     let mut seed = [0u8; 32];
     pbkdf2::pbkdf2_hmac::<Sha512>(secret, &store.keys.parsec_salt("alice"), PARSEC_ROUNDS, &mut seed);
     let answer = answer_caching_sha2(&sha256(&[secret]), &NONCE);
+    let native = answer_native(std::str::from_utf8(secret).unwrap(), &NONCE);
     for (loot, way) in [
         (sha256(&[secret]).to_vec(), "as SHA256(secret) of caching_sha2"),
+        (Sha1::digest(secret).to_vec(), "as SHA1(secret) of native"),
+        (native.to_vec(), "as the answer of native"),
         (answer.to_vec(), "as the answer of caching_sha2"),
         (sha256(&[secret]).to_vec(), "under the mask of caching_sha2"),
         (salted.to_vec(), "as SaltedPassword"),

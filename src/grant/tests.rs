@@ -81,6 +81,7 @@ fn credential(id: u64) -> Credential {
         ed25519: vec![],
         parsec: vec![],
         check: vec![],
+        mysql_native: None,
     };
     Credential {
         id: CredentialId::from_u64(id),

@@ -1,14 +1,14 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::name::{Name, NameError};
 
 /// How much a connector may do. `read` < `read_write` < `admin`; any further name that a target
 /// defines has no place in that order and must be asked for by name.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub enum AccessLevel {
     Read,
     ReadWrite,
@@ -41,6 +41,12 @@ impl AccessLevel {
     }
 }
 
+impl Serialize for AccessLevel {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl PartialOrd for AccessLevel {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
@@ -69,12 +75,6 @@ impl TryFrom<String> for AccessLevel {
     type Error = NameError;
     fn try_from(text: String) -> Result<Self, NameError> {
         text.parse()
-    }
-}
-
-impl From<AccessLevel> for String {
-    fn from(level: AccessLevel) -> Self {
-        level.as_str().to_owned()
     }
 }
 

@@ -54,6 +54,14 @@ pub const INTERRUPT_WAIT: Duration = Duration::from_secs(5);
 pub const GRANT_TICK: Duration = Duration::from_millis(200);
 /// Start-up settings of a client that we carry (`application_name`, `options`, …).
 pub const SETTINGS_MAX: usize = 64;
+/// How long the rest of a message that is on its way to a client is waited for before the statement is stopped, so
+/// that the server lets go of it: a server writes when its buffer is full, and what the rest of it lacks may not be
+/// computed for hours. Where rows stream the rest is here before that.
+pub const CUT_REST: Duration = Duration::from_millis(20);
+/// Connections of one pool that only stop statements and end others; each does hundreds in a second.
+pub const SIDE_CONNECTIONS_MAX: usize = 2;
+/// How long such a connection is used and stays: the cuts of one crowd come within a second or two.
+pub const SIDE_CONNECTION_AGE: Duration = Duration::from_secs(5);
 /// A reset waits for the server's own clean-up (dropping temporary tables); a server that takes longer
 /// loses the connection instead.
 pub const RESET_WAIT: Duration = Duration::from_secs(10);
@@ -304,6 +312,10 @@ pub const ZSTD_WINDOW_BITS_MAX: u32 = 24;
 /// Parameters of one prepared statement whose values are sent ahead of it (MySQL's long data) and of which the trail
 /// says how long they are. Drivers send what is larger than a packet like that, or each blob.
 pub const LONG_PARAMETERS_MAX: usize = 1_024;
+/// Files of a client's that one text may offer to the server, each of them in every reading that the text has.
+pub const LOCAL_FILES_MAX: usize = 64;
+/// Columns of what scripts of ours ask for; each takes its place in memory, whatever is in it.
+pub const SCRIPT_COLUMNS_MAX: u64 = 16;
 /// How long a client waits to be greeted where nothing is known of the target yet: it has said nothing, so nothing
 /// tells that it is one at all, and it may wait as long for what it came for.
 pub const LEARN_WAIT: Duration = Duration::from_secs(5);

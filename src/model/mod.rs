@@ -32,7 +32,8 @@ pub use resource::{
 };
 pub use touch::{Reach, Touch};
 pub use upstream::{
-    AuthMethod, ChannelBinding, Surety, TlsNegotiation, UnixAddress, UpkeepLogin, Upstream, is_unix,
+    AuthMethod, ChannelBinding, Compression, Surety, TlsNegotiation, UnixAddress, UpkeepLogin, Upstream,
+    is_unix,
 };
 
 /// Wall time. Grants end against it; durations are measured with a monotonic clock instead.

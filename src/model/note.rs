@@ -26,23 +26,26 @@ impl SessionContext {
         grant: GrantId,
         database: Option<&str>,
     ) -> Self {
-        let mut object = serde_json::Map::new();
-        object.insert("session".into(), session.to_string().into());
-        object.insert("user".into(), user.as_str().into());
-        object.insert("target".into(), target.as_str().into());
-        object.insert("level".into(), level.as_str().into());
-        object.insert("grant".into(), grant.to_string().into());
-        if let Some(database) = database {
-            object.insert("database".into(), database.into());
-        }
-        object.insert("protocol".into(), protocol.into());
-        let text = serde_json::Value::Object(object).to_string();
-        Self { session, members: text[1..text.len() - 1].into() }
+        let database = database.map(|database| format!("\"database\":{},", json_string(database)));
+        // Of the others none can hold what JSON has to escape.
+        let members = format!(
+            "{}\"grant\":\"{grant}\",\"level\":\"{}\",\"protocol\":\"{protocol}\",\"session\":\"{session}\",\
+             \"target\":\"{}\",\"user\":\"{}\"",
+            database.unwrap_or_default(),
+            level.as_str(),
+            target.as_str(),
+            user.as_str(),
+        );
+        Self { session, members: members.into() }
     }
 
     pub fn members(&self) -> &str {
         &self.members
     }
+}
+
+fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +65,7 @@ pub enum NoteKind {
     Statement = 1,
     Result = 2,
     Prepare = 3,
+    File = 4,
 }
 
 /// Bound values as they came over the wire; the protocol's own decoder makes JSON of them later.
@@ -105,6 +109,17 @@ pub enum Note<'a> {
     },
     /// A statement prepared by name, not run yet.
     Prepare { name: &'a [u8], text: &'a [u8], length: u64 },
+    /// A file of the client's own that a statement had it send, and what of it went to the server.
+    File {
+        /// The statement's.
+        number: u64,
+        /// As the server asked for it.
+        name: &'a [u8],
+        bytes: u64,
+        sha256: &'a [u8],
+        /// Sent to its end.
+        whole: bool,
+    },
 }
 
 /// Encodes notes at the end of a buffer that is used again and again: no allocation once it has grown.
@@ -129,6 +144,7 @@ impl<'a> Notes<'a> {
             Note::Statement { .. } => NoteKind::Statement,
             Note::Result { .. } => NoteKind::Result,
             Note::Prepare { .. } => NoteKind::Prepare,
+            Note::File { .. } => NoteKind::File,
         };
         self.buffer.push(kind as u8);
         self.buffer.extend_from_slice(&self.now_micros.to_le_bytes());
@@ -156,6 +172,13 @@ impl<'a> Notes<'a> {
                 self.bytes(name);
                 self.bytes(text);
                 self.number(length);
+            }
+            Note::File { number, name, bytes, sha256, whole } => {
+                self.number(number);
+                self.bytes(name);
+                self.number(bytes);
+                self.bytes(sha256);
+                self.buffer.push(whole.into());
             }
         }
     }
@@ -229,6 +252,13 @@ impl<'a> NoteReader<'a> {
                 sqlstate: self.bytes()?,
             },
             3 => Note::Prepare { name: self.bytes()?, text: self.bytes()?, length: self.number()? },
+            4 => Note::File {
+                number: self.number()?,
+                name: self.bytes()?,
+                bytes: self.number()?,
+                sha256: self.bytes()?,
+                whole: self.take(1)?[0] != 0,
+            },
             _ => return None,
         };
         Some((micros, note))
@@ -257,6 +287,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_every_line_says_first_is_json() {
+        let name = |text: &str| text.parse().unwrap();
+        let (session, grant) = (SessionId::from_u64(1), GrantId::from_u64(2));
+        let of = |level: &AccessLevel, database| {
+            let context = SessionContext::new(
+                session,
+                "postgres",
+                &name("alice"),
+                &name("shop.eu"),
+                level,
+                grant,
+                database,
+            );
+            serde_json::from_str::<serde_json::Value>(&format!("{{{}}}", context.members())).unwrap()
+        };
+        let mut expected = serde_json::json!({
+            "session": session, "user": "alice", "target": "shop.eu", "level": "read", "grant": grant,
+            "protocol": "postgres", "database": "a\"b\\c\n",
+        });
+        assert_eq!(of(&AccessLevel::Read, Some("a\"b\\c\n")), expected);
+        expected["level"] = "owner-x".into();
+        expected.as_object_mut().unwrap().remove("database");
+        assert_eq!(of(&AccessLevel::Named(name("owner-x")), None), expected);
+    }
+
+    #[test]
     fn notes_survive_the_buffer() {
         let notes = [
             Note::Statement {
@@ -277,6 +333,7 @@ mod tests {
                 sqlstate: b"",
             },
             Note::Prepare { name: b"s1", text: b"select $1", length: 9 },
+            Note::File { number: 8, name: b"a name", bytes: 5, sha256: &[7; 32], whole: true },
         ];
         let mut buffer = Vec::new();
         let mut writer = Notes::new(&mut buffer, -5);
@@ -286,9 +343,9 @@ mod tests {
         for cut in 1..buffer.len() {
             let mut reader = NoteReader::new(&buffer[..cut]);
             let whole = reader.by_ref().count();
-            assert!(whole < 3);
+            assert!(whole < 4);
             let boundary = reader.damaged;
-            assert_eq!(boundary, !matches!(cut, c if [prefix(&notes, 1), prefix(&notes, 2)].contains(&c)));
+            assert_eq!(boundary, ![1, 2, 3].map(|count| prefix(&notes, count)).contains(&cut));
         }
     }
 

@@ -268,6 +268,10 @@ pub struct Verifiers {
     pub parsec: Vec<u8>,
     /// HMAC-SHA256(pepper, "tidegate/check/v1" ‖ secret).
     pub check: Vec<u8>,
+    /// SHA1(SHA1(secret)), for mysql_native_password, sealed under a key of the installation: with the bare value
+    /// whoever hears one login can log in. `None` where no listener asked for it when this was issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mysql_native: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Verifiers {

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-/// The keys of a target that say how the proxy logs in there. They stand among the target's own keys.
+/// The keys of a target that say how the proxy logs in there, and what it shows there of who is lent a connection.
+/// They stand among the target's own keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Upstream {
     #[serde(default, skip_serializing_if = "is_default")]
@@ -16,9 +17,15 @@ pub struct Upstream {
     pub require_auth: Option<BTreeSet<AuthMethod>>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub tls_negotiation: TlsNegotiation,
+    /// How the conversation with the server is compressed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub compression: Compression,
     /// A login that ends connections of the connectors, where they may not do that themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upkeep: Option<UpkeepLogin>,
+    /// The server sees the person and the session in front of each text, as a comment.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stamp_comment: bool,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -47,6 +54,16 @@ pub enum TlsNegotiation {
     Postgres,
     /// With the first byte (PostgreSQL 17 and newer, and what ends TLS in front of a server).
     Direct,
+}
+
+/// How the bytes to and from a server are compressed, where its protocol has that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    #[default]
+    Off,
+    Zlib,
+    Zstd,
 }
 
 /// What a server may ask of us.

@@ -108,6 +108,7 @@ impl LineWriter {
             Note::Statement { .. } => "statement",
             Note::Result { .. } => "result",
             Note::Prepare { .. } => "prepare",
+            Note::File { .. } => "file",
         };
         out.extend_from_slice(b",\"event\":\"");
         out.extend_from_slice(name.as_bytes());
@@ -158,6 +159,14 @@ impl LineWriter {
                 let reading = self.reading;
                 members.label(&mut self.labels, reading, text, length);
             }
+            Note::File { number, name, bytes, sha256, whole } => {
+                members.number("number", number);
+                members.text("name", name);
+                members.number("bytes", bytes);
+                members.hex("sha256", sha256);
+                members.key("whole");
+                members.out.extend_from_slice(if whole { b"true" } else { b"false" });
+            }
         }
         if members.lossy {
             out.extend_from_slice(b",\"text_encoding\":\"lossy\"");
@@ -193,6 +202,13 @@ impl Members<'_> {
                 put_string(self.out, &String::from_utf8_lossy(value));
             }
         }
+    }
+
+    fn hex(&mut self, key: &str, bytes: &[u8]) {
+        self.key(key);
+        self.out.push(b'"');
+        put_hex(self.out, bytes);
+        self.out.push(b'"');
     }
 
     /// A statement's text; how long it was where a limit cut it. A character that the limit cut in two
@@ -233,10 +249,7 @@ impl Members<'_> {
                 let _ = serde_json::to_writer(&mut *self.out, &values);
             }
             Some(None) => {
-                self.key("parameters_raw");
-                self.out.push(b'"');
-                put_hex(self.out, parameters.values);
-                self.out.push(b'"');
+                self.hex("parameters_raw", parameters.values);
             }
             None => {
                 self.key("parameters");
@@ -425,7 +438,8 @@ mod tests {
             sqlstate: b"",
         };
         let prepare = Note::Prepare { name: b"s1", text: b"select $1", length: 90 };
-        let all = lines(&context("shop", "postgres"), &[STATEMENT, result, prepare], 0);
+        let file = Note::File { number: 3, name: b"/tmp/a", bytes: 70, sha256: &[0xab; 32], whole: false };
+        let all = lines(&context("shop", "postgres"), &[STATEMENT, result, prepare, file], 0);
         let common = |seq: u64, event: &str, mut own: Value| {
             let all = json!({
                 "seq": seq, "time": "2026-11-22T08:00:00.123456Z", "event": event,
@@ -452,6 +466,11 @@ mod tests {
                 "prepare",
                 json!({"name": "s1", "text": "select $1", "text_bytes": 90,
                 "verbs": ["SELECT"], "reads": ["select $1"], "label": "cut"}),
+            ),
+            common(
+                10,
+                "file",
+                json!({"number": 3, "name": "/tmp/a", "bytes": 70, "sha256": "ab".repeat(32), "whole": false}),
             ),
         ];
         assert_eq!(all.into_iter().map(without_chain).collect::<Vec<_>>(), expected);

@@ -1,6 +1,7 @@
 //! `target check`: a connector's rights as the server has them, and what one person can do to another under
 //! the same login, tried with two connections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{Exchange, run_script};
@@ -28,7 +29,7 @@ enum Stopped {
 
 impl<W: Wire> Pool<W> {
     /// What the connector may do there.
-    pub async fn check(&self) -> Result<Vec<Check>, String> {
+    pub async fn check(self: &Arc<Self>) -> Result<Vec<Check>, String> {
         let upkeep = Upkeep::new();
         let mut visit = self.visit(&upkeep).await?;
         let purpose = Purpose::Check { upkeep: &upkeep, level: self.level.as_str() };
@@ -76,7 +77,7 @@ impl<W: Wire> Pool<W> {
     }
 
     /// One connection of this login runs something, another one looks at it, stops it and ends it.
-    async fn trial(&self, upkeep: &Upkeep, mut victim: Visit<W>) -> Result<Check, String> {
+    async fn trial(self: &Arc<Self>, upkeep: &Upkeep, mut victim: Visit<W>) -> Result<Check, String> {
         let mut other = self.visit(upkeep).await?;
         let Some(of) = victim.facts.termination() else {
             let what = "not tried what people under this connector can do to each other: the server does not say which \
@@ -100,7 +101,7 @@ impl<W: Wire> Pool<W> {
 
     /// Why a connection could not be ended the way that a cut does it, if it could not: that must work whatever
     /// people may not do.
-    async fn try_cut(&self, upkeep: &Upkeep, ended: bool) -> Result<Option<String>, String> {
+    async fn try_cut(self: &Arc<Self>, upkeep: &Upkeep, ended: bool) -> Result<Option<String>, String> {
         if self.plan.load().upkeep.is_none() {
             let why = "the target needs a login for that ([target.upkeep])";
             return Ok((!ended).then(|| why.to_owned()));

@@ -53,18 +53,22 @@ impl<W: Wire> Connection<W> {
         Ok(())
     }
 
-    /// Whether an idle connection has something to say: an end, an error, a notification. It must
-    /// be silent, so anything at all means that it is not to be lent. Never waits.
     pub fn is_quiet(&mut self) -> bool {
-        let mut space = [0u8; 64];
-        let mut buffer = ReadBuf::new(&mut space);
-        let stream = &mut self.stream;
-        // TLS may have something in a buffer of its own. Unconstrained: a task that has done much in this turn
-        // would be told "nothing" of every socket.
-        let read = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_read(cx, &mut buffer));
-        let read = std::pin::pin!(tokio::task::unconstrained(read));
-        read.poll(&mut Context::from_waker(Waker::noop())).is_pending() && self.stream.is_silent()
+        is_quiet(&mut self.stream)
     }
+}
+
+/// Whether an idle connection has nothing to say, neither an end nor an error nor a notification. It must be silent,
+/// so anything at all means that it is not to be used. Never waits.
+pub(super) fn is_quiet(stream: &mut Stream) -> bool {
+    let mut space = [0u8; 64];
+    let mut buffer = ReadBuf::new(&mut space);
+    let below = &mut *stream;
+    // TLS may have something in a buffer of its own. Unconstrained: a task that has done much in this turn
+    // would be told "nothing" of every socket.
+    let read = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *below).poll_read(cx, &mut buffer));
+    let read = std::pin::pin!(tokio::task::unconstrained(read));
+    read.poll(&mut Context::from_waker(Waker::noop())).is_pending() && stream.is_silent()
 }
 
 impl<W: Wire> Connection<W> {

@@ -13,10 +13,10 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::credential::Secret;
 use crate::model::{UnixAddress, Upstream, limits};
 use crate::protocol::session::{
-    Dial, DialInput, DialPurpose, DialStep, DialTls, DialTlsFacts, DialWay, Interruption, ServerError,
-    ServerErrorKind, Upkeep, Wire, WireError,
+    Dial, DialInput, DialPurpose, DialStep, DialTls, DialTlsFacts, DialWay, Facts, Framing, Interruption,
+    ServerError, ServerErrorKind, Upkeep, Wire, WireError,
 };
-use crate::tls::{self, Attempt, Stream, UpstreamTls};
+use crate::tls::{self, Attempt, Codec, Compressed, Stream, UpstreamTls};
 
 /// Why a connection could not be made. For logs and metrics; a client only learns that the target
 /// cannot be reached.
@@ -75,7 +75,7 @@ impl Dialer {
             other => other?,
         };
         match end {
-            End::Ready(stream, facts) => Ok((stream, facts)),
+            End::Ready(stream, facts) => Ok((framed(stream, facts.framing()), facts)),
             End::Sent(_) => Err(self.wire(WireError::new("login", "it ended without one"))),
         }
     }
@@ -284,6 +284,14 @@ fn is_loopback(address: &str) -> bool {
     host.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
+/// How the conversation travels from the end of the login on.
+fn framed(stream: Stream, framing: Framing) -> Stream {
+    match Codec::of(framing) {
+        Some(codec) => Stream::Compressed(Box::new(Compressed::towards_server(stream, codec))),
+        None => stream,
+    }
+}
+
 /// Seals with RSA-OAEP under a public key in PEM form, as MySQL's servers show theirs.
 fn seal(key: &[u8], text: &[u8]) -> Result<Vec<u8>, &'static str> {
     let key = SubjectPublicKeyInfoDer::from_pem_slice(key).map_err(|_| "it is no public key in PEM form")?;
@@ -372,7 +380,6 @@ mod tests {
     async fn mysql_is_shown_the_password_inside_tls_or_sealed() {
         use crate::model::{AuthMethod, TlsMode, TlsNegotiation};
         use crate::protocol::mysql::MySql;
-        use crate::protocol::session::Facts;
 
         let text = std::env::var("TIDEGATE_MYSQL_FULL").unwrap();
         let [address, user, password, ca] = text.split(' ').collect::<Vec<_>>()[..] else { panic!("{text}") };
@@ -395,8 +402,7 @@ mod tests {
             let outcome = dialer.login(&MySql, &upkeep, ("", ""), &secret).await;
             assert_eq!(outcome.is_ok(), is_in, "{mode:?}: {:?}", outcome.as_ref().err());
             match outcome {
-                Ok((mut stream, facts)) => {
-                    dialer.interrupt(&MySql, &facts.interruption(), &secret).await.unwrap();
+                Ok((mut stream, _)) => {
                     stream.write_all(b"\x11\0\0\0\x03FLUSH PRIVILEGES").await.unwrap();
                     let mut answer = [0; 64];
                     assert!(stream.read(&mut answer).await.unwrap() > 4);

@@ -202,6 +202,18 @@ pub(super) async fn look<W: Wire>(pool: &Arc<Pool<W>>, mut held: Held<W>) {
 pub const SILENCE_WAIT: Duration = limits::INTERRUPT_WAIT;
 
 impl<W: Wire> Lease<W> {
+    /// Has what runs on it stopped, after a while. The connection must not be lent again: the request may land at any
+    /// time. Cancel safe.
+    pub fn stop_soon(&self, wait: Duration) -> impl Future<Output = ()> + Send + use<W> {
+        let (pool, interruption) = (self.pool.clone(), self.facts.interruption());
+        async move {
+            tokio::time::sleep(wait).await;
+            if let Err(error) = pool.interrupt(&interruption).await {
+                tracing::warn!(?pool, error, "a statement could not be interrupted");
+            }
+        }
+    }
+
     /// Ends the connection for good, and with it what runs on it: shuts our side, has the running
     /// statement stopped, and waits until the server has closed its side. Returns how long that took
     /// from `since`, or `None` where the server did not within [`SILENCE_WAIT`].

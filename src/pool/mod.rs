@@ -16,6 +16,7 @@ mod look;
 #[expect(clippy::module_inception, reason = "the noun of this folder is the pool")]
 mod pool;
 mod pools;
+mod side;
 mod trouble;
 
 pub use connection::{Exchange, run_script};

@@ -7,11 +7,12 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Exchange, part, run_script};
+use super::connection::{Connection, part, run_script};
 use super::dial::{DialFault, Dialer};
 use super::learned::Learned;
 use super::look::Looks;
 use super::pools::Keeper;
+use super::side::{Order, Sides};
 use super::trouble::{Place, Troubles, Try};
 use crate::credential::Secret;
 use crate::model::{AccessLevel, Name, PoolSettings, Refusal, limits};
@@ -71,6 +72,9 @@ pub struct Pool<W: Wire> {
     state: Mutex<State<W>>,
     warming: AtomicBool,
     pub(super) looks: Looks,
+    pub(super) sides: Sides<W>,
+    /// Of the login of upkeep, where the target has one.
+    pub(super) upkeep_sides: Sides<W>,
 }
 
 struct State<W: Wire> {
@@ -162,6 +166,8 @@ impl<W: Wire> Pool<W> {
             state: Mutex::new(state),
             warming: AtomicBool::new(false),
             looks: Looks::new(),
+            sides: Sides::new(),
+            upkeep_sides: Sides::new(),
         })
     }
 
@@ -510,6 +516,16 @@ impl<W: Wire> Pool<W> {
         drop(state);
         drop(line);
         idle.into_iter().for_each(Connection::part);
+        self.each_side(Sides::close);
+    }
+
+    fn each_side(&self, act: impl Fn(&Sides<W>)) {
+        [&self.sides, &self.upkeep_sides].into_iter().for_each(act);
+    }
+
+    /// Whether a connection that stops and ends others is still open.
+    pub(super) fn has_sides(&self) -> bool {
+        !self.sides.is_empty() || !self.upkeep_sides.is_empty()
     }
 
     /// Removes idle connections that are old, spent or not quiet. Returns how many are to be made
@@ -550,6 +566,7 @@ impl<W: Wire> Pool<W> {
         let room = settings.size_max.saturating_sub(state.total);
         let missing = if state.retired { 0 } else { missing.min(room) };
         drop(state);
+        self.each_side(Sides::sweep);
         gone.into_iter().for_each(Connection::part);
         missing
     }
@@ -623,35 +640,20 @@ impl<W: Wire> Pool<W> {
     }
 
     /// Stops what runs on a connection of this pool. Returns when the request has landed.
-    pub async fn interrupt(&self, interruption: &Interruption) -> Result<(), String> {
-        let plan = self.plan.load_full();
-        // An interruption is proven by the connection's own key: a secret that cannot be read at this
-        // moment must not keep a statement running.
-        let secret = match W::INTERRUPTS_LOGGED_IN {
-            true => self.secrets.read(&plan.secret).map_err(|error| error.to_string())?,
-            false => Secret::new(String::new(), Default::default(), 0),
-        };
+    pub async fn interrupt(self: &Arc<Self>, interruption: &Interruption) -> Result<(), String> {
+        if W::INTERRUPTS_LOGGED_IN {
+            return self.order(Order::Stop(interruption.clone())).await;
+        }
+        // Proven by the connection's own key: no login, and no secret that has to be read.
+        let (plan, secret) = (self.plan.load_full(), Secret::new(String::new(), Default::default(), 0));
         plan.dialer.interrupt(&*self.wire, interruption, &secret).await.map_err(|error| error.to_string())
     }
 
     /// Ends a connection of this pool at the server, over another one: procedural code may catch a request
     /// to stop and go on, and a pipeline's next statement runs after one; neither outlives this. By the login
     /// of upkeep where the target has one: the connectors' need not be allowed to then.
-    pub(super) async fn terminate(&self, termination: &Termination) -> Result<(), String> {
-        let plan = self.plan.load_full();
-        let upkeep = Upkeep::new();
-        let reference = plan.upkeep.as_ref().unwrap_or(&plan.secret);
-        let secret = self.secrets.read(reference).map_err(|error| error.to_string())?;
-        let login = plan.dialer.login(&*self.wire, &upkeep, (&self.database, ""), &secret).await;
-        let (mut stream, facts) = login.map_err(|fault| fault.to_string())?;
-        let mut script = self.wire.script(Purpose::Terminate { upkeep: &upkeep, termination }, &facts);
-        match tokio::time::timeout(plan.dialer.timeout, run_script(&mut stream, &mut script)).await {
-            Ok(Ok(Report::Done(_))) => Ok(()),
-            Ok(Ok(Report::Refused(error))) => Err(error.to_string()),
-            Ok(Ok(Report::Unclean(what))) => Err(what),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(Exchange::Timeout.to_string()),
-        }
+    pub(super) async fn terminate(self: &Arc<Self>, termination: &Termination) -> Result<(), String> {
+        self.order(Order::End(termination.clone())).await
     }
 
     /// How long a reset may take: what it waits for is the server's own clean-up.

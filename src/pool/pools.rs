@@ -249,6 +249,7 @@ impl<W: Wire> Pools<W> {
                     || entry.pool.status().total > 0
                     || entry.pool.is_warm()
                     || entry.pool.is_in_trouble()
+                    || entry.pool.has_sides()
             });
             for ((target, level), (total, idle, waiting)) in shown {
                 self.metrics.pool(&target, &level).show(total, idle, waiting);

@@ -1,5 +1,7 @@
 //! Passwords in text that is not SQL, or not SQL any more: inside literals and comments of any protocol's statements.
 
+use std::ops::Range;
+
 /// What stands for a password; its length says nothing about it.
 pub(crate) const MASK: &[u8] = b"***";
 
@@ -12,11 +14,28 @@ pub(crate) fn contains_password(text: &[u8]) -> bool {
     (0..text.len()).any(|at| begins_with(&text[at..], b"passw"))
 }
 
+/// Where the password of an address that begins with `://` is: `mysql://user:password@host/database`.
+pub(crate) fn password_in_address(text: &[u8]) -> Option<Range<usize>> {
+    let rest = text.strip_prefix(b"://")?;
+    let ends =
+        |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'?' | b'#' | b'\'' | b'"' | b'`');
+    let login = &rest[..rest.iter().position(ends).unwrap_or(rest.len())];
+    let login = &login[..login.iter().rposition(|byte| *byte == b'@')?];
+    let begin = login.iter().position(|byte| *byte == b':')? + 1;
+    (begin < login.len()).then_some(begin + 3..login.len() + 3)
+}
+
 /// Masks the values behind `password` in something that is not SQL: a connection string, JSON, a
-/// comment, or SQL with its quotes doubled.
+/// comment, or SQL with its quotes doubled; and the passwords of addresses.
 pub(crate) fn mask_inside(text: &[u8], out: &mut Vec<u8>) {
     let mut at = 0;
     while at < text.len() {
+        if let Some(password) = password_in_address(&text[at..]) {
+            out.extend_from_slice(&text[at..at + password.start]);
+            out.extend_from_slice(MASK);
+            at += password.end;
+            continue;
+        }
         if !begins_with(&text[at..], b"passw") && !begins_with(&text[at..], b"identified") {
             out.push(text[at]);
             at += 1;
@@ -39,7 +58,7 @@ fn is_quote(byte: u8) -> bool {
 }
 
 /// Where the password word at `at` ends, and where its value begins, if one follows: behind the word,
-/// then blanks, then at least one of `=`, `:` or a quote; or behind `BY`.
+/// then blanks, then at least one of `=`, `:`, `(` or a quote; or behind `BY` or another word that names how.
 fn value_start(text: &[u8], at: usize) -> (usize, Option<usize>) {
     let skip = |mut at: usize, what: fn(u8) -> bool| {
         while at < text.len() && what(text[at]) {
@@ -55,15 +74,30 @@ fn value_start(text: &[u8], at: usize) -> (usize, Option<usize>) {
     let mut found = key_end > word_end && next > key_end;
     if begins_with(&text[next..], b"by") && next > word_end {
         (next, found) = (skip(next + 2, blank), true);
+        if begins_with(&text[next..], b"password") {
+            // `BY PASSWORD '…'`: a hash.
+            next = skip(next + 8, blank);
+        }
     }
-    let sign_end = skip(next, |byte| matches!(byte, b'=' | b':' | b'>'));
+    // `IDENTIFIED WITH plugin AS '…'`, `VIA plugin USING '…' OR plugin …`: all that follows.
+    if begins_with(&text[at..], b"identified")
+        && next > word_end
+        && (begins_with(&text[next..], b"with ") || begins_with(&text[next..], b"via "))
+    {
+        return (word_end, Some(next));
+    }
+    let sign_end = skip(next, |byte| matches!(byte, b'=' | b':' | b'>' | b'('));
     found |= sign_end > next || (next < text.len() && is_quote(text[next]));
     let value = skip(sign_end, blank);
     (word_end, (found && value < text.len()).then_some(value))
 }
 
-/// A quoted value goes to its closing quote, a bare one to the next blank. In doubt it is longer.
+/// A quoted value goes to its closing quote, a bare one to the next blank; where the way of proving it is named, to
+/// the end. In doubt it is longer.
 fn value_end(text: &[u8], start: usize) -> usize {
+    if begins_with(&text[start..], b"with ") || begins_with(&text[start..], b"via ") {
+        return text.len();
+    }
     let escaped = |at: usize| at > 0 && text[at - 1] == b'\\';
     let open = start + usize::from(text[start] == b'\\');
     let Some(quote) = text.get(open).copied().filter(|byte| is_quote(*byte)) else {

@@ -107,7 +107,7 @@ pub trait Wire: Send + Sync + 'static {
     const GOODBYE: &'static [u8] = &[];
     /// What to do where people under one login can read, stop or end what others run.
     const SHARED_LOGIN: &'static str = "the SQL of --sql closes that";
-    /// Stopping a statement takes a login of its own.
+    /// Stopping a statement takes a login, see [`Wire::stop`]; else a request of its own, [`DialPurpose::Interrupt`].
     const INTERRUPTS_LOGGED_IN: bool = false;
     type Accept: Accept;
     /// What the client said that must be put on every connection it is lent (start-up settings).
@@ -129,6 +129,11 @@ pub trait Wire: Send + Sync + 'static {
     /// The file of a server's unix socket, for the folder that an address names and its port.
     fn unix_socket(&self, path: &str, port: Option<u16>) -> String;
     fn script(&self, purpose: Purpose<'_, Self::Settings>, facts: &Self::Facts) -> Self::Script;
+    /// What stops the statement that runs on another connection, over one that is logged in. Done when the server has
+    /// taken the request, also where there is nothing left to stop.
+    fn stop(&self, _: &Upkeep, _: &Interruption, _: &Self::Facts) -> Option<Self::Script> {
+        None
+    }
     /// What must be the same for two connections to be interchangeable beyond target, level and database,
     /// because it cannot be changed after the login. Empty where everything can.
     fn flavour(&self, settings: &Self::Settings) -> String;
@@ -140,6 +145,11 @@ pub trait Wire: Send + Sync + 'static {
         facts: &Self::Facts,
         out: &mut BytesMut,
     ) -> Self::Relay;
+    /// The login that a conversation ended for with [`RelayStep::LoginAgain`]: on the same connection, which is past
+    /// its greeting, TLS and framing. It goes by what the listener and TLS said then. `None`: there is none.
+    fn accept_again(&self, _relay: Self::Relay) -> Option<Self::Accept> {
+        None
+    }
 }
 
 /// What an established conversation starts with.
@@ -184,6 +194,9 @@ pub struct Greeting {
     pub version: Option<Arc<str>>,
     /// The engine knows every [`Framing`].
     pub compresses: bool,
+    /// A proof that is stolen more easily than others is taken from clients that have no other
+    /// (mysql_native_password).
+    pub takes_native: bool,
 }
 
 impl AcceptContext {
@@ -380,7 +393,7 @@ pub enum DialPurpose<'a> {
     /// they answered [`ServerErrorKind::UnknownOption`]. `flavour`: that of the pool ([`Wire::flavour`]), empty for
     /// connections on which only we speak.
     Login { upkeep: &'a Upkeep, database: &'a str, flavour: &'a str, plain: bool },
-    /// Stop a statement that runs on another connection.
+    /// Stop a statement that runs on another connection, where that takes no login.
     Interrupt(&'a Interruption),
 }
 
@@ -541,6 +554,9 @@ pub enum RelayStep {
     /// The client asks to stop another session. Its command is consumed and goes nowhere: what came of it is
     /// told to [`Relay::killed`], after which this side's input is pumped again, also where nothing new came.
     Kill(Kill),
+    /// The client wants to be somebody else, or itself anew. Nothing is due to it; its session ends here, and what
+    /// comes next is [`Wire::accept_again`].
+    LoginAgain,
     /// The client said goodbye (downstream), or the server ended the conversation (upstream).
     Close,
     /// Ends the session with this.

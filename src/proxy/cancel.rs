@@ -28,6 +28,15 @@ pub(super) struct IssuedKey {
     pub key: CancelKey,
 }
 
+impl IssuedKey {
+    /// From now on it leads to this session: another one of the same client, that knows no other number.
+    pub fn lead_to(&self, session: SessionId) {
+        if let Some(mut known) = self.cancels.keys.get_mut(&self.key.process) {
+            known.1 = session;
+        }
+    }
+}
+
 impl Drop for IssuedKey {
     fn drop(&mut self) {
         self.cancels.keys.remove(&self.key.process);

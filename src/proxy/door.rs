@@ -1,6 +1,5 @@
 //! Where a listener meets a protocol. The engine is generic over the protocol and erased once, here.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cancel::Cancels;
-use super::listener::Arrival;
+use super::listener::{Allowed, Served};
 use super::peer::Peer;
 use super::registry::Registry;
 use super::tally::Tally;
@@ -87,6 +86,8 @@ pub(super) struct Entrance {
     pub certificate_required: bool,
     /// What clients are greeted with where nothing is known of a server yet.
     pub server_version: Option<Arc<str>>,
+    /// See [`crate::protocol::session::Greeting::takes_native`].
+    pub takes_native: bool,
     /// Who connects from here brings a PROXY header.
     pub proxy_from: Vec<ipnet::IpNet>,
 }
@@ -101,21 +102,11 @@ pub(super) struct Caller {
 
 /// A protocol at a listener.
 pub(super) trait Door: Send + Sync {
-    /// Serves one client connection to its end. Its `arrival` ends with the login.
-    fn serve(
-        self: Arc<Self>,
-        caller: Caller,
-        entrance: Arc<Entrance>,
-        arrival: Arrival,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// Serves one client connection to its end.
+    fn serve(self: Arc<Self>, caller: Caller, entrance: Arc<Entrance>, allowed: Allowed) -> Served;
 
     /// Tells a connection that is one too many so, in its protocol. A cancel request is served all the same.
-    fn turn_away(
-        self: Arc<Self>,
-        caller: Caller,
-        entrance: Arc<Entrance>,
-        refusal: Refusal,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn turn_away(self: Arc<Self>, caller: Caller, entrance: Arc<Entrance>, refusal: Refusal) -> Served;
 }
 
 /// One protocol's engine: its machines and its pools.
@@ -126,24 +117,12 @@ pub(super) struct SessionDoor<W: Wire> {
 }
 
 impl<W: Wire> Door for SessionDoor<W> {
-    fn serve(
-        self: Arc<Self>,
-        caller: Caller,
-        entrance: Arc<Entrance>,
-        arrival: Arrival,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async move {
-            let session = self.shared.ids.next();
-            self.session(session, caller, entrance, arrival).await;
-        })
+    fn serve(self: Arc<Self>, caller: Caller, entrance: Arc<Entrance>, allowed: Allowed) -> Served {
+        let session = self.shared.ids.next();
+        self.session(session, caller, entrance, allowed)
     }
 
-    fn turn_away(
-        self: Arc<Self>,
-        caller: Caller,
-        entrance: Arc<Entrance>,
-        refusal: Refusal,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn turn_away(self: Arc<Self>, caller: Caller, entrance: Arc<Entrance>, refusal: Refusal) -> Served {
         Box::pin(async move {
             let session = self.shared.ids.next();
             self.send_away(session, caller, &entrance, &refusal).await;
@@ -152,16 +131,29 @@ impl<W: Wire> Door for SessionDoor<W> {
 }
 
 impl<W: Wire> SessionDoor<W> {
-    pub(super) async fn session(
-        &self,
+    /// From a connection to the session's end.
+    pub(super) fn session(
+        self: Arc<Self>,
         session: SessionId,
         caller: Caller,
         entrance: Arc<Entrance>,
-        arrival: Arrival,
-    ) {
+        allowed: Allowed,
+    ) -> Served {
+        let Allowed { arrival, place } = allowed;
+        let (door, gate, peer) = (self.clone(), entrance.clone(), caller.peer);
         // The login's state is given back before the conversation begins: it may last for days.
-        let Some(entered) = Box::pin(self.login(session, caller, &entrance)).await else { return };
-        drop(arrival);
-        self.converse(entered).await;
+        let login = Box::pin(async move {
+            let entered = door.login(session, caller, &gate).await;
+            drop(arrival);
+            entered
+        });
+        Box::pin(async move {
+            let mut login = login.await;
+            while let Some(entered) = login {
+                let Some(again) = self.converse(entered).await else { break };
+                login = Box::pin(self.login_again(again, peer, &entrance)).await;
+            }
+            drop(place);
+        })
     }
 }

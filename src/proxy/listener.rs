@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -91,9 +92,16 @@ impl Gate {
         let told = if welcome { None } else { self.too_many(peer) };
         if welcome || told.is_some() {
             let gate = self.clone();
-            workers.spawn(socket, move |socket| async move {
+            // What each step needs goes with it: the last one may last for days.
+            workers.spawn(socket, move |socket| {
                 let caller = Caller { stream: Stream::Plain(socket), peer, input: BytesMut::new() };
-                gate.greet(caller, brings, place.filter(|_| welcome), arrival, told).await;
+                let place = place.filter(|_| welcome);
+                let greeted = Box::pin(gate.greet(caller, brings, place, arrival, told));
+                async move {
+                    if let Some(served) = greeted.await {
+                        served.await;
+                    }
+                }
             });
         }
     }
@@ -108,18 +116,19 @@ impl Gate {
         self.turned_away.clone().try_acquire_owned().ok()
     }
 
-    /// Reads the PROXY header where one is due, then serves the connection or tells it that it is one too many.
+    /// Reads the PROXY header where one is due. Returns what serves the connection or tells it that it is one too
+    /// many.
     async fn greet(
-        &self,
+        self: Arc<Self>,
         mut caller: Caller,
         brings: bool,
         place: Option<OwnedSemaphorePermit>,
         mut arrival: Option<Arrival>,
         mut told: Option<OwnedSemaphorePermit>,
-    ) {
+    ) -> Option<Served> {
         if brings {
             if !self.meet(&mut caller).await {
-                return;
+                return None;
             }
             if place.is_some() {
                 arrival = self.arrivals.arrive(caller.peer.source());
@@ -131,14 +140,15 @@ impl Gate {
         let entrance = self.entrance.clone();
         match (place, arrival) {
             (Some(place), Some(arrival)) => {
-                self.door.clone().serve(caller, entrance, arrival).await;
-                drop(place);
+                Some(self.door.clone().serve(caller, entrance, Allowed { arrival, place: Some(place) }))
             }
-            _ if told.is_some() => {
-                self.door.clone().turn_away(caller, entrance, Refusal::RateLimited).await;
-                drop(told);
-            }
-            _ => {}
+            _ => told.map(|told| {
+                let turned = self.door.clone().turn_away(caller, entrance, Refusal::RateLimited);
+                Box::pin(async move {
+                    turned.await;
+                    drop(told);
+                }) as Served
+            }),
         }
     }
 
@@ -186,6 +196,17 @@ fn due(complaint: &Mutex<Seldom>) -> Option<u64> {
     complaint.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now())
 }
 
+/// Serves a connection to its end.
+pub(super) type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What a connection takes of what there is of its listener.
+pub(super) struct Allowed {
+    /// Until it has logged in.
+    pub arrival: Arrival,
+    /// Until its end.
+    pub place: Option<OwnedSemaphorePermit>,
+}
+
 /// How many connections of each source have not logged in yet.
 #[derive(Clone)]
 struct Arrivals {
@@ -218,11 +239,11 @@ impl Arrivals {
 }
 
 #[cfg(test)]
-impl Arrival {
+impl Allowed {
     /// Of a connection that came by no listener.
     pub fn unlimited() -> Self {
         let source = IpAddr::from([127, 0, 0, 1]);
-        Self { arrivals: Arrivals::new(u32::MAX), source }
+        Self { arrival: Arrival { arrivals: Arrivals::new(u32::MAX), source }, place: None }
     }
 }
 

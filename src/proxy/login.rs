@@ -48,7 +48,20 @@ pub(super) struct Entered<W: Wire> {
     /// The grant by which it came in.
     pub first_grant: GrantId,
     pub began: Instant,
-    pub _key: IssuedKey,
+    /// What its client knows it by.
+    pub key: IssuedKey,
+}
+
+/// A client that logs in again on the connection of a session that has ended: as another session.
+pub(super) struct Again<W: Wire> {
+    pub session: SessionId,
+    pub stream: Stream,
+    pub accept: W::Accept,
+    /// What it has sent behind its wish.
+    pub input: BytesMut,
+    /// What it has not taken yet of the session before.
+    pub out: BytesMut,
+    pub key: IssuedKey,
 }
 
 /// A login that did not become a session.
@@ -132,7 +145,29 @@ impl<W: Wire> SessionDoor<W> {
     ) -> Option<Box<Entered<W>>> {
         let began = Instant::now();
         let learned = self.learned(entrance).await;
-        let mut guest = self.guest(session, caller, entrance, learned).ok()?;
+        let guest = self.guest(session, caller, entrance, learned).ok()?;
+        self.receive(guest, entrance, began).await
+    }
+
+    /// The same for a client that is there already. Where it fails the connection ends.
+    pub(super) async fn login_again(
+        &self,
+        again: Box<Again<W>>,
+        peer: Peer,
+        entrance: &Entrance,
+    ) -> Option<Box<Entered<W>>> {
+        let Again { session, stream, accept, input, out, key } = *again;
+        let fresh = !input.is_empty();
+        let guest = Guest { session, peer, stream, accept, fresh, input, out, key: Some(key) };
+        self.receive(guest, entrance, Instant::now()).await
+    }
+
+    async fn receive(
+        &self,
+        mut guest: Guest<W>,
+        entrance: &Entrance,
+        began: Instant,
+    ) -> Option<Box<Entered<W>>> {
         let deadline = began + self.shared.limits.load().login;
         let proof = tokio::time::timeout_at(deadline, self.prove(&mut guest, entrance)).await;
         let stop = match proof {
@@ -199,6 +234,7 @@ impl<W: Wire> SessionDoor<W> {
                 learned,
                 version: entrance.server_version.clone(),
                 compresses: true,
+                takes_native: entrance.takes_native,
             },
         };
         Ok(Guest {
@@ -308,8 +344,11 @@ impl<W: Wire> SessionDoor<W> {
 
     /// Who failed lately waits.
     async fn slow_down(&self, sent: &str, peer: Peer) {
-        let penalty = self.shared.throttle.penalty(&source(sent, peer));
-        tokio::time::sleep(penalty.min(self.longest_penalty())).await;
+        let penalty = self.shared.throttle.penalty(&source(sent, peer)).min(self.longest_penalty());
+        // A timer that is due at once would wake this very thread by a system call.
+        if !penalty.is_zero() {
+            tokio::time::sleep(penalty).await;
+        }
     }
 
     /// Slowed, not locked out: there must be time left for a right proof.
@@ -454,7 +493,7 @@ impl<W: Wire> SessionDoor<W> {
         lease: Lease<W>,
         settings: W::Settings,
         stamp: String,
-        issued: IssuedKey,
+        mut issued: IssuedKey,
         began: Instant,
     ) -> Box<Entered<W>> {
         let Guest { session, peer, stream, accept, input, mut out, fresh: _, key: _ } = guest;
@@ -479,7 +518,8 @@ impl<W: Wire> SessionDoor<W> {
         self.shared.metrics.login_accepted(began.elapsed());
         let greeting = Ledger::greeting(&admission);
         let framing = accept.framing();
-        let key: CancelKey = issued.key.clone();
+        // The secret is said once more, to the client, and kept where requests are compared with it.
+        let key = CancelKey { process: issued.key.process, secret: std::mem::take(&mut issued.key.secret) };
         let process_known = lease.facts().process() == Some(key.process);
         let relay = self.wire.relay(
             accept,
@@ -504,7 +544,7 @@ impl<W: Wire> SessionDoor<W> {
             noticed: None,
             first_grant,
             began: Instant::now(),
-            _key: issued,
+            key: issued,
         })
     }
 
@@ -613,11 +653,7 @@ impl<W: Wire> Guest<W> {
 
 /// How the conversation travels. What was said and read until here is not framed, or is read again as framed.
 fn framed(stream: Stream, framing: Framing, said: &mut BytesMut, read: BytesMut) -> (Stream, BytesMut) {
-    let codec = match framing {
-        Framing::Plain => return (stream, read),
-        Framing::Zlib => Codec::Zlib,
-        Framing::Zstd(_) => Codec::Zstd,
-    };
+    let Some(codec) = Codec::of(framing) else { return (stream, read) };
     let framed = Compressed::new(stream, codec, std::mem::take(said), read);
     (Stream::Compressed(Box::new(framed)), BytesMut::new())
 }

@@ -65,7 +65,8 @@ impl Node {
         // The ports first: a second process must not touch the first one's store and journal.
         let sockets = bind(&config).await?;
         let key = crate::secret::installation_key(&config.keys_file).map_err(|error| say(&error))?;
-        let keys = Arc::new(Keys::new(&key));
+        let takes_native = config.listeners.iter().any(|listener| listener.mysql_native_password);
+        let keys = Arc::new(Keys::new(&key).keeping_mysql_native(takes_native));
         let store = Store::open(&config.store_url, &config.base).await.map_err(|error| say(&error))?;
         let trail = Trail::open(trail_settings(&config)).map_err(|error| say(&error))?;
         let ledger = Ledger::open(store, trail.clone(), keys.clone()).await.map_err(|error| say(&error))?;
@@ -122,6 +123,7 @@ impl Node {
                     .as_ref()
                     .is_some_and(|asked| asked.required),
                 server_version: configured.server_version.clone(),
+                takes_native: configured.mysql_native_password,
                 proxy_from: configured.proxy_from.clone(),
             });
             tracing::info!(listener = configured.name, %address, protocol = configured.protocol, "listening");

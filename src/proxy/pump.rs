@@ -41,6 +41,8 @@ pub(super) enum PumpEnd {
     Proven,
     /// The client asks to stop another session, and is not listened to until [`Pump::killed`] says what came of it.
     Kill(Kill),
+    /// The client logs in again.
+    LoginAgain,
 }
 
 /// What one worker reads with: one for all of its sessions.
@@ -82,7 +84,8 @@ pub(super) struct Pump<W: Wire> {
     pub relay: W::Relay,
     pub context: SessionContext,
     downstream: Stream,
-    lease: Option<Lease<W>>,
+    /// Apart: a session that sits there has none.
+    lease: Option<Box<Lease<W>>>,
     client: Half,
     server: Half,
     trail: Trail,
@@ -110,7 +113,7 @@ impl<W: Wire> Pump<W> {
             relay,
             context,
             downstream,
-            lease: Some(lease),
+            lease: Some(Box::new(lease)),
             client: Half::default(),
             server: Half::default(),
             trail,
@@ -132,19 +135,19 @@ impl<W: Wire> Pump<W> {
     }
 
     pub fn lease(&self) -> Option<&Lease<W>> {
-        self.lease.as_ref()
+        self.lease.as_deref()
     }
 
     /// Takes the lease out. What is unread or unwritten towards the server stays behind, see
     /// [`Pump::server_is_empty`].
     pub fn take_lease(&mut self) -> Option<Lease<W>> {
-        self.lease.take()
+        self.lease.take().map(|lease| *lease)
     }
 
     /// Goes on with another connection; `first` is written to it ahead of anything else.
     pub fn put_lease(&mut self, lease: Lease<W>, first: &[u8]) {
         self.server = Half { out: BytesMut::from(first), ..Half::default() };
-        self.lease = Some(lease);
+        self.lease = Some(Box::new(lease));
         self.client.held = false;
         self.look_again = true;
         // However long the wait was, its end is a sign of life.
@@ -181,6 +184,12 @@ impl<W: Wire> Pump<W> {
 
     pub fn into_downstream(self) -> Stream {
         self.downstream
+    }
+
+    /// What is left for another conversation with the same client: what it has sent and has not been looked at, and
+    /// what it has not taken yet.
+    pub fn into_client(self) -> (W::Relay, Stream, BytesMut, BytesMut) {
+        (self.relay, self.downstream, self.client.rest, self.client.out)
     }
 
     /// Where the client is written to outside of the conversation.
@@ -525,6 +534,7 @@ impl<W: Wire> Pump<W> {
                 self.client.asks = true;
                 Err(PumpEnd::Kill(kill))
             }
+            Ok(RelayStep::LoginAgain) => Err(PumpEnd::LoginAgain),
             Ok(RelayStep::Close) => Err(PumpEnd::Goodbye(from)),
             Ok(RelayStep::Refuse(refusal)) => Err(PumpEnd::Refuse(refusal)),
             Err(error) => Err(PumpEnd::Violation(from, error)),

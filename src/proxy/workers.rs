@@ -4,11 +4,16 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
 use crate::tls::Socket;
+
+/// A timer that is due before all others of its thread wakes that very thread, by a system call, when it is set:
+/// each login and each session would pay for that. With this one there always is an earlier one.
+const BEAT: Duration = Duration::from_millis(200);
 
 thread_local! {
     /// The number of the worker that this thread is.
@@ -50,7 +55,9 @@ impl Workers {
                 .spawn(move || {
                     HERE.set(Some(number));
                     // An error says that the sender is gone, which is what is waited for.
-                    let _ = runtime.block_on(stopped.changed());
+                    runtime.block_on(async {
+                        while tokio::time::timeout(BEAT, stopped.changed()).await.is_err() {}
+                    });
                     runtime.shutdown_background();
                 })
                 .map_err(say)?;
@@ -78,18 +85,22 @@ impl Workers {
         let Some(worker) = fewest else { return };
         self.loads[worker].fetch_add(1, Ordering::Relaxed);
         let load = Load { loads: self.loads.clone(), worker };
+        // A task is as large as the largest of what it ever holds, so what it begins with is apart.
         if Some(worker) == here {
+            let served = serve(socket);
             self.handles[worker].spawn(async move {
                 let _load = load;
-                serve(socket).await;
+                served.await;
             });
             return;
         }
         let Ok(socket) = socket.into_std() else { return };
+        let begin: Box<dyn FnOnce() -> std::io::Result<F> + Send> =
+            Box::new(move || Socket::from_std(socket).map(serve));
         self.handles[worker].spawn(async move {
             let _load = load;
-            if let Ok(socket) = Socket::from_std(socket) {
-                serve(socket).await;
+            if let Ok(served) = begin() {
+                served.await;
             }
         });
     }
@@ -97,8 +108,6 @@ impl Workers {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::net::TcpStream;
     use tokio::sync::mpsc;
 

@@ -357,7 +357,7 @@ impl Step<'_> {
         let verifiers = &credential.verifiers;
         sqlx::query(
             "INSERT INTO credentials (id, user_name, starts_at, ends_at, scram_stored_key, scram_server_key, caching_sha2, \
-             ed25519, parsec, check_value, created_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             ed25519, parsec, check_value, mysql_native, created_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(id.to_string())
         .bind(user.as_str())
@@ -369,6 +369,7 @@ impl Step<'_> {
         .bind(&verifiers.ed25519)
         .bind(&verifiers.parsec)
         .bind(&verifiers.check)
+        .bind(&verifiers.mysql_native)
         .bind(&credential.created_by)
         .execute(&mut *self.to)
         .await?;

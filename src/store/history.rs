@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use serde::Serialize;
 use sqlx::SqlitePool;
 
 use super::failure::Trouble;
-use super::rows::{Reader, time};
+use super::rows::{Reader, json, time};
 use super::{SessionRow, Store, StoreError};
 use crate::model::limits::{SESSION_ROWS_MAX, SESSION_ROWS_SWEEP};
 use crate::model::{SessionId, Time};
@@ -21,32 +22,32 @@ pub(super) async fn put(pool: &SqlitePool, rows: &[&SessionRow]) -> Result<(), T
          value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, \
          value ->> 14 FROM json_each(?)",
     )
-    .bind(serde_json::Value::Array(rows).to_string())
+    .bind(json(&rows))
     .execute(pool)
     .await?;
     Ok(())
 }
 
-fn columns(row: &SessionRow) -> serde_json::Value {
+fn columns(row: &SessionRow) -> impl Serialize + '_ {
     // SQLite's numbers have a sign; nobody transfers 9 exabytes in a session.
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    serde_json::json!([
-        row.session.to_string(),
+    (
+        row.session,
         row.user.as_str(),
         row.target.as_str(),
         row.level.as_str(),
-        row.grant.to_string(),
-        row.database,
-        row.peer,
-        row.protocol,
+        row.grant,
+        &row.database,
+        &row.peer,
+        &row.protocol,
         time(row.started_at),
         row.ended_at.map(time),
-        row.how,
-        row.code,
+        &row.how,
+        &row.code,
         number(row.statements),
         number(row.bytes_up),
         number(row.bytes_down),
-    ])
+    )
 }
 
 pub(super) async fn newest(pool: &SqlitePool, limit: u32) -> Result<Vec<SessionRow>, Trouble> {

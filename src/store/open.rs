@@ -227,7 +227,11 @@ async fn refuse_foreign(path: &Path, options: &SqliteConnectOptions) -> Result<(
 
 fn migrations() -> Migrator {
     let first = include_str!("migrations/0001_first.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(1, "first".into(), MigrationType::Simple, first, false)])
+    let mysql_native = include_str!("migrations/0002_mysql_native.sql").into_sql_str();
+    Migrator::with_migrations(vec![
+        Migration::new(1, "first".into(), MigrationType::Simple, first, false),
+        Migration::new(2, "mysql native".into(), MigrationType::Simple, mysql_native, false),
+    ])
 }
 
 /// One connection for one thing, as a backup needs it.

@@ -120,6 +120,7 @@ impl<'r> Reader<'r> {
                 ed25519: self.get("ed25519")?,
                 parsec: self.get("parsec")?,
                 check: self.get("check_value")?,
+                mysql_native: self.get("mysql_native")?,
             },
             created_by: self.get("created_by")?,
             ended: self.ended()?,

@@ -78,6 +78,7 @@ pub(super) fn credential(id: u64, of: &str) -> Credential {
             ed25519: vec![4; 32],
             parsec: vec![5; 32],
             check: vec![id as u8; 32],
+            mysql_native: id.is_multiple_of(2).then(|| vec![6; 20]),
         },
         created_by: "uid 1000".to_owned(),
         ended: None,
@@ -662,3 +663,44 @@ fn futures_may_move_between_threads() {
 
 mod crash;
 mod model;
+
+#[tokio::test]
+async fn a_store_of_the_first_schema_is_brought_up_to_date() {
+    use sqlx::SqlSafeStr;
+    use sqlx::migrate::{Migration, MigrationType, Migrator};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.db");
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut connection = open::connect_once(&path).await.unwrap();
+    let first = include_str!("migrations/0001_first.sql").into_sql_str();
+    let first = Migration::new(1, "first".into(), MigrationType::Simple, first, false);
+    Migrator::with_migrations(vec![first]).run(&mut connection).await.unwrap();
+    sqlx::query(
+        "INSERT INTO credentials (id, user_name, starts_at, ends_at, scram_stored_key, scram_server_key, caching_sha2, \
+         ed25519, parsec, check_value, created_by) VALUES (?, 'alice', ?, ?, x'01', x'02', x'03', x'04', x'05', x'06', 'uid 0')",
+    )
+    .bind(CredentialId::from_u64(1).to_string())
+    .bind(rows::time(at(0)))
+    .bind(rows::time(at(1_000)))
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    let store = Store::open("sqlite:old.db", folder.path()).await.unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    assert_eq!(snapshot.credentials.len(), 1);
+    assert_eq!(snapshot.credentials[0].verifiers.mysql_native, None);
+    store
+        .apply(
+            &[
+                put_user(user("bob", &[])),
+                Change::AddCredential { credential: Box::new(credential(2, "bob")) },
+            ],
+            at(1),
+        )
+        .await
+        .unwrap();
+    let kept = store.snapshot().await.unwrap().credentials.into_iter().find(|kept| kept.user == name("bob"));
+    assert_eq!(kept.unwrap().verifiers.mysql_native, Some(vec![6; 20]));
+}

@@ -17,11 +17,23 @@ use zstd::stream::raw::{DParameter, Decoder, Operation};
 
 use super::Stream;
 use crate::model::limits;
+use crate::protocol::session::Framing;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
     Zlib,
     Zstd,
+}
+
+impl Codec {
+    /// `None`: the conversation is not compressed.
+    pub fn of(framing: Framing) -> Option<Self> {
+        match framing {
+            Framing::Plain => None,
+            Framing::Zlib => Some(Self::Zlib),
+            Framing::Zstd(_) => Some(Self::Zstd),
+        }
+    }
 }
 
 /// Length and number as sent, length inside (0: as it is).
@@ -50,10 +62,19 @@ thread_local! {
     static SPARE: RefCell<Spare> = RefCell::default();
 }
 
-/// The server's side of a connection whose client has asked for compression.
+/// Which side of a connection this is: each command begins with number 0, what answers it goes on from there, and
+/// so does what the client says in the middle of an answer (a file).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
+}
+
+/// One side of a connection that is compressed.
 pub struct Compressed {
     stream: Stream,
     codec: Codec,
+    side: Side,
     /// What had been read before this began.
     ahead: BytesMut,
     head: [u8; HEAD],
@@ -61,9 +82,11 @@ pub struct Compressed {
     reading: Reading,
     /// The number of what was read last.
     heard: u8,
-    /// Something was read since the last answer began.
+    /// Something was read since what is written began.
     is_asked: bool,
+    /// Of what is read.
     asking: Track,
+    /// Of what is written.
     answering: Track,
     /// The number of what is written next.
     number: u8,
@@ -105,6 +128,8 @@ struct Track {
     number: u8,
     /// The next packet is a part of this one.
     continued: bool,
+    /// It has no bytes: the end of a file, or of a payload.
+    is_empty: bool,
 }
 
 impl Track {
@@ -131,6 +156,7 @@ impl Track {
         self.left = u24(&head);
         self.number = head[3];
         self.continued = self.left == CONTINUED;
+        self.is_empty = self.left == 0;
     }
 }
 
@@ -143,12 +169,24 @@ fn bad(what: &'static str) -> io::Error {
 }
 
 impl Compressed {
-    /// `first` is written as it is, ahead of what is compressed; `ahead` has been read already.
+    /// The server's side. `first` is written as it is, ahead of what is compressed; `ahead` has been read already.
     pub fn new(stream: Stream, codec: Codec, first: BytesMut, ahead: BytesMut) -> Self {
+        Self { pending: first, ahead, ..Self::of(Side::Server, stream, codec) }
+    }
+
+    /// The client's side, where nothing of the login is left over. The numbers of the packets inside that it reads
+    /// are the server's own affair: after each part that a server has sent it goes on with the number of the
+    /// compressed packet (`net_flush`).
+    pub fn towards_server(stream: Stream, codec: Codec) -> Self {
+        Self::of(Side::Client, stream, codec)
+    }
+
+    fn of(side: Side, stream: Stream, codec: Codec) -> Self {
         Self {
             stream,
             codec,
-            ahead,
+            side,
+            ahead: BytesMut::new(),
             head: [0; HEAD],
             have: 0,
             reading: Reading::Head,
@@ -158,7 +196,7 @@ impl Compressed {
             answering: Track::default(),
             number: 0,
             withheld: BytesMut::new(),
-            pending: first,
+            pending: BytesMut::new(),
         }
     }
 
@@ -282,7 +320,7 @@ impl Compressed {
         self.wrap(&all)
     }
 
-    /// Cuts where an answer begins, which has numbers of its own.
+    /// Cuts where a command or an answer begins, which has numbers of its own.
     fn wrap(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (mut at, mut from) = (0, 0);
         while at < bytes.len() {
@@ -296,10 +334,10 @@ impl Compressed {
                 self.withheld = bytes[at..].into();
                 break;
             };
-            if self.begins(head[3]) {
+            if let Some(number) = self.begins(head[3]) {
                 self.pack(&bytes[from..at])?;
                 from = at;
-                self.number = self.heard.wrapping_add(1);
+                self.number = number;
                 self.is_asked = false;
             }
             self.answering.begin(*head);
@@ -308,11 +346,26 @@ impl Compressed {
         self.pack(&bytes[from..at])
     }
 
-    /// Whether a packet of this number is the first of an answer.
-    fn begins(&self, number: u8) -> bool {
+    /// The number of the compressed packet that a packet of this number begins, if it begins one: as the first of
+    /// an answer or a command, or of a file that the server has asked for.
+    fn begins(&self, number: u8) -> Option<u8> {
         let follows = number == self.answering.number.wrapping_add(1);
-        let answers = self.is_asked && number == self.asking.number.wrapping_add(1);
-        !self.answering.continued && (!follows || answers)
+        let next = self.heard.wrapping_add(1);
+        match self.side {
+            _ if self.answering.continued => None,
+            Side::Server => {
+                let answers = self.is_asked && number == self.asking.number.wrapping_add(1);
+                (!follows || answers).then_some(next)
+            }
+            // Number 0 is a command's, and that of every 256th packet of a file.
+            Side::Client if number == 0 && !(follows && self.is_sending_file()) => Some(0),
+            Side::Client => self.is_asked.then_some(next),
+        }
+    }
+
+    /// What was written last is a part of a file, and not its end.
+    fn is_sending_file(&self) -> bool {
+        self.answering.number > 0 && !self.answering.is_empty
     }
 
     fn pack(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -37,6 +37,23 @@ fn stateful_extensions_keep_a_connection_with_one_person(server: &'static Server
     assert!(pids.windows(2).all(|pair| pair[0] == pair[1]), "accepted, so shared: {pids:?}");
 }
 
+/// What it keeps lives in the server's process, and its name is in no catalog any more.
+#[test]
+fn what_an_extension_that_came_and_went_has_kept_is_met_by_nobody() {
+    let node = one_connection(shared(Version::Distribution));
+    let (database, role) = (&node.place.database, node.place.role("admin"));
+    node.place.master().run(&format!("grant create on database {database} to {role}"));
+    let client = node.person("alice", "admin").login();
+    client.run("begin; create extension plperl");
+    client.run("do $$ $_SHARED{leftover} = 'mine'; $$ language plperl");
+    client.run("rollback");
+    client.close();
+    wait_until("the session has ended", PATIENCE, || node.sessions().is_empty());
+    let client = node.person("bob", "admin").login();
+    client.run("create extension plperl");
+    client.run("do $$ elog(ERROR, 'met') if defined $_SHARED{leftover}; $$ language plperl");
+}
+
 #[test]
 fn connections_kept_for_one_person_give_way_to_another() {
     let node = one_connection(shared(Version::Distribution));

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::support::mysql::wire::command;
-use crate::support::mysql::{Release, Wire, on_all_releases};
+use crate::support::mysql::wire::{command, flag};
+use crate::support::mysql::{Login, Release, Wire, on_all_releases};
 use crate::support::{Node, text};
 
 on_all_releases!(statements_and_their_results_are_told, values_are_told_and_passwords_are_not);
@@ -39,6 +39,27 @@ fn statements_and_their_results_are_told(release: Release) {
     assert_eq!(rows, 1001, "all rows of a text of several statements");
     assert_eq!((&end["how"], &end["reused"]), (&"close".into(), &true.into()), "{end}");
     node.done(&["audit", "verify"]);
+}
+
+/// The types of attributes that MySQL reads in another way than its documents say: what it takes for the text is what
+/// is told. MariaDB has no attributes.
+#[test]
+fn a_text_hidden_behind_attributes_is_told_whole_by_mysql_9() {
+    let node = Node::mysql(Release::MySql9);
+    let login = Login { more: flag::QUERY_ATTRIBUTES, ..Login::default() };
+    let mut alice = node.person("alice", "read_write").mysql(&login).expect("let in");
+    let kinds: [[u8; 2]; 6] = [[9, 0], [13, 0], [6, 0], [3, 1], [8, 1], [254, 127]];
+    for (at, kind) in kinds.into_iter().enumerate() {
+        let text = format!("select 'hidden {at}'");
+        let body = [&[1, 1, 0, 1][..], &kind, b"\x01n\0", text.as_bytes()].concat();
+        alice.say(command::QUERY, &body);
+        let answers = format!("{:?}", alice.answers());
+        assert!(
+            answers.contains(&format!("hidden {at}")),
+            "the server reads {kind:?} in another way: {answers}"
+        );
+        node.wait_statement(&text);
+    }
 }
 
 fn values_are_told_and_passwords_are_not(release: Release) {

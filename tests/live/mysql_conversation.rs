@@ -4,11 +4,14 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use sha2::Digest;
+
 use crate::support::mysql::wire::{Reader, command, flag, say, told};
 use crate::support::mysql::{Answer, Login, Place, Release, Wire, on_all_releases, shared};
 use crate::support::{Node, Options, PATIENCE, text, wait_until};
 
 on_all_releases!(
+    the_server_shows_who_is_there_in_front_of_each_text,
     commands_that_are_not_a_person_s_are_refused_and_it_goes_on,
     several_results_and_what_is_sent_ahead_keep_their_order,
     packets_may_be_longer_than_one,
@@ -16,8 +19,28 @@ on_all_releases!(
     everything_passes_compressed_too,
     one_may_stop_one_s_own_statements_and_nobody_else_s,
     a_prepared_statement_is_executed_and_fetched,
+    how_long_a_slow_reader_is_waited_for_is_no_other_s_choice,
     a_server_of_its_own_is_locked_dies_and_comes_back,
 );
+
+/// A reset puts the variable back; the server's socket follows it by a SET only.
+fn how_long_a_slow_reader_is_waited_for_is_no_other_s_choice(release: Release) {
+    let options = Options { pool: "size_max = 1\nwait_seconds_max = 20", ..Options::default() };
+    let node = Node::with(shared(release).place(), options);
+    let mut alice = node.person("alice", "read").mysql_login();
+    let connection = alice.ask("select connection_id()");
+    alice.run("set net_write_timeout = 1");
+    let session = node.session_of("alice");
+    alice.goodbye();
+    assert_eq!(node.wait_end_of(&session)["reused"], true);
+    let mut bob = node.person("bob", "read").mysql_login();
+    assert_eq!(bob.ask("select connection_id()"), connection);
+    bob.query("select repeat('x', 1000000) from items limit 40");
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let Answer::Rows { rows, .. } = bob.answers().remove(0) else { panic!("no rows") };
+    assert_eq!(rows.len(), 40);
+    assert_eq!(bob.ask("select 'goes on'"), "goes on");
+}
 
 fn commands_that_are_not_a_person_s_are_refused_and_it_goes_on(release: Release) {
     let node = Node::mysql(release);
@@ -140,6 +163,12 @@ fn a_file_is_sent_when_its_client_says_so(release: Release) {
     let line = node.wait_statement(LOAD);
     let result = node.result_of(&line);
     assert!(result["bytes_up"].as_u64().is_some_and(|bytes| bytes > 15_000), "{result}");
+    let sent: String = (5000..6000).map(|i| format!("{i}\tsent {i}\n")).collect::<String>() + "\x01\n";
+    let told = node
+        .wait_event("file", |told| told["number"] == line["number"] && told["session"] == line["session"]);
+    let hash: String = sha2::Sha256::digest(&sent).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!((&told["name"], &told["bytes"]), (&"a name".into(), &sent.len().into()), "{told}");
+    assert_eq!((&told["sha256"], &told["whole"]), (&hash.into(), &true.into()), "{told}");
     // Given up, as clients do that find no such file.
     alice.query(LOAD);
     assert_eq!(alice.read().expect("an answer")[0], 0xfb);
@@ -328,17 +357,46 @@ fn a_server_that_asks_for_a_file_unasked_gets_none() {
     assert!(lines.iter().all(|line| line["reused"] == false), "{lines:?}");
 }
 
-#[test]
-fn somebody_else_cannot_become_another() {
-    let node: Node<Place> = Node::mysql(Release::Distribution);
-    let alice = node.person("alice", "read");
-    let bob = node.person("bob", "read");
-    let mut wire = alice.mysql_login();
-    let mut body = [b"bob\0".as_slice(), &[0], node.place.database.as_bytes(), &[0]].concat();
-    body.extend([45, 0]);
-    body.extend(b"caching_sha2_password\0");
-    wire.say(command::CHANGE_USER, &body);
-    let payload = wire.read().expect("an answer");
-    assert!(text(&payload).contains("TG0"), "{}", text(&payload));
-    drop(bob);
+fn the_server_shows_who_is_there_in_front_of_each_text(release: Release) {
+    let options = Options { target: "stamp_comment = \"on\"\n", ..Options::default() };
+    let node = Node::with(shared(release).place(), options);
+    let alice = node.person("alice", "read_write");
+    let mut wire = alice.mysql(&Login { more: flag::LOCAL_FILES, ..Login::default() }).expect("let in");
+    let mark = format!("/* tidegate alice/{} */ ", node.session_of("alice"));
+    wire.query("select sleep(60)");
+    node.place.wait_running("sleep(60)");
+    let seen = node
+        .place
+        .ask("select info from information_schema.processlist where info like '%tidegate%sleep(60)'");
+    assert!(seen.contains(&format!("{mark}select sleep(60)")), "{seen}");
+    let number = wire.greeting.connection;
+    let mut other = alice.mysql_login();
+    other.run(&format!("kill query {number}"));
+    other.goodbye();
+    wire.answers();
+    // Text of several statements, prepared, a file, and one that is longer than a packet.
+    assert_eq!(wire.ask("select 1; select 'two'"), "1; two");
+    let (id, parameters) = wire.prepare("select name from items where id = ?").expect("prepared");
+    assert_eq!(parameters, 1);
+    wire.send(&Wire::execution(id, 0, &[Some("7")]));
+    assert!(format!("{:?}", wire.binary_answers()).contains("item 7"));
+    wire.query(LOAD);
+    assert_eq!(wire.read().expect("an answer")[0], 0xfb);
+    wire.send_next(b"5000\tsent\n");
+    wire.send_next(&[]);
+    assert!(matches!(wire.answers()[..], [Answer::Done { affected: 1, .. }]));
+    for length in [0xff_ffff - 100, 0xff_ffff - 17, 17_000_000] {
+        let long = "x".repeat(length);
+        assert_eq!(wire.ask(&format!("select length('{long}')")), length.to_string());
+    }
+    let none = wire.told("select nonsense from nowhere");
+    assert!(["1054", "1146"].contains(&&none.code[..]), "{none:?}");
+    assert_eq!(wire.ask("select 'in step'"), "in step");
+    node.wait_statement("select 'in step'");
+    assert!(
+        node.events("statement").iter().all(|line| !line.to_string().contains("/* tidegate")),
+        "the text is the person's"
+    );
+    assert!(node.place.general_log().contains(&format!("{mark}select 'in step'")));
+    wire.goodbye();
 }

@@ -397,3 +397,48 @@ fn the_first_words_of_a_refusal_are_a_server_s() {
     assert_eq!(reader.number(1), 0xff);
     assert!(text(payload).contains("TG0"), "{}", text(payload));
 }
+
+#[test]
+fn an_old_method_is_there_where_a_listener_offers_it() {
+    let node = node();
+    let before = node.person("alice", "read");
+    let login = |person: &Person, password: &str| {
+        let login =
+            Login { user: &person.name, password, plugin: "mysql_native_password", ..Login::default() };
+        Wire::login(node.port, &login)
+    };
+    assert_eq!(login(&before, &before.secret).ok().expect("let in").steps, "Scaching_sha2_password M3 ");
+    node.kill();
+    let file = std::fs::read_to_string(node.folder.join("tidegate.toml")).expect("the node file");
+    let offers = "tls = \"optional\"\nmysql_native_password = \"offer\"";
+    node.write("tidegate.toml", &file.replace("tls = \"optional\"", offers));
+    node.resume();
+    let after = node.credential("alice", "1h");
+    let mut wire = login(&after, &after.secret).ok().expect("let in");
+    assert_eq!(wire.steps, "Smysql_native_password ");
+    assert_eq!(wire.ask("select 1"), "1");
+    // By the same method as somebody else, and back.
+    let same =
+        Login { user: "alice", password: &after.secret, plugin: "mysql_native_password", ..Login::default() };
+    wire.change_user(&same).expect("it is alice");
+    assert_eq!(wire.steps, "Smysql_native_password ");
+    wire.goodbye();
+    // What was issued before has nothing kept for it, which looks like a wrong secret; it goes on as it did.
+    for (person, secret) in
+        [(&before, &before.secret[..]), (&after, "tg_00000000000000000000000000"), (&after, "")]
+    {
+        let (told, wire) = *login(person, secret).err().expect("not let in");
+        assert_eq!(told.message, "TG001: the login was not accepted");
+        assert_eq!(wire.expect("a greeting").steps, "Smysql_native_password E");
+    }
+    before.mysql_login().goodbye();
+    after.mysql_login().goodbye();
+    for client in [Release::Distribution, Release::MariaDb11] {
+        let mut args = verified(client, &node);
+        args.extend(["--default-auth=mysql_native_password".to_owned(), "-e".to_owned()]);
+        args.push("select name from items where id = 7".to_owned());
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let done = cli(client, &node, &after, &args).output().expect("it runs");
+        assert_eq!(said(&done), "item 7\n", "{client:?}");
+    }
+}

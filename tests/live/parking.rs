@@ -399,6 +399,17 @@ fn a_cancel_of_a_parked_session_does_nothing() {
     assert_eq!(sleeping.wait().expect("untouched")[0][1].as_deref(), Some("whole"));
 }
 
+/// A vertical tab is white space since PostgreSQL 16.
+#[test]
+fn white_space_that_newer_servers_know_hides_no_setting() {
+    let node = node(shared(Version::Newest), 1);
+    let client = node.person("alice", "read").login();
+    client.run("set my\x0b.thing = '42'");
+    let pinned = ("pinned".to_owned(), "a setting that no catalog shows".to_owned());
+    wait_until("alice is pinned", PATIENCE, || states(&node, "alice") == [pinned.clone()]);
+    assert_eq!(client.one("show my.thing"), "42");
+}
+
 #[test]
 fn discarding_everything_unpins() {
     let node = node(shared(Version::Distribution), 2);

@@ -5,12 +5,17 @@ use crate::config::NodeConfig;
 
 /// One listener with these keys, in a file that has a certificate.
 fn load(keys: &str) -> Result<Listener, Vec<String>> {
+    load_of("postgres", keys)
+}
+
+fn load_of(protocol: &str, keys: &str) -> Result<Listener, Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("node.toml");
-    let text = format!("[[listener]]\nprotocol = 'postgres'\n{keys}\n[tls]\ncertificate = 'a'\nkey = 'b'\n");
+    let text =
+        format!("[[listener]]\nprotocol = '{protocol}'\n{keys}\n[tls]\ncertificate = 'a'\nkey = 'b'\n");
     std::fs::write(&path, text).unwrap();
     let shown = |text: String| text.replace(&format!("{}/", folder.path().display()), "");
-    match NodeConfig::load_with(&path, &["postgres"], false) {
+    match NodeConfig::load_with(&path, &["postgres", "mysql"], false) {
         Ok(mut config) => {
             let mut listener = config.listeners.remove(0);
             let near = |path: &mut std::path::PathBuf| {
@@ -148,4 +153,24 @@ fn an_address_is_written_as_it_is_read() {
     }
     assert!(!"0.0.0.0:1".parse::<ListenAddress>().unwrap().is_local());
     assert_eq!("unix:x".parse(), Ok(ListenAddress::Unix(Path::new("x").to_owned())));
+}
+
+#[test]
+fn an_old_method_is_offered_where_it_is_asked_for() {
+    let of = |protocol, said: &str| {
+        let listener = load_of(protocol, &format!("{TCP}mysql_native_password = '{said}'\n"));
+        listener.map(|listener| listener.mysql_native_password)
+    };
+    assert!(!load_of("mysql", TCP).unwrap().mysql_native_password);
+    assert_eq!(
+        (of("mysql", "offer"), of("mysql", "off"), of("postgres", "off")),
+        (Ok(true), Ok(false), Ok(false))
+    );
+    for (wrong, right) in [
+        (of("mysql", "on"), "must be \"off\" or \"offer\""),
+        (of("postgres", "offer"), "is for protocol = \"mysql\""),
+    ] {
+        let mistakes = wrong.unwrap_err();
+        assert!(mistakes.len() == 1 && mistakes[0].contains(right), "{mistakes:?}");
+    }
 }

@@ -31,6 +31,7 @@ fn the_least_file_has_the_defaults() {
             server_name_suffix: None,
             client_certificates: None,
             server_version: None,
+            mysql_native_password: false,
             proxy_from: Vec::new(),
             socket: SocketFile::default(),
         }]
@@ -45,7 +46,7 @@ fn the_least_file_has_the_defaults() {
             directory: base.join("state/audit"),
             sync: Duration::from_millis(100),
             lag_bytes_max: 67_108_864,
-            segment_bytes: 8_388_608,
+            segment_bytes: 2_097_152,
             continue_on_failure: false,
             text_bytes_max: 32_768,
         }

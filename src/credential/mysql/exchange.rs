@@ -5,7 +5,9 @@ use std::sync::{Arc, LazyLock};
 use curve25519_dalek::constants::ED25519_BASEPOINT_COMPRESSED;
 use subtle::ConstantTimeEq;
 
-use super::{PARSEC_SALT_BYTES, check_caching_sha2, check_ed25519, parsec_ext_salt};
+use super::{
+    NATIVE_BYTES, PARSEC_SALT_BYTES, check_caching_sha2, check_ed25519, check_native, parsec_ext_salt,
+};
 use crate::credential::{Identity, Keys, Proof};
 use crate::model::limits::CREDENTIALS_PER_USER_MAX;
 use crate::model::{Credential, CredentialId, Name, Time};
@@ -19,6 +21,8 @@ pub struct Candidate {
     ed25519: [u8; 32],
     parsec: [u8; 32],
     check: [u8; 32],
+    /// Sealed.
+    native: Option<[u8; NATIVE_BYTES]>,
 }
 
 impl Candidate {
@@ -32,6 +36,10 @@ impl Candidate {
             ed25519: verifiers.ed25519.as_slice().try_into().ok()?,
             parsec: verifiers.parsec.as_slice().try_into().ok()?,
             check: verifiers.check.as_slice().try_into().ok()?,
+            native: match &verifiers.mysql_native {
+                Some(sealed) => Some(sealed.as_slice().try_into().ok()?),
+                None => None,
+            },
         })
     }
 }
@@ -45,6 +53,7 @@ static MOCK: LazyLock<Candidate> = LazyLock::new(|| Candidate {
     ed25519: ED25519_BASEPOINT_COMPRESSED.to_bytes(),
     parsec: ED25519_BASEPOINT_COMPRESSED.to_bytes(),
     check: [0; 32],
+    native: None,
 });
 
 /// What a client sent is no proof of any credential of this user.
@@ -72,6 +81,16 @@ impl Exchange {
     /// The fast path of caching_sha2_password, for the nonce of 20 bytes that we sent.
     pub fn caching_sha2(self, nonce: &[u8], proof: &[u8]) -> Result<Identity, WrongProof> {
         self.prove(|candidate| check_caching_sha2(&candidate.caching_sha2, nonce, proof))
+    }
+
+    /// mysql_native_password, for the nonce of 20 bytes that we sent. A credential that keeps nothing for it costs
+    /// the same.
+    pub fn native(self, nonce: &[u8], proof: &[u8]) -> Result<Identity, WrongProof> {
+        self.prove(|candidate| {
+            let sealed = candidate.native.unwrap_or_default();
+            let stored = self.keys.seal_mysql_native(&sealed, &candidate.check);
+            check_native(&stored, nonce, proof) & candidate.native.is_some()
+        })
     }
 
     /// client_ed25519, for the 32 bytes that we sent.

@@ -18,9 +18,7 @@ use crate::credential::{Keys, Secret, by_certificate, testing};
 use crate::model::{Name, Time};
 use crate::protocol::mysql::greeting::{self, Greeting, Opening, Request, Response};
 use crate::protocol::mysql::{Capabilities, Goal, Learned, MySqlAccept, MySqlDial, packet};
-use crate::protocol::session::{
-    AcceptContext, Answer, DialTls, DialTlsFacts, Interruption, Question, TlsFacts, TlsOffer,
-};
+use crate::protocol::session::{AcceptContext, Answer, DialTls, DialTlsFacts, Question, TlsFacts, TlsOffer};
 
 /// The methods that a client may begin with.
 pub const CLIENT_METHODS: [&str; 6] = [
@@ -161,17 +159,22 @@ impl Client {
         packet(next, &answer)
     }
 
+    /// What it would prove with by its method, had it just been greeted.
+    pub fn proof_of_greeting(&mut self) -> Vec<u8> {
+        let nonce = self.greeting.as_ref().map(|greeting| greeting.nonce).unwrap_or_default();
+        match self.method {
+            // They speak second.
+            "client_ed25519" | "parsec" => Vec::new(),
+            method => self.prove(method.as_bytes(), &nonce),
+        }
+    }
+
     fn request(&self) -> Request {
         Request { capabilities: self.capabilities, packet_bytes: 1 << 24, collation: 45 }
     }
 
     fn respond(&mut self, sequence: u8) -> Vec<u8> {
-        let nonce = self.greeting.as_ref().map(|greeting| greeting.nonce).unwrap_or_default();
-        let proof = match self.method {
-            // They speak second.
-            "client_ed25519" | "parsec" => Vec::new(),
-            method => self.prove(method.as_bytes(), &nonce),
-        };
+        let proof = self.proof_of_greeting();
         let mut request = self.request();
         if self.database.is_some() {
             request.capabilities |= Capabilities::CONNECT_WITH_DB;
@@ -390,10 +393,8 @@ pub fn accept(data: &[u8]) -> String {
 pub fn dial(data: &[u8]) -> String {
     check(data, &mut |setup, turns, cut| {
         let tls = [DialTls::Without, DialTls::Try, DialTls::Demand, DialTls::Direct][usize::from(setup & 3)];
-        let goal = match setup & 4 {
-            0 => Goal::Login { database: "shop".into(), flavour: String::new() },
-            _ => Goal::Interrupt(Interruption(b"7".to_vec())),
-        };
+        let database = if setup & 4 == 0 { "shop" } else { "" };
+        let goal = Goal { database: database.into(), flavour: String::new() };
         let way = if setup & 0x80 == 0 { lenient(tls) } else { tls.into() };
         let mut machine = MySqlDial::towards(goal, way, &SECRET);
         machine.fix_random(&RANDOM);

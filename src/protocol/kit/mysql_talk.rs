@@ -56,7 +56,7 @@ pub fn script(data: &[u8]) -> String {
     let job = match setup % 10 {
         0 | 1 => Job::Probe,
         2 => Job::Prepare { stamp: "alice/s-0", settings: &settings },
-        3 | 4 => Job::Reset { random: Some(7) },
+        look @ (3 | 4) => Job::Reset { random: Some(7), look: look == 4 },
         5 => Job::Ping,
         6 => Job::Check { level: "read" },
         7 => Job::Form { logins: &logins },

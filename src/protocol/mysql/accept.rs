@@ -12,8 +12,15 @@
 //! caching_sha2_password is announced, and of it the fast path is all there is: what is stored
 //! (SHA256(SHA256(secret))) opens every right answer, so the secret itself is never asked for. A client that names
 //! client_ed25519 or parsec is switched to that, one that names mysql_clear_password is heard inside TLS; all
-//! others are switched to what was announced. mysql_native_password would take a stored SHA1(SHA1(secret)) and is
-//! not there.
+//! others are switched to what was announced. mysql_native_password is there for who names it, where the listener
+//! says so; it is never announced.
+//!
+//! A client that is in may log in again (`COM_CHANGE_USER`). That is a login of its own, which begins with the
+//! client's answer. What it has sent along as proof is of a nonce that has been used, so it is always asked anew:
+//!
+//! ```text
+//! Returned --Start--> Asking --Answer--> Switched --> … (as above)
+//! ```
 //!
 //! Who logs in is fixed by the one answer; a second one is an error. The OK that ends a login is not in this file:
 //! only the relay says it, and the relay needs an admission.
@@ -22,7 +29,7 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use super::capability::{Capabilities, status};
 use super::facts::{Learned, Settings};
-use super::greeting::{self, Greeting, NONCE_BYTES, Opening, Response};
+use super::greeting::{self, ChangeUser, Greeting, NONCE_BYTES, Opening, Response};
 use super::packet;
 use super::refusal::put_error;
 use crate::credential::Identity;
@@ -37,6 +44,7 @@ const CACHING_SHA2: &str = "caching_sha2_password";
 const ED25519: &str = "client_ed25519";
 const PARSEC: &str = "parsec";
 const CLEAR: &str = "mysql_clear_password";
+const NATIVE: &str = "mysql_native_password";
 
 /// caching_sha2_password: the proof fits, an OK follows.
 const FAST_OK: [u8; 2] = [1, 3];
@@ -95,12 +103,39 @@ pub struct MySqlAccept {
     proven: bool,
     /// Its method waits for a word ahead of the OK.
     fast: bool,
+    /// It has been in before, on this connection.
+    again: bool,
     /// What random bytes are where a test fixes them, used up from the front.
     fixed: Vec<u8>,
 }
 
+/// How a client came in, for another login on the same connection.
+pub(super) struct Doorway {
+    context: AcceptContext,
+    tls: Option<TlsFacts>,
+    agreed: Capabilities,
+    zstd_level: u8,
+}
+
+impl Doorway {
+    /// What the two ends agreed to.
+    pub fn agreed(&self) -> Capabilities {
+        self.agreed
+    }
+
+    /// Of a client that came in without anything more to say.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn plain(agreed: Capabilities) -> Self {
+        let peer = std::net::Ipv4Addr::LOCALHOST.into();
+        let context = AcceptContext::new(None, peer, TlsOffer::Unavailable);
+        Self { context, tls: None, agreed, zstd_level: 0 }
+    }
+}
+
 enum State {
     Fresh,
+    /// The client is in, and has asked for another login with these words.
+    Returned(Box<[u8]>),
     /// The client's first packet is due.
     Greeted,
     /// It wants TLS; whatever comes now is TLS.
@@ -123,6 +158,7 @@ enum Method {
     CachingSha2,
     Ed25519([u8; SCRAMBLE_BYTES]),
     Parsec([u8; SCRAMBLE_BYTES]),
+    Native,
     Clear,
 }
 
@@ -153,8 +189,37 @@ impl MySqlAccept {
             settings: Settings::default(),
             proven: false,
             fast: false,
+            again: false,
             fixed: Vec::new(),
         }
+    }
+
+    /// Another login of a client that came in this way: `body` is what follows the first byte of its
+    /// `COM_CHANGE_USER`.
+    pub(super) fn again(doorway: Doorway, body: Box<[u8]>) -> Self {
+        let Doorway { context, tls, agreed, zstd_level } = doorway;
+        let mut machine = Self::new(&context);
+        // Its command was the first packet.
+        (machine.state, machine.sequence, machine.again) = (State::Returned(body), 1, true);
+        (machine.tls, machine.offered) = (tls, agreed);
+        (machine.settings.capabilities, machine.settings.zstd_level) = (agreed, zstd_level);
+        machine
+    }
+
+    pub(super) fn into_doorway(self) -> Doorway {
+        let Self { mut context, tls, settings, .. } = self;
+        // Nobody is greeted twice.
+        (context.greeting.learned, context.greeting.version) = (Vec::new(), None);
+        Doorway { context, tls, agreed: settings.capabilities, zstd_level: settings.zstd_level }
+    }
+
+    /// The client's wish to be somebody else, which is its answer to a greeting of long ago.
+    fn change(&mut self, body: &[u8]) -> Result<AcceptStep, WireError> {
+        let ChangeUser { mut response, collation } = ChangeUser::parse(body, self.settings.capabilities)?;
+        response.zstd_level = self.settings.zstd_level;
+        let step = self.start(response);
+        self.settings.collation = collation;
+        Ok(step)
     }
 
     /// The same login again needs the same random bytes.
@@ -300,7 +365,9 @@ impl MySqlAccept {
         };
         let (proof, plugin) = (response.proof.clone(), response.plugin.clone());
         let method = match &plugin[..] {
-            name if name == CACHING_SHA2.as_bytes() => return self.check_announced(*exchange, &proof),
+            name if name == CACHING_SHA2.as_bytes() && !self.again => {
+                return self.check_announced(*exchange, &proof);
+            }
             name if name == ED25519.as_bytes() => Method::Ed25519(self.random()?),
             name if name == PARSEC.as_bytes() => Method::Parsec(self.random()?),
             name if name == CLEAR.as_bytes() && self.tls.is_some() => match proof.is_empty() {
@@ -313,6 +380,8 @@ impl MySqlAccept {
                     "sent a password in clear outside TLS",
                 ));
             }
+            // What it has sent along may be of a nonce for another method: clients of that age send nothing then.
+            name if name == NATIVE.as_bytes() && self.context.greeting.takes_native => Method::Native,
             _ => Method::CachingSha2,
         };
         self.switch(method, out)?;
@@ -323,16 +392,20 @@ impl MySqlAccept {
     /// Asks for a proof by this method.
     fn switch(&mut self, method: Method, out: &mut BytesMut) -> Result<(), WireError> {
         match method {
-            Method::CachingSha2 => {
-                self.fresh_nonce()?;
-                let mut data = [0; NONCE_BYTES + 1];
-                data[..NONCE_BYTES].copy_from_slice(&self.nonce);
-                self.put(out, |out| greeting::put_switch(out, CACHING_SHA2, &data));
-            }
+            Method::CachingSha2 => self.switch_under_nonce(CACHING_SHA2, out)?,
+            Method::Native => self.switch_under_nonce(NATIVE, out)?,
             Method::Ed25519(scramble) => self.put(out, |out| greeting::put_switch(out, ED25519, &scramble)),
             Method::Parsec(scramble) => self.put(out, |out| greeting::put_switch(out, PARSEC, &scramble)),
             Method::Clear => self.put(out, |out| greeting::put_switch(out, CLEAR, b"")),
         }
+        Ok(())
+    }
+
+    fn switch_under_nonce(&mut self, method: &str, out: &mut BytesMut) -> Result<(), WireError> {
+        self.fresh_nonce()?;
+        let mut data = [0; NONCE_BYTES + 1];
+        data[..NONCE_BYTES].copy_from_slice(&self.nonce);
+        self.put(out, |out| greeting::put_switch(out, method, &data));
         Ok(())
     }
 
@@ -347,6 +420,7 @@ impl MySqlAccept {
         let proven = match method {
             Method::CachingSha2 => return self.check_announced(*exchange, body).map(Some),
             Method::Clear => return self.check_clear(*exchange, body).map(Some),
+            Method::Native => exchange.native(&self.nonce, body),
             Method::Ed25519(scramble) => exchange.ed25519(&scramble, body),
             Method::Parsec(scramble) => {
                 if !body.is_empty() {
@@ -405,11 +479,11 @@ impl MySqlAccept {
             return Err(WireError::new("certificate", "an answer to no question"));
         };
         match &response.plugin[..] {
-            name if name == CACHING_SHA2.as_bytes() => {
+            name if name == CACHING_SHA2.as_bytes() && !self.again => {
                 self.fast = waits_for_word(&response.proof);
                 Ok(self.enter(identity))
             }
-            b"mysql_native_password" => Ok(self.enter(identity)),
+            name if name == NATIVE.as_bytes() && !self.again => Ok(self.enter(identity)),
             _ => {
                 self.switch(Method::CachingSha2, out)?;
                 self.state = State::Waved(Box::new(identity));
@@ -520,8 +594,14 @@ fn take_packet(input: &mut BytesMut, sequence: u8, longest: usize) -> Result<Opt
 impl Accept for MySqlAccept {
     fn step(&mut self, input: AcceptInput<'_>, out: &mut BytesMut) -> Result<AcceptStep, WireError> {
         match input {
-            AcceptInput::Start if matches!(self.state, State::Fresh) => self.greet(out),
-            AcceptInput::Start => Err(WireError::new("login", "it has begun already")),
+            AcceptInput::Start => match std::mem::replace(&mut self.state, State::Over) {
+                State::Fresh => self.greet(out),
+                State::Returned(body) => self.change(&body),
+                begun => {
+                    self.state = begun;
+                    Err(WireError::new("login", "it has begun already"))
+                }
+            },
             AcceptInput::Bytes(input) => self.read(input, out),
             AcceptInput::TlsReady(facts) => {
                 if !matches!(self.state, State::Handshaking) {
@@ -570,6 +650,8 @@ impl Accept for MySqlAccept {
     fn framing(&self) -> Framing {
         let has = |one| self.settings.capabilities.has(one);
         match () {
+            // It is framed already.
+            () if self.again => Framing::Plain,
             // A client that names both means the older, as servers take it.
             () if has(Capabilities::COMPRESS) => Framing::Zlib,
             () if has(Capabilities::ZSTD) => Framing::Zstd(self.settings.zstd_level),

@@ -3,7 +3,8 @@
 use super::capability::Capabilities;
 use super::packet::{self, EOF, ERR, HEADER_BYTES, Header, LOCAL_INFILE, OK, PROGRESS};
 use crate::model::limits::{
-    SCRIPT_BYTES_MAX, SCRIPT_MESSAGE_BYTES_MAX, SCRIPT_MESSAGES_MAX, SERVER_MESSAGE_CHARS_MAX,
+    SCRIPT_BYTES_MAX, SCRIPT_COLUMNS_MAX, SCRIPT_MESSAGE_BYTES_MAX, SCRIPT_MESSAGES_MAX,
+    SERVER_MESSAGE_CHARS_MAX,
 };
 use crate::protocol::session::WireError;
 
@@ -58,7 +59,8 @@ impl Answers {
             if header.length == 0 || header.length > SCRIPT_MESSAGE_BYTES_MAX {
                 return Err(wrong("a packet of a wrong length"));
             }
-            if header.sequence != self.sequence {
+            // Within compressed packets a server's numbers go their own way.
+            if header.sequence != self.sequence && !self.agreed.is_compressed() {
                 return Err(wrong("packets are out of order"));
             }
             let Some(body) = rest.get(HEADER_BYTES..header.total()) else { return Ok((end, None)) };
@@ -92,7 +94,8 @@ impl Answers {
             Stage::First if body[0] == LOCAL_INFILE => return Err(wrong("the server asks for a file")),
             Stage::First => {
                 let mut rest = body;
-                let columns = packet::take_number(&mut rest).filter(|columns| (1..=4096).contains(columns));
+                let columns = packet::take_number(&mut rest)
+                    .filter(|columns| (1..=SCRIPT_COLUMNS_MAX).contains(columns));
                 let columns = columns.ok_or(wrong("a number of columns that cannot be"))?;
                 if !matches!(rest, [] | [1]) {
                     return Err(wrong("columns without their definitions"));

@@ -121,6 +121,11 @@ impl Capabilities {
         self.0 == 0
     }
 
+    /// The conversation travels in compressed packets.
+    pub const fn is_compressed(self) -> bool {
+        self.has(Self::COMPRESS) || self.has(Self::ZSTD)
+    }
+
     /// The text of a pool's flavour.
     pub fn flavour(self) -> String {
         format!("{:x}", (self & Self::CONVERSATION).0)

@@ -61,10 +61,16 @@ pub(super) fn put_query(out: &mut BytesMut, agreed: Capabilities, text: &str) {
 /// What the server itself is shown of who is there, for its administrators
 /// (`performance_schema.user_variables_by_thread`).
 pub(super) fn stamp(stamp: &str) -> String {
-    // Names and numbers of ours have no such characters; nothing hangs on it that they stay so.
-    let safe: String = stamp
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '@' | '+'))
-        .collect();
-    format!("SET @tidegate='{safe}'")
+    format!("SET @tidegate='{}'", safe(stamp))
+}
+
+/// The same in front of a text, where process lists and slow logs show it.
+pub(super) fn comment(stamp: &str) -> String {
+    format!("/* tidegate {} */ ", safe(stamp))
+}
+
+/// Names and numbers of ours have no other characters; nothing hangs on it that they stay so.
+fn safe(stamp: &str) -> String {
+    let is_safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '@' | '+');
+    stamp.chars().filter(is_safe).collect()
 }

@@ -1,10 +1,10 @@
-//! We log in to a server, and perhaps have it stop a statement of another connection
+//! We log in to a server
 //! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase.html>).
 //!
 //! ```text
 //! Fresh --Start--> Greeting --its greeting, without TLS----------> Login --OK--> Over
 //!   |                 '--its greeting, SSLRequest--> Handshaking --TlsReady--> Login
-//!   '--direct TLS--> Handshaking --TlsReady--> Greeting                (an interruption: Login --OK--> Killing)
+//!   '--direct TLS--> Handshaking --TlsReady--> Greeting
 //! ```
 //!
 //! Nothing that a server says is believed before it is due, and what it asks for is answered under the target's
@@ -19,31 +19,24 @@ use bytes::{BufMut, BytesMut};
 
 use self::proof::{Proof, Prover, Said};
 use super::capability::Capabilities;
-use super::facts::{Learned, MySqlFacts};
+use super::facts::{Learned, MySqlFacts, ZSTD_LEVEL};
 use super::greeting::{self, Greeting, Request, Response};
 use super::message::{self, Reader};
 use super::packet;
 use crate::credential::Secret;
-use crate::model::limits;
-use crate::protocol::session::{
-    Dial, DialInput, DialPurpose, DialStep, DialTls, DialWay, Interruption, WireError,
-};
+use crate::model::{Compression, limits};
+use crate::protocol::session::{Dial, DialInput, DialPurpose, DialStep, DialTls, DialWay, WireError};
 
 /// utf8mb4_general_ci, which every version has: the answers to our own scripts are read as UTF-8.
 const COLLATION: u8 = 45;
 /// The longest packet that a server may send, as clients of MySQL's own say it.
 const PACKET_BYTES: u32 = 1 << 30;
-/// Commands.
-const COM_QUERY: u8 = 0x03;
-const COM_QUIT: u8 = 0x01;
-/// ER_NO_SUCH_THREAD: what was to be interrupted is gone.
-const NO_SUCH_THREAD: u16 = 1094;
 
 type Step = DialStep<MySqlFacts>;
 
 /// One attempt at one server.
 pub struct MySqlDial {
-    goal: Goal,
+    database: String,
     /// What the conversation is to have.
     flavour: Option<Capabilities>,
     prover: Prover,
@@ -52,23 +45,14 @@ pub struct MySqlDial {
     greeting: Option<Greeting>,
     /// What was agreed to.
     capabilities: Capabilities,
+    /// How the conversation is compressed: not where only we speak.
+    compression: Capabilities,
 }
 
-/// What an attempt is for.
-pub(crate) enum Goal {
-    Login { database: String, flavour: String },
-    Interrupt(Interruption),
-}
-
-impl Goal {
-    fn of(purpose: &DialPurpose<'_>) -> Self {
-        match purpose {
-            DialPurpose::Login { database, flavour, .. } => {
-                Self::Login { database: (*database).to_owned(), flavour: (*flavour).to_owned() }
-            }
-            DialPurpose::Interrupt(interruption) => Self::Interrupt((*interruption).clone()),
-        }
-    }
+/// Where an attempt leads to.
+pub(crate) struct Goal {
+    pub database: String,
+    pub flavour: String,
 }
 
 enum State {
@@ -79,25 +63,37 @@ enum State {
     Login(Proof),
     /// Our password is being sealed.
     Sealing(Proof),
-    /// The answer to our `KILL QUERY` is due.
-    Killing,
     Over,
 }
 
 impl MySqlDial {
     pub(super) fn new(purpose: &DialPurpose<'_>, way: DialWay, secret: &Secret) -> Self {
-        Self::towards(Goal::of(purpose), way, secret)
+        match purpose {
+            DialPurpose::Login { database, flavour, .. } => {
+                let goal = Goal { database: (*database).to_owned(), flavour: (*flavour).to_owned() };
+                Self::towards(goal, way, secret)
+            }
+            // Statements are stopped over a login: `Wire::stop`. No step of this is due.
+            DialPurpose::Interrupt(_) => {
+                let goal = Goal { database: String::new(), flavour: String::new() };
+                Self { state: State::Over, ..Self::towards(goal, way, secret) }
+            }
+        }
     }
 
     pub(crate) fn towards(goal: Goal, way: impl Into<DialWay>, secret: &Secret) -> Self {
-        let flavour = match &goal {
-            Goal::Login { flavour, .. } => Capabilities::of_flavour(flavour),
-            Goal::Interrupt(_) => Some(Capabilities::OURS),
+        let way = way.into();
+        let compression = match way.rules.compression {
+            _ if goal.flavour.is_empty() => Capabilities::NONE,
+            Compression::Off => Capabilities::NONE,
+            Compression::Zlib => Capabilities::COMPRESS,
+            Compression::Zstd => Capabilities::ZSTD,
         };
         Self {
-            goal,
-            flavour,
-            prover: Prover::new(secret.clone(), way.into()),
+            flavour: Capabilities::of_flavour(&goal.flavour),
+            database: goal.database,
+            compression,
+            prover: Prover::new(secret.clone(), way),
             state: State::Fresh,
             reader: Reader::new(limits::MYSQL_LOGIN_PACKETS_MAX),
             greeting: None,
@@ -113,12 +109,11 @@ impl MySqlDial {
 
     /// Goes on for as long as there are whole packets.
     fn read(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Step, WireError> {
-        while matches!(self.state, State::Greeting | State::Login(_) | State::Killing) {
+        while matches!(self.state, State::Greeting | State::Login(_)) {
             let Some(body) = self.reader.next(input)? else { return Ok(DialStep::NeedBytes) };
             let step = match std::mem::replace(&mut self.state, State::Over) {
                 State::Greeting => self.greeted(&body, out)?,
                 State::Login(proof) => self.log_in(proof, &body, out)?,
-                State::Killing => Some(killed(&body, &mut self.reader, out)?),
                 _ => None,
             };
             if let Some(step) = step {
@@ -163,9 +158,12 @@ impl MySqlDial {
                 "the server lacks a capability that the client was promised: it is not the one that was greeted for",
             ));
         }
+        if !greeting.capabilities.has(self.compression) {
+            return Err(WireError::new(PLACE, "the server lacks the compression that the target asks for"));
+        }
         let mut agreed =
             Capabilities::ALWAYS | Capabilities::CONNECT_ATTRS | Capabilities::PLUGIN_AUTH_LENENC;
-        if !self.database().is_empty() {
+        if !self.database.is_empty() {
             agreed |= Capabilities::CONNECT_WITH_DB;
         }
         if (wanted & Capabilities::MARIADB).is_empty() {
@@ -173,14 +171,8 @@ impl MySqlDial {
             agreed |= Capabilities::LONG_PASSWORD;
         }
         // What only tells the server how to read our answer may be missing in an old one.
-        Ok((agreed & (greeting.capabilities | Capabilities::LONG_PASSWORD | Capabilities::ALWAYS)) | wanted)
-    }
-
-    fn database(&self) -> &str {
-        match &self.goal {
-            Goal::Login { database, .. } => database,
-            Goal::Interrupt(_) => "",
-        }
+        let known = greeting.capabilities | Capabilities::LONG_PASSWORD | Capabilities::ALWAYS;
+        Ok((agreed & known) | wanted | self.compression)
     }
 
     fn request(&self) -> Request {
@@ -192,7 +184,7 @@ impl MySqlDial {
         let Some(greeting) = &self.greeting else {
             return Err(WireError::new("greeting", "there is none to answer"));
         };
-        let names = [self.prover.secret.username(), self.database()];
+        let names = [self.prover.secret.username(), &*self.database];
         if names.iter().any(|name| name.contains('\0')) {
             return Err(WireError::new("answer to the greeting", "a name with a zero byte"));
         }
@@ -204,10 +196,10 @@ impl MySqlDial {
             request: self.request(),
             user: self.prover.secret.username().into(),
             proof: said.to_vec(),
-            database: Some(self.database().into()),
+            database: Some(self.database.as_bytes().into()),
             plugin: plugin.into(),
             attributes: vec![("program_name".into(), "tidegate".into())],
-            zstd_level: 0,
+            zstd_level: ZSTD_LEVEL,
         };
         self.reader.put(out, |out| response.put(out));
         self.state = State::Login(proof);
@@ -221,7 +213,7 @@ impl MySqlDial {
             return Err(WireError::new(PLACE, "an empty packet"));
         };
         let (proof, said) = match first {
-            packet::OK => return self.admitted(&proof, rest, out),
+            packet::OK => return self.admitted(&proof, rest),
             packet::ERR => return Ok(Some(DialStep::Refused(message::error(rest)))),
             packet::EOF => {
                 let (plugin, data) = greeting::switch(rest)
@@ -260,27 +252,11 @@ impl MySqlDial {
         Ok(DialStep::NeedBytes)
     }
 
-    fn admitted(
-        &mut self,
-        proof: &Proof,
-        body: &[u8],
-        out: &mut BytesMut,
-    ) -> Result<Option<Step>, WireError> {
+    fn admitted(&mut self, proof: &Proof, body: &[u8]) -> Result<Option<Step>, WireError> {
         self.prover.check_end(proof)?;
         let status = greeting::ok_status(body).ok_or(WireError::new("OK", "malformed"))?;
         if status & super::capability::status::IN_TRANSACTION != 0 {
             return Err(WireError::new("OK", "a transaction is open right after login"));
-        }
-        if let Goal::Interrupt(Interruption(thread)) = &self.goal {
-            let digits = std::str::from_utf8(thread).ok().and_then(|digits| digits.parse::<u64>().ok());
-            let thread = digits.ok_or(WireError::new("KILL QUERY", "no number of a connection"))?;
-            packet::put(out, 0, |out| {
-                out.put_u8(COM_QUERY);
-                out.put_slice(format!("KILL QUERY {thread}").as_bytes());
-            });
-            self.reader.sequence = 1;
-            self.state = State::Killing;
-            return Ok(None);
         }
         self.ready(status).map(|facts| Some(DialStep::Ready(facts)))
     }
@@ -297,31 +273,15 @@ impl MySqlDial {
             learned: Arc::new(learned),
             capabilities: self.capabilities,
             user: self.prover.secret.username().into(),
-            database: self.database().into(),
+            database: self.database.as_str().into(),
             collation: COLLATION,
             thread: greeting.thread,
             status,
             termination: None,
+            stamps_comments: self.prover.way.rules.stamp_comment,
             baseline: "".into(),
         })
     }
-}
-
-/// What came of `KILL QUERY`. Then we are done, and say so.
-fn killed(body: &[u8], reader: &mut Reader, out: &mut BytesMut) -> Result<Step, WireError> {
-    match body.split_first() {
-        Some((&packet::OK, _)) => {}
-        Some((&packet::ERR, error)) => {
-            let number = packet::take(&mut &error[..]).map(u16::from_le_bytes);
-            if number != Some(NO_SUCH_THREAD) {
-                return Ok(DialStep::Refused(message::error(error)));
-            }
-        }
-        _ => return Err(WireError::new("KILL QUERY", "an answer that is none")),
-    }
-    reader.sequence = 0;
-    reader.put(out, |out| out.put_u8(COM_QUIT));
-    Ok(DialStep::Sent)
 }
 
 impl Dial for MySqlDial {
@@ -345,7 +305,7 @@ impl Dial for MySqlDial {
                 }
                 Ok(self.respond(out)?.unwrap_or(DialStep::NeedBytes))
             }
-            (DialInput::Bytes(input), state @ (State::Greeting | State::Login(_) | State::Killing)) => {
+            (DialInput::Bytes(input), state @ (State::Greeting | State::Login(_))) => {
                 self.state = state;
                 self.read(input, out)
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::capability::Capabilities;
 use crate::model::limits::{SETTINGS_MAX, SHOWN_SETTING_BYTES_MAX};
-use crate::protocol::session::{Facts, Findings, Interruption, Termination};
+use crate::protocol::session::{Facts, Findings, Framing, Interruption, Termination};
 
 /// What a client asked for in its handshake; each connection that it is lent has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +33,9 @@ impl Settings {
         self.attributes.iter().take(SETTINGS_MAX).map(shown).collect()
     }
 }
+
+/// The level of zstd that we ask servers for: their own default.
+pub(super) const ZSTD_LEVEL: u8 = 3;
 
 /// Parts of names whose values have no place in a trail.
 const SECRET_NAMES: [&str; 5] = ["passw", "secret", "token", "credential", "api_key"];
@@ -65,6 +68,8 @@ pub struct MySqlFacts {
     pub thread: u32,
     /// The status flags of the login's OK.
     pub status: u16,
+    /// The target wants to see who is there in front of each text.
+    pub stamps_comments: bool,
     /// The connection's number as the server itself says it when asked: what stands in front of a server may greet
     /// with numbers of its own.
     pub termination: Option<Termination>,
@@ -138,6 +143,14 @@ impl Facts for MySqlFacts {
 
     fn learned(&self) -> Option<String> {
         Some(self.learned.to_text())
+    }
+
+    fn framing(&self) -> Framing {
+        match () {
+            () if self.capabilities.has(Capabilities::ZSTD) => Framing::Zstd(ZSTD_LEVEL),
+            () if self.capabilities.has(Capabilities::COMPRESS) => Framing::Zlib,
+            () => Framing::Plain,
+        }
     }
 
     fn apply(&mut self, findings: &Findings) {

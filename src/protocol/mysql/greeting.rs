@@ -253,6 +253,47 @@ impl Response {
     }
 }
 
+/// `COM_CHANGE_USER`: who the client wants to be from now on. A claim, like the answer to a greeting.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ChangeUser {
+    pub response: Response,
+    /// The number of the collation, which has more room here; 0 where the client leaves it to the server.
+    pub collation: u16,
+}
+
+impl ChangeUser {
+    /// Reads what follows the command's byte. `agreed`: what the two ends agreed to when they met.
+    pub fn parse(body: &[u8], agreed: Capabilities) -> Result<Self, WireError> {
+        Self::take(body, agreed).ok_or(WireError::new("CHANGE_USER", "malformed"))
+    }
+
+    fn take(mut body: &[u8], agreed: Capabilities) -> Option<Self> {
+        let body = &mut body;
+        let user = take_string(body)?.to_vec();
+        let [length] = take(body)?;
+        let proof = body.split_off(..usize::from(length))?.to_vec();
+        // Some clients leave the zero byte out of what comes last, and what follows it altogether.
+        let database = take_string(body).unwrap_or_else(|| std::mem::take(body));
+        let collation = take(body).map_or(0, u16::from_le_bytes);
+        let plugin = take_string(body).unwrap_or_else(|| std::mem::take(body)).to_vec();
+        let attributes = match agreed.has(Capabilities::CONNECT_ATTRS) && !body.is_empty() {
+            true => attributes(take_bytes(body)?)?,
+            false => Vec::new(),
+        };
+        let [low, _] = collation.to_le_bytes();
+        let response = Response {
+            request: Request { capabilities: agreed, packet_bytes: 0, collation: low },
+            user,
+            proof,
+            database: Some(database).filter(|name| !name.is_empty()).map(<[u8]>::to_vec),
+            plugin,
+            attributes,
+            zstd_level: 0,
+        };
+        Some(Self { response, collation })
+    }
+}
+
 /// Pairs of names and values; of more than we carry the first.
 pub fn attributes(mut body: &[u8]) -> Option<Vec<(String, String)>> {
     let mut attributes = Vec::new();

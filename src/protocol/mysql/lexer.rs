@@ -13,6 +13,7 @@ mod words;
 
 use std::ops::Range;
 
+use crate::protocol::masking::password_in_address;
 use crate::protocol::scan;
 
 pub(crate) use kill::{Kill, kill};
@@ -34,7 +35,7 @@ pub(crate) struct Signs {
 
 const CLASS: [bool; 256] = {
     let mut class = [false; 256];
-    let marks = b"pPiIkKlLuU";
+    let marks = b"pPiIkKlLuU:";
     let mut i = 0;
     while i < marks.len() {
         class[marks[i] as usize] = true;
@@ -53,6 +54,7 @@ pub(crate) fn signs(text: &[u8]) -> Signs {
         let rest = &text[at..];
         match byte | 0x20 {
             b'p' => signs.secret |= begins_with(rest, b"passw"),
+            b':' => signs.secret |= password_in_address(rest).is_some(),
             b'i' => signs.secret |= begins_with(rest, b"identified"),
             b'k' => signs.kill |= begins_with(rest, b"kill"),
             b'l' => signs.local |= begins_with(rest, b"local"),
@@ -285,6 +287,7 @@ mod tests {
         assert_eq!(signs(b"select 1"), Signs::default());
         assert!(signs(b"set PassWord = 'x'").secret && signs(b"... IDENTIFIED by").secret);
         assert!(signs(b"KiLL 1").kill && signs(b"load data LOCAL infile").local);
+        assert!(signs(b"... 'mysql://u:p@h/d'").secret && !signs(b"... 'https://h:80/a@b:c@'").secret);
         assert!(signs(b"USE shop").enters && signs(b"use`shop`").enters && signs(b"x; use").enters);
         assert_eq!(signs(b"user used_ pass loca"), Signs::default());
     }
@@ -304,7 +307,7 @@ mod tests {
                 }
                 prop_assert_eq!(at, text.len());
             }
-            kill(&text);
+            kill(&text, None);
             used_databases(&text, Mode::DEFAULT, |_| true);
             local_files(&text);
             placeholders(&text, Mode::DEFAULT);

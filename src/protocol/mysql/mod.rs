@@ -2,14 +2,16 @@
 //! (<https://dev.mysql.com/doc/dev/mysql-server/latest/PAGE_PROTOCOL.html>,
 //! <https://mariadb.com/docs/server/reference/clientserver-protocol>).
 //!
-//! Refused: the protocol before 4.1, replication, changing to another user.
+//! Refused: the protocol before 4.1, replication.
 
 use bytes::BytesMut;
 use sqlparser::dialect::MySqlDialect;
 
 use crate::credential::Secret;
 use crate::protocol::label::{self, Label};
-use crate::protocol::session::{AcceptContext, DialPurpose, DialWay, Entry, Purpose, Restore, Wire};
+use crate::protocol::session::{
+    AcceptContext, DialPurpose, DialWay, Entry, Interruption, Purpose, Restore, Upkeep, Wire,
+};
 
 mod accept;
 mod answer;
@@ -102,6 +104,10 @@ impl Wire for MySql {
         MySqlScript::new(&purpose, facts)
     }
 
+    fn stop(&self, _: &Upkeep, interruption: &Interruption, facts: &MySqlFacts) -> Option<MySqlScript> {
+        Some(MySqlScript::run(script::Job::Stop { interruption }, facts))
+    }
+
     /// What was agreed to in the handshake cannot be changed after it.
     fn flavour(&self, settings: &Settings) -> String {
         settings.capabilities.flavour()
@@ -114,6 +120,10 @@ impl Wire for MySql {
         facts: &MySqlFacts,
         out: &mut BytesMut,
     ) -> MySqlRelay {
-        MySqlRelay::new(&accept, entry, facts, out)
+        MySqlRelay::new(accept, entry, facts, out)
+    }
+
+    fn accept_again(&self, relay: MySqlRelay) -> Option<MySqlAccept> {
+        relay.into_accept()
     }
 }

@@ -37,6 +37,11 @@ impl Header {
     pub fn goes_on(self) -> bool {
         self.length == PAYLOAD_MAX
     }
+
+    pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let [one, two, three, ..] = (self.length as u32).to_le_bytes();
+        [one, two, three, self.sequence]
+    }
 }
 
 /// Looks at the header in place. `None`: fewer than four bytes are there yet. Every length can be.

@@ -207,9 +207,14 @@ const CHARACTER_SETS: &[(&str, u16, &[u16])] = &[
 ];
 
 /// The same for statements of ours: for a baseline it only matters that it is always the same.
+///
+/// And what a session has set of its socket. A reset puts the variables back and leaves the socket as it was, which no
+/// variable shows: it takes a `SET` to have the one follow the other.
 pub(super) fn own_collation() -> String {
     format!(
-        "SET character_set_client={COLLATION},character_set_results={COLLATION},collation_connection={COLLATION}"
+        "SET character_set_client={COLLATION},character_set_results={COLLATION},collation_connection={COLLATION},\
+         net_write_timeout=@@GLOBAL.net_write_timeout,net_retry_count=@@GLOBAL.net_retry_count\
+         /*M!100400 ,tcp_nodelay=DEFAULT*/"
     )
 }
 
@@ -225,6 +230,14 @@ pub(super) fn role(server: Server, baseline: &Baseline) -> Option<String> {
         (true, true) if baseline.role.is_empty() => Some("SET ROLE NONE".into()),
         (true, true) => Some(format!("SET ROLE {}", quoted(&baseline.role))),
     }
+}
+
+/// The role that the next login begins with, where a role is set by its name: the login itself may have chosen
+/// another.
+pub(super) fn default_role(server: Server) -> Option<&'static str> {
+    server
+        .is_mariadb
+        .then_some("SELECT ROLE_NAME FROM information_schema.APPLICABLE_ROLES WHERE IS_DEFAULT='YES'")
 }
 
 /// A name in backticks.

@@ -33,8 +33,8 @@ use super::query::{self, Baseline, Server};
 use super::{check, command};
 use crate::model::limits;
 use crate::protocol::session::{
-    Act, Findings, Logins, Purpose, Report, Script, ScriptStep, ServerError, ServerErrorKind, Termination,
-    WireError,
+    Act, Findings, Interruption, Logins, Purpose, Report, Script, ScriptStep, ServerError, ServerErrorKind,
+    Termination, WireError,
 };
 
 /// ER_XAER_RMFAIL.
@@ -73,6 +73,8 @@ pub(crate) enum Job<'a> {
     },
     Reset {
         random: Option<u64>,
+        /// Whether to look at what the next login will be, too.
+        look: bool,
     },
     Ping,
     Check {
@@ -86,6 +88,10 @@ pub(crate) enum Job<'a> {
     Terminate {
         termination: &'a Termination,
     },
+    /// Stops what runs on another connection.
+    Stop {
+        interruption: &'a Interruption,
+    },
 }
 
 impl<'a> Job<'a> {
@@ -94,7 +100,9 @@ impl<'a> Job<'a> {
             Purpose::Probe(_) => Self::Probe,
             Purpose::Prepare { stamp, settings, .. } => Self::Prepare { stamp, settings },
             // Rolled back it is in any case.
-            Purpose::Reset { .. } => Self::Reset { random: getrandom::u64().ok() },
+            Purpose::Reset { known, .. } => {
+                Self::Reset { random: getrandom::u64().ok(), look: known.is_none() }
+            }
             Purpose::Ping(_) => Self::Ping,
             Purpose::Check { level, .. } => Self::Check { level },
             Purpose::Form { logins, .. } => Self::Form { logins },
@@ -117,6 +125,8 @@ enum Task {
     Run,
     See,
     Terminate,
+    /// Gone is as good as stopped.
+    Stop,
 }
 
 /// The answer that must come next.
@@ -143,6 +153,7 @@ enum Note {
 enum Topic {
     Identity,
     State,
+    DefaultRole,
     Names,
     Trial,
     Check(check::Topic),
@@ -153,6 +164,8 @@ enum Topic {
 struct Found {
     identity: Option<Row>,
     state: Option<Row>,
+    /// What the role will be that the next login begins with.
+    default_role: Option<String>,
     names: Vec<String>,
     asked_for_all: bool,
     extras: bool,
@@ -178,6 +191,7 @@ impl MySqlScript {
             Job::Try(Act::Run) => Task::Run,
             Job::Try(Act::See(_) | Act::SeeBehind(_)) => Task::See,
             Job::Try(Act::Stop(_) | Act::End(_)) | Job::Terminate { .. } => Task::Terminate,
+            Job::Stop { .. } => Task::Stop,
         };
         let mut script = Self {
             task,
@@ -196,7 +210,7 @@ impl MySqlScript {
         match job {
             Job::Probe => script.probe(),
             Job::Prepare { stamp, settings } => script.prepare(stamp, settings.collation),
-            Job::Reset { random, .. } => script.reset(random),
+            Job::Reset { random, look } => script.reset(random, look),
             Job::Ping => script.command(command::PING, b"", Due::Ok),
             Job::Check { .. } | Job::Form { .. } => {
                 for (topic, text) in check::QUESTIONS {
@@ -211,6 +225,10 @@ impl MySqlScript {
             Job::Try(Act::Stop(of)) => script.aim(query::stop(of), Due::Ok),
             Job::Try(Act::End(of)) | Job::Terminate { termination: of } => {
                 script.aim(query::terminate(of), Due::Ok)
+            }
+            Job::Stop { interruption: Interruption(number) } => {
+                let of = std::str::from_utf8(number).ok().map(|number| Termination(number.to_owned()));
+                script.aim(of.as_ref().and_then(query::stop), Due::Ok)
             }
         }
         script
@@ -256,11 +274,11 @@ impl MySqlScript {
         let role = found.identity.as_ref().and_then(|row| row.get(3)?.clone()).unwrap_or_default();
         self.baseline = Some(Baseline { hash: String::new(), role, extras: found.extras, names });
         self.task = Task::Baseline;
-        self.reset(getrandom::u64().ok());
+        self.reset(getrandom::u64().ok(), false);
         None
     }
 
-    fn reset(&mut self, random: Option<u64>) {
+    fn reset(&mut self, random: Option<u64>, look: bool) {
         let Some(baseline) = self.baseline.take() else {
             self.outcome = Some(own_fault("how the connection was when it was new is not known"));
             return;
@@ -291,6 +309,9 @@ impl MySqlScript {
         self.query(&query::own_collation(), Due::Ok);
         let text = query::state(self.server, baseline.names.iter().map(String::as_str));
         self.query(&text, Due::Rows(Topic::State));
+        if let Some(text) = query::default_role(self.server).filter(|_| look) {
+            self.query(text, Due::RowsOrNone(Topic::DefaultRole));
+        }
         self.baseline = Some(baseline);
     }
 
@@ -324,6 +345,7 @@ impl MySqlScript {
             {
                 return Ok(Some(Report::Unclean("there is no such connection any more".into())));
             }
+            (Answer::Error { number: NO_SUCH_THREAD, .. }, Due::Ok) if matches!(self.task, Task::Stop) => {}
             (Answer::Error { number, sqlstate, message }, _) => {
                 return Ok(Some(Report::Refused(ServerError {
                     kind: kind_of(number),
@@ -351,6 +373,9 @@ impl MySqlScript {
         match topic {
             Topic::Identity => found.identity = Some(one(rows, query::IDENTITY_COLUMNS)?),
             Topic::State => found.state = Some(one(rows, query::STATE_COLUMNS)?),
+            Topic::DefaultRole => {
+                found.default_role = Some(first_column(rows).into_iter().next().unwrap_or_default());
+            }
             Topic::Names => found.names = first_column(rows),
             // MySQL's SLEEP() that was stopped says so by its value.
             Topic::Trial => {
@@ -405,7 +430,8 @@ impl MySqlScript {
             return Some("texts of profiled statements are left".into());
         }
         let baseline = self.baseline.as_ref()?;
-        if !same_role(&text(row, 3), &baseline.role) {
+        // MySQL's is that of the next login, of which the pool hears by the fingerprint.
+        if self.server.is_mariadb && !same_role(&text(row, 3), &baseline.role) {
             return Some(format!("the role there is {:?}", text(row, 3)));
         }
         (matches!(self.task, Task::Reset) && text(row, 6) != baseline.hash)
@@ -415,7 +441,7 @@ impl MySqlScript {
     fn findings(&mut self) -> Findings {
         let mut findings = Findings::default();
         match &self.task {
-            Task::Prepare | Task::Ping | Task::Run | Task::Terminate | Task::Probe => {}
+            Task::Prepare | Task::Ping | Task::Run | Task::Terminate | Task::Stop | Task::Probe => {}
             Task::See => findings.seen = self.found.seen,
             Task::Reset => self.describe(&mut findings),
             Task::Baseline => {
@@ -440,7 +466,15 @@ impl MySqlScript {
 
     /// What outlives a session: the role that the login begins with. Whoever has the login may choose another.
     fn describe(&self, findings: &mut Findings) {
-        let role = self.baseline.as_ref().map(|baseline| baseline.role.as_str()).unwrap_or_default();
+        let known = self.baseline.as_ref().map(|baseline| baseline.role.as_str()).unwrap_or_default();
+        let now = match (&self.task, self.server.is_mariadb) {
+            (Task::Reset, true) => self.found.default_role.as_deref(),
+            (Task::Reset, false) => {
+                self.found.state.as_ref().and_then(|row| row.get(3)).and_then(Option::as_deref)
+            }
+            _ => None,
+        };
+        let role = now.filter(|now| !same_role(now, known)).unwrap_or(known);
         findings.fingerprint = format!("role {role:?}");
         findings.catalogs = Some(String::new());
     }

@@ -22,7 +22,7 @@ pub(crate) fn read_text(text: &[u8]) {
         });
     }
     let signs = lexer::signs(text);
-    assert!(signs.kill || lexer::kill(text) == lexer::Kill::None, "a KILL without a sign of it");
+    assert!(signs.kill || lexer::kill(text, None) == lexer::Kill::None, "a KILL without a sign of it");
     assert!(signs.local || lexer::local_files(text).is_empty());
     assert!(lexer::first_words(text, 5).len() <= 5);
 }
@@ -43,7 +43,7 @@ pub(crate) fn find_values(data: &[u8]) {
     }
     for attributes in [false, true] {
         head.clear();
-        let form = Form { attributes, counted: first & 0x80 != 0 };
+        let form = Form { attributes, counted: first & 0x80 != 0, is_mariadb: first & 0x20 != 0 };
         if let Some((values, _)) = value::execute(body, form, (count, &[3, 0, 254, 0], &[(1, 9)]), &mut head)
         {
             show(values, &head);
@@ -77,6 +77,7 @@ pub(crate) fn facts(bits: u8) -> MySqlFacts {
         thread: 7,
         status: status::AUTOCOMMIT,
         termination: None,
+        stamps_comments: false,
         baseline: baseline.to_text().into(),
     }
 }

@@ -34,6 +34,14 @@ pub(super) struct Form {
     pub attributes: bool,
     /// [`PARAMETER_COUNT_AVAILABLE`].
     pub counted: bool,
+    pub is_mariadb: bool,
+}
+
+/// A type as the server reads it. MySQL takes 15 bits for its number; whatever is none that a client can bind says its
+/// own length, as a text does. MariaDB takes 8, and knows them all.
+fn as_read([kind, flags]: [u8; 2], is_mariadb: bool) -> [u8; 2] {
+    let is_bound = flags & !UNSIGNED == 0 && !matches!(kind, kinds::NULL | kinds::INT24 | kinds::YEAR);
+    if is_mariadb || is_bound { [kind, flags] } else { [kinds::STRING, 0] }
 }
 
 fn begin(head: &mut BytesMut, form: u8, count: u16) {
@@ -48,7 +56,8 @@ pub(super) fn types(head: &[u8]) -> &[u8] {
 }
 
 /// The attributes at the front of a QUERY, from their bitmap of NULLs on, and its text. `None`: they do not fit, or
-/// not into what we look at.
+/// not into what we look at. Where they end the text begins that the trail has, so they must be read as the server
+/// reads them, which is MySQL's: no other has them.
 pub(super) fn attributes<'a>(body: &'a [u8], head: &mut BytesMut) -> Option<(&'a [u8], &'a [u8])> {
     let mut rest = body;
     let count = take_number(&mut rest)?;
@@ -66,7 +75,7 @@ pub(super) fn attributes<'a>(body: &'a [u8], head: &mut BytesMut) -> Option<(&'a
         return None;
     }
     for _ in 0..count {
-        head.put_slice(&take::<2>(&mut reader.rest)?);
+        head.put_slice(&as_read(take(&mut reader.rest)?, false));
         take_bytes(&mut reader.rest)?;
     }
     for at in 0..usize::from(count) {
@@ -98,10 +107,10 @@ pub(super) fn execute<'a>(
     let values = rest;
     let mut reader = Reader { rest };
     reader.split(count.div_ceil(8))?;
-    let is_new = take::<1>(&mut reader.rest)? == [1];
+    let is_new = take::<1>(&mut reader.rest)? != [0];
     if is_new {
         for _ in 0..count {
-            head.put_slice(&take::<2>(&mut reader.rest)?);
+            head.put_slice(&as_read(take(&mut reader.rest)?, form.is_mariadb));
             if form.attributes {
                 take_bytes(&mut reader.rest)?;
             }
@@ -169,7 +178,7 @@ fn read_all(reader: &mut Reader<'_>, head: &[u8], values: &mut Vec<Value>) -> Op
     }
     let nulls = reader.split(count.div_ceil(8))?;
     let mut names = Vec::new();
-    if take::<1>(&mut reader.rest)? == [1] {
+    if take::<1>(&mut reader.rest)? != [0] {
         for _ in 0..count {
             take::<2>(&mut reader.rest)?;
             if form != PLAIN {
@@ -229,10 +238,6 @@ impl<'a> Reader<'a> {
     fn value(&mut self, kind: u8) -> Option<&'a [u8]> {
         match fixed(kind) {
             Some(length) => self.split(length),
-            None if is_time(kind) => {
-                let [length] = take(&mut self.rest)?;
-                self.split(length.into())
-            }
             None => take_bytes(&mut self.rest),
         }
     }
@@ -392,7 +397,7 @@ mod tests {
         (described(&head, values), types(&head).to_vec())
     }
 
-    const PLAIN_FORM: Form = Form { attributes: false, counted: false };
+    const PLAIN_FORM: Form = Form { attributes: false, counted: false, is_mariadb: false };
 
     #[test]
     fn values_are_shown_by_their_types() {
@@ -443,9 +448,29 @@ mod tests {
             assert_eq!(attributes(bad, &mut head), None, "{bad:?}");
         }
         // In an EXECUTE they stand behind the parameters, which have none.
-        let form = Form { attributes: true, counted: true };
+        let form = Form { attributes: true, counted: true, is_mariadb: false };
         let rest = b"\x02\0\x01\x01\0\0\xfe\0\x01k\x07\x02hi";
         assert_eq!(executed(rest, form, (1, &[], &[])).0, r#"[7,{"k":"hi"}]"#);
+    }
+
+    /// Each was taken by MySQL 9.7 for an attribute of no bytes, or of four, and then this very text.
+    #[test]
+    fn a_text_begins_where_the_server_has_it_begin() {
+        let text = b"DELETE FROM items";
+        let none: [[u8; 2]; 8] = [[9, 0], [13, 0], [6, 0], [3, 1], [8, 1], [1, 1], [3, 0x41], [254, 127]];
+        let four = [[7, 0], [10, 0], [12, 0]].map(|kind| (kind, &b"\xfc\x04\0\xe8\x07\x01\x01"[..]));
+        for (kind, value) in none.map(|kind| (kind, &b"\0"[..])).into_iter().chain(four) {
+            let body = [&b"\x01\x01\0\x01"[..], &kind, b"\x01n", value, text].concat();
+            let mut head = BytesMut::new();
+            let (values, found) = attributes(&body, &mut head).unwrap();
+            assert_eq!((found, &values[values.len() - value.len()..]), (&text[..], value), "{kind:?}");
+        }
+        // An EXECUTE's values are shown as it reads them.
+        let rest = [&[0, 2][..], &[9, 0, 254, 0], b"\x02hi\x03you"].concat();
+        assert_eq!(executed(&rest, PLAIN_FORM, (2, &[], &[])).0, r#"["hi","you"]"#);
+        let rest = [&[0, 1][..], &[9, 0, 254, 0], &[7, 0, 0, 0], b"\x03you"].concat();
+        let form = Form { is_mariadb: true, ..PLAIN_FORM };
+        assert_eq!(executed(&rest, form, (2, &[], &[])).0, r#"[7,"you"]"#);
     }
 
     #[test]

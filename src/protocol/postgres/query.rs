@@ -5,6 +5,8 @@
 //!
 //! Each gives rows of three texts: a topic, what it is about, a detail.
 
+use std::sync::LazyLock;
+
 use super::startup::is_setting_name;
 use crate::protocol::session::Termination;
 
@@ -21,6 +23,7 @@ pub(super) const REPORTED: &str = "reported";
 /// What of the database's history is seen, and whether the server only follows another one.
 pub(super) const SNAPSHOT: &str = "snapshot";
 pub(super) const APPLIED: &str = "applied";
+pub(super) const APPLIED_DATABASE: &str = "applied to the database";
 pub(super) const BACKEND: &str = "backend";
 pub(super) const ENDED: &str = "ended";
 pub(super) const SEEN: &str = "seen";
@@ -46,11 +49,15 @@ WHERE s.setrole {=} pg_catalog.to_regrole(pg_catalog.quote_ident(session_user::p
 OR (s.setrole {=} 0 AND EXISTS (SELECT FROM pg_catalog.pg_database AS d
   WHERE d.oid {=} s.setdatabase AND pg_catalog.pg_has_role(session_user, d.datdba, 'MEMBER')))";
 
-/// What of the role's settings was put on this very connection as it began, which is what every reset goes
-/// back to. `SETTINGS` is a look at what they are a moment later.
+/// What of the role's settings, and of its own database's, was put on this very connection as it began, which is
+/// what every reset goes back to. `SETTINGS` is a look at what they are a moment later. Settings of one's own
+/// (`my.thing`) are in no view, and only a superuser may give them to a role or a database.
 const APPLIED_SETTINGS: &str = "
-SELECT 'applied', s.name, s.reset_val FROM pg_catalog.pg_settings AS s
-WHERE s.source {=} 'user' OR s.source {=} 'database user'";
+SELECT CASE WHEN s.source {=} 'database' THEN 'applied to the database' ELSE 'applied' END, s.name, s.reset_val
+FROM pg_catalog.pg_settings AS s
+WHERE s.source {=} 'user' OR s.source {=} 'database user'
+OR (s.source {=} 'database' AND EXISTS (SELECT FROM pg_catalog.pg_database AS d
+  WHERE d.datname {=} pg_catalog.current_database() AND pg_catalog.pg_has_role(session_user, d.datdba, 'MEMBER')))";
 
 /// Extensions and languages: two small tables.
 const EXTENSIONS: &str = "
@@ -166,7 +173,7 @@ AND NOT EXISTS (
   WHERE x.classid {=} 'pg_catalog.pg_proc'::pg_catalog.regclass AND x.objid {=} p.oid AND x.deptype {=} 'e'
   AND e.extname {=} ANY (ARRAY[STATELESS]::pg_catalog.text[]))
 AND (NOT l.lanname {=} ANY (ARRAY['internal', 'sql', 'plpgsql']::pg_catalog.text[])
-  OR p.prosrc {~*} 'set_config|nextval|currval|setval|lastval|setseed|query_to_xml|ts_stat|ts_rewrite|crosstab|connectby|pg_replication_origin'
+  OR p.prosrc {~*} 'set_config|nextval|currval|setval|lastval|setseed|query_to_xml|ts_stat|ts_rewrite|crosstab|connectby|xpath_table|pg_replication_origin'
   OR p.prosrc {~*} '(^|[^[:alnum:]_])(execute|load)[^[:alnum:]_]'
   OR p.prosrc {~*} '(^|[^[:alnum:]_])set[[:space:]]+((session|local)[[:space:]]+)?[[:alnum:]_\"]+[[:space:]]*[.]'
   OR p.prosqlbody::pg_catalog.text {~} ':funcid (2078|1574|1575|1576|1765|2559|1599) ')
@@ -180,7 +187,16 @@ AND r.ev_action::pg_catalog.text {~} ':funcid (2078|1574|1575|1576|1765|2559|159
 
 /// Whether a session may give its connection back. `code`: all code is looked through too, which takes the server
 /// some milliseconds. `sequences`: whether there is one.
-pub(super) fn proof(code: bool, sequences: bool) -> String {
+pub(super) fn proof(code: bool, sequences: bool) -> &'static str {
+    // Sessions are parked all day.
+    static TEXTS: LazyLock<[String; 4]> = LazyLock::new(|| {
+        [(false, false), (false, true), (true, false), (true, true)]
+            .map(|(code, sequences)| proof_text(code, sequences))
+    });
+    &TEXTS[usize::from(code) * 2 + usize::from(sequences)]
+}
+
+fn proof_text(code: bool, sequences: bool) -> String {
     let hidden = hidden_code();
     let number = format!("SELECT 'code', ({CODE_NUMBER}), ''");
     let mut parts = vec![WHO, PINNED, &number];
@@ -460,7 +476,7 @@ mod tests {
             texts.push(reset(["TimeZone"].into_iter(), snapshots));
             texts.push(glance(["TimeZone"].into_iter(), u64::MAX, snapshots));
         }
-        texts.extend([proof(true, true), proof(false, false)]);
+        texts.extend([proof(true, true), proof(false, false)].map(str::to_owned));
         let backend = Backend { process: 4711, began: 1 };
         texts.extend([
             terminate(backend),

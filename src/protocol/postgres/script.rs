@@ -522,8 +522,13 @@ impl PostgresScript {
         if let Some(row) = self.rows.iter().find(|row| row.topic == query::LEFTOVER) {
             return Some(format!("{} is left", row.subject));
         }
-        if let Some(row) = self.rows.iter().find(|row| row.topic == query::APPLIED && !self.is_known(row)) {
-            return Some(format!("the role's setting {} changed while we logged in", row.subject));
+        for (applied, known) in
+            [(query::APPLIED, query::ROLE_SETTING), (query::APPLIED_DATABASE, query::DATABASE_SETTING)]
+        {
+            let mut applied = self.rows.iter().filter(|row| row.topic == applied);
+            if let Some(row) = applied.find(|row| !self.is_known(row, known)) {
+                return Some(format!("the {known}'s setting {} changed while we logged in", row.subject));
+            }
         }
         if matches!(self.task, Task::Terminate) && !self.has(query::ENDED, "true") {
             return Some("there is no such connection any more".into());
@@ -544,11 +549,11 @@ impl PostgresScript {
         self.rows.iter().any(|row| row.topic == topic && row.subject == subject)
     }
 
-    /// Whether a setting that came with the role is one that the role still has. The value only counts where
-    /// it decides whose code runs: the server may show others in another form than they were given in.
-    fn is_known(&self, applied: &Row) -> bool {
-        let of_role = self.rows.iter().filter(|row| row.topic == query::ROLE_SETTING);
-        of_role.filter_map(|row| row.detail.split_once('=')).any(|(name, value)| {
+    /// Whether a setting that came with the role or the database is one that it still has. The value only counts
+    /// where it decides whose code runs: the server may show others in another form than they were given in.
+    fn is_known(&self, applied: &Row, topic: &str) -> bool {
+        let now = self.rows.iter().filter(|row| row.topic == topic);
+        now.filter_map(|row| row.detail.split_once('=')).any(|(name, value)| {
             name.eq_ignore_ascii_case(&applied.subject) && (name != "search_path" || value == applied.detail)
         })
     }

@@ -31,7 +31,7 @@ use crate::proxy::cancel::Cancels;
 use crate::proxy::door::{Caller, Drain, Entrance, SessionDoor, SessionLimits, Shared};
 use crate::proxy::ids::SessionIds;
 use crate::proxy::keeper::LedgerKeeper;
-use crate::proxy::listener::Arrival;
+use crate::proxy::listener::Allowed;
 use crate::proxy::node::{end_grants, follow_targets};
 use crate::proxy::peer::Peer;
 use crate::proxy::registry::Registry;
@@ -196,6 +196,7 @@ impl<C: Cast> Stage<C> {
             server_name_suffix: None,
             certificate_required: false,
             server_version: None,
+            takes_native: false,
             proxy_from: Vec::new(),
         };
         tokio::spawn(end_grants(ledger.clone()));
@@ -223,7 +224,7 @@ impl<C: Cast> Stage<C> {
         self.witness.tell(format_args!("{peer} is connected"));
         let stream = Stream::Memory(Box::new(pipe));
         let caller = Caller { stream, peer: Peer::tcp(peer), input: BytesMut::new() };
-        let served = self.door.session(session, caller, self.entrance.clone(), Arrival::unlimited());
+        let served = self.door.clone().session(session, caller, self.entrance.clone(), Allowed::unlimited());
         if !until_it_spins(served).await {
             self.witness.wrong(format_args!("the session of {peer} turns without end"));
         }

@@ -245,7 +245,8 @@ fn what_is_longer_or_shorter_than_it_says_is_refused() {
 #[test]
 fn what_stops_in_the_middle_is_refused() {
     for codec in CODECS {
-        let whole = packed(codec, 0, b"what stops in the middle is refused, wherever that is").split_off(HEAD);
+        let whole =
+            packed(codec, 0, b"what stops in the middle is refused, wherever that is").split_off(HEAD);
         for kept in 1..whole.len() {
             let (mut stream, mut client) = ends(1, codec, 1_000);
             let error = run(async {
@@ -298,4 +299,79 @@ fn the_end_of_the_login_is_said_in_clear() {
         client.read_exact(&mut welcome).await.unwrap();
         assert_eq!(&welcome, b"welcome");
     });
+}
+
+/// The client's side of the same.
+fn client_ends(seed: u64, codec: Codec, piece_max: usize) -> (Stream, Pipe) {
+    let (ours, theirs) = memory::pair(&mut Dice::new(seed), weather(piece_max), 1);
+    let compressed = Compressed::towards_server(Stream::Memory(Box::new(ours)), codec);
+    (Stream::Compressed(Box::new(compressed)), theirs)
+}
+
+/// Writes in chunks, and gives the numbers and the content of what arrives.
+fn written(codec: Codec, chunk: usize, said: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (mut stream, mut server) = client_ends(1, codec, 1_000);
+    let got = run(async {
+        let send = async {
+            for part in said.chunks(chunk) {
+                stream.write_all(part).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+            stream.shutdown().await.unwrap();
+        };
+        let mut got = Vec::new();
+        tokio::join!(send, async { server.read_to_end(&mut got).await.unwrap() });
+        got
+    });
+    unpacked(codec, &got)
+}
+
+#[test]
+fn each_command_begins_with_number_0() {
+    let said = [inner(0, &[b'a'; 100]), inner(0, b"b"), inner(0, &[b'c'; 300])].concat();
+    for codec in CODECS {
+        assert_eq!(written(codec, usize::MAX, &said), (vec![0, 0, 0], said.clone()));
+        let (numbers, inside) = written(codec, 50, &said);
+        assert_eq!(inside, said);
+        // The second begins in the middle of a chunk, whose two parts are packets of two commands.
+        assert_eq!(numbers[..4], [0, 1, 2, 0]);
+        assert_eq!(numbers.iter().filter(|number| **number == 0).count(), 3);
+    }
+}
+
+#[test]
+fn a_long_command_goes_on_through_its_packets() {
+    let long = [inner(0, &vec![b'x'; CONTINUED]), inner(1, b"and more"), inner(0, b"next")].concat();
+    let (numbers, inside) = written(Codec::Zlib, usize::MAX, &long);
+    assert!(inside == long);
+    let (last, command) = numbers.split_last().unwrap();
+    assert_eq!(*last, 0);
+    assert!(command.iter().copied().eq((0..command.len()).map(|at| at as u8)), "{numbers:?}");
+}
+
+/// The server asks for it, and the numbers go on from its own; the number of every 256th packet is that of a command.
+#[test]
+fn a_file_goes_on_from_where_the_server_was() {
+    let (mut stream, mut server) = client_ends(1, Codec::Zlib, 100_000);
+    let file: Vec<u8> = (0..600u32).flat_map(|at| inner((at + 7) as u8, b"a line of a file")).collect();
+    let end = inner((600 + 7) as u8, b"");
+    let got = run(async {
+        stream.write_all(&inner(0, b"load")).await.unwrap();
+        server.write_all(&outer(4, &inner(6, b"\xfbfile"), 0)).await.unwrap();
+        stream.read_exact(&mut [0; 9]).await.unwrap();
+        let send = async {
+            stream.write_all(&file).await.unwrap();
+            stream.write_all(&end).await.unwrap();
+            stream.write_all(&inner(0, b"next")).await.unwrap();
+            stream.shutdown().await.unwrap();
+        };
+        let mut got = Vec::new();
+        tokio::join!(send, async { server.read_to_end(&mut got).await.unwrap() });
+        got
+    });
+    let (numbers, inside) = unpacked(Codec::Zlib, &got);
+    assert!(inside == [inner(0, b"load"), file, end, inner(0, b"next")].concat());
+    assert_eq!((numbers[0], numbers[1], numbers.last()), (0, 5, Some(&0)));
+    let between = &numbers[1..numbers.len() - 1];
+    assert!(between.iter().copied().eq((0..between.len()).map(|at| (5 + at) as u8)), "{numbers:?}");
 }

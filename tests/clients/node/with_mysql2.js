@@ -77,6 +77,15 @@ async function transactions(c) {
   show('rolled back', (await c.query('select count(*) as n from work where id = 90000'))[0])
 }
 
+async function another(c) {
+  await c.query('set @mine = 7')
+  await c.query('create temporary table mine (id int)')
+  await c.changeUser({ user: env.DB_USER, password: env.DB_PASSWORD, database: env.DB_NAME })
+  show('changed', (await c.query('select @mine as m, database() = ? as d', [env.DB_NAME]))[0])
+  show('gone', await failed(() => c.query('select * from mine')))
+  show('prepared anew', (await c.execute('select ? as n', [1]))[0])
+}
+
 async function pooled() {
   const pool = mysql.createPool({ ...config, connectionLimit: 3 })
   const sums = await Promise.all(Array.from({ length: 30 }, (_, i) => pool.execute('select ? as n', [i])))
@@ -89,7 +98,7 @@ main(async () => {
     show('compressed', compress)
     const c = await mysql.createConnection({ ...config, compress })
     await c.query('create table work (id int primary key, name varchar(200)) character set utf8mb4')
-    for (const part of [values, several, streams, transactions]) await part(c)
+    for (const part of [values, several, streams, transactions, another]) await part(c)
     await c.query('drop table work')
     await c.end()
   }

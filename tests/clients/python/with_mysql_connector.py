@@ -86,6 +86,13 @@ def sessions(conn):
     cur = conn.cursor()
     cur.execute("select @mine, @@sql_mode <> '', database() = %s", (NAME,))
     show("reset", cur.fetchall())
+    cur.execute("set @mine = 7, sql_mode = ''")
+    cur.execute("create temporary table mine (id int)")
+    conn.cmd_change_user(USER, PASSWORD, NAME)
+    cur = conn.cursor()
+    cur.execute("select @mine, @@sql_mode <> '', database() = %s", (NAME,))
+    show("changed", cur.fetchall())
+    show("gone", code(lambda: cur.execute("select * from mine")))
     conn.ping(reconnect=False)
     conn.database = "information_schema"
     cur.execute("select database()")

@@ -13,6 +13,7 @@ use crate::support::{Node, Options, PATIENCE, Person, field, text, wait_until};
 on_all_releases!(
     pymysql,
     mysql_connector_python,
+    libmariadb,
     mysql2,
     connector_j,
     mariadb_connector_j,
@@ -144,6 +145,10 @@ fn pymysql(release: Release) {
 
 fn mysql_connector_python(release: Release) {
     same_both_ways(release, 35, || python("with_mysql_connector"));
+}
+
+fn libmariadb(release: Release) {
+    same_both_ways(release, 50, || python("with_libmariadb"));
 }
 
 fn mysql2(release: Release) {

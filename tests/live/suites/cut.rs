@@ -86,7 +86,7 @@ pub struct State<F: Fixture> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hears {
     Always,
-    /// It reads a stream: the end of one message is waited for at the end, but not to tell it ahead of that.
+    /// A message is on its way: its end is waited for at the end, but not to tell it ahead of that.
     Streaming,
     /// It does not read: whether the words still find room is chance, and the trail knows.
     Perhaps,

@@ -15,9 +15,15 @@ pub(crate) enum Kill {
 }
 
 /// Looks for the statement. KILL is a reserved word: without quotes, and not behind a dot or an at sign, it is never
-/// a name.
-pub(crate) fn kill(text: &[u8]) -> Kill {
-    if !signs(text).kill || !readings(text).any(|mode| has_kill(text, mode)) {
+/// a name. `backslash`: whether one escapes, where that is known; a text that may change it is read either way.
+pub(crate) fn kill(text: &[u8], backslash: Option<bool>) -> Kill {
+    if !signs(text).kill {
+        return Kill::None;
+    }
+    let changes = || text.windows(8).any(|word| word.eq_ignore_ascii_case(b"sql_mode"));
+    let known = backslash.filter(|_| text.contains(&b'\\') && !changes());
+    let may_be = |mode: &Mode| known.is_none_or(|known| mode.backslash == known);
+    if !readings(text).filter(may_be).any(|mode| has_kill(text, mode)) {
         return Kill::None;
     }
     plain(text).unwrap_or(Kill::Other)
@@ -69,7 +75,7 @@ mod tests {
             ("KILL SOFT CONNECTION 7", 7, true),
             ("KILL soft 7", 7, true),
         ] {
-            assert_eq!(kill(text.as_bytes()), Kill::Plain { id, ends }, "{text}");
+            assert_eq!(kill(text.as_bytes(), None), Kill::Plain { id, ends }, "{text}");
         }
     }
 
@@ -94,8 +100,18 @@ mod tests {
             r#"select "a\"; kill 5 -- ""#,
             "kill",
         ] {
-            assert_eq!(kill(text.as_bytes()), Kill::Other, "{text}");
+            assert_eq!(kill(text.as_bytes(), None), Kill::Other, "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_backslash_does_is_known_or_looked_at_either_way() {
+        let text = br"insert into t values ('don\'t kill it')";
+        assert_eq!(kill(text, Some(true)), Kill::None);
+        assert_eq!((kill(text, Some(false)), kill(text, None)), (Kill::Other, Kill::Other));
+        let text = br"set sql_mode = 'no_backslash_escapes'; select 'a\'; kill 5 -- '";
+        assert_eq!(kill(text, Some(true)), Kill::Other);
+        assert_eq!(kill(b"select 1; kill 5", Some(false)), Kill::Other, "there is none");
     }
 
     #[test]
@@ -109,7 +125,7 @@ mod tests {
             "select skill, killed from t",
             "# kill 5",
         ] {
-            assert_eq!(kill(text.as_bytes()), Kill::None, "{text}");
+            assert_eq!(kill(text.as_bytes(), None), Kill::None, "{text}");
         }
     }
 }

@@ -185,11 +185,36 @@ mod tests {
             ("select 's3'  -- password=s3cret", "select 's3'  -- password=***"),
             (
                 "create table f (a int) engine=federated connection='mysql://u:p@h/d?password=s3cret'",
-                "create table f (a int) engine=federated connection='mysql://u:p@h/d?password=***'",
+                "create table f (a int) engine=federated connection='mysql://u:***@h/d?password=***'",
             ),
             ("update u set password = sha2('s3cret', 256)", "update u set password = sha2('***', 256)"),
             (r"set password = 's3\'cret'", "set password = '***'"),
             ("set password = 's3cret not closed", "set password = '***"),
+            (
+                "create table f (a int) engine=federated connection='mysql://u:s3cret@h:3306/d/t'",
+                "create table f (a int) engine=federated connection='mysql://u:***@h:3306/d/t'",
+            ),
+            (
+                "prepare s from 'alter user a identified by \"s3cret\"'",
+                "prepare s from 'alter user a identified by ***'",
+            ),
+            (
+                "execute immediate 'grant usage on *.* to a identified by password \"*s3cret\"'",
+                "execute immediate 'grant usage on *.* to a identified by password ***'",
+            ),
+            (
+                "execute immediate 'create user a identified via ed25519 using password(\"s3cret\")'",
+                "execute immediate 'create user a identified ***'",
+            ),
+            (
+                "prepare s from 'create user a identified with auth_x as \"s3cret\"'",
+                "prepare s from 'create user a identified ***'",
+            ),
+            (
+                "execute immediate 'set password = password(\"s3cret\")'",
+                "execute immediate 'set password = ***'",
+            ),
+            ("prepare s from 'select password(\"s3cret\")'", "prepare s from 'select password(***)'"),
         ] {
             assert_eq!(masked(text), result);
         }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Kind, Lexer, Mode, Token, meaningful, readings, signs};
+use crate::model::limits::LOCAL_FILES_MAX;
 
 /// No keyword is longer.
 const WORD_BYTES_MAX: usize = 24;
@@ -111,7 +112,8 @@ fn offered_files(text: &[u8], mode: Mode, names: &mut Vec<Vec<u8>>) {
             3 if is(b"infile") => 4,
             4 if token.kind == Kind::Literal => {
                 let name = literal(&text[token.inner], text[token.all.start], mode);
-                if !names.contains(&name) {
+                // Each is looked for among the others.
+                if names.len() < LOCAL_FILES_MAX && !names.contains(&name) {
                     names.push(name);
                 }
                 0
@@ -205,6 +207,9 @@ mod tests {
         assert_eq!(offered("select 'load data local infile'"), "");
         assert_eq!(offered("select load, data, local"), "");
         assert_eq!(offered("load data local infile @x into table t"), "");
+        let many: String =
+            (0..1_000).map(|at| format!("load data local infile '{at}' into table t;")).collect();
+        assert_eq!(local_files(many.as_bytes()).len(), LOCAL_FILES_MAX);
     }
 
     #[test]

@@ -2,15 +2,15 @@
 //! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_command_phase.html>).
 
 use super::super::capability::Capabilities;
-use super::super::packet::{self, HEADER_BYTES, Header};
+use super::super::packet::{self, HEADER_BYTES, Header, PAYLOAD_MAX};
 use super::super::value::{self, Form};
 use super::super::{command, lexer};
 use super::outstanding::{Answer, Offered, Run, Stage};
 use super::prepared::TooMany;
-use super::{MySqlRelay, cut_text};
+use super::{MySqlRelay, Passing, cut_text};
 use crate::model::limits::{
-    AUDIT_PARAMETERS_BYTES_MAX, INSPECT_BYTES_MAX, LONG_PARAMETERS_MAX, NOTES_BYTES_MAX, PENDING_BYTES_MAX,
-    PREPARED_MAX, SMALL_MESSAGE_BYTES_MAX,
+    AUDIT_PARAMETERS_BYTES_MAX, INSPECT_BYTES_MAX, NOTES_BYTES_MAX, PENDING_BYTES_MAX, PREPARED_MAX,
+    SMALL_MESSAGE_BYTES_MAX, STARTUP_BYTES_MAX,
 };
 use crate::model::{Note, Operation, Parameters, Refusal, StatementKind, Verdict};
 use crate::protocol::session::{Flow, Kill, RelayStep, WireError};
@@ -65,8 +65,7 @@ fn needed(code: u8, header: Header) -> Option<usize> {
         }
         // The statement and the parameter; then the value.
         command::STMT_SEND_LONG_DATA if header.length >= 7 => Some(HEADER_BYTES + 7),
-        // Only looked at to be refused.
-        command::CHANGE_USER => Some(HEADER_BYTES + 1),
+        command::CHANGE_USER => (header.length <= STARTUP_BYTES_MAX).then_some(header.total()),
         _ if is_served(code) => (header.length <= SMALL_MESSAGE_BYTES_MAX).then_some(header.total()),
         _ => Some(HEADER_BYTES + 1),
     }
@@ -106,7 +105,6 @@ fn unserved(code: u8) -> &'static str {
         command::CLONE => "cloning the server",
         command::SHUTDOWN => "shutting the server down",
         command::REFRESH | command::DEBUG => "this command of the server's administration",
-        command::CHANGE_USER => "another login within a session (COM_CHANGE_USER)",
         command::DAEMON => "a command of the server's own",
         _ => "a command that this protocol does not have now",
     }
@@ -123,7 +121,11 @@ impl MySqlRelay {
         loop {
             let available = input.len() - flow.plan.consumed();
             if self.from_client.left > 0 {
+                let start = flow.plan.consumed();
                 self.from_client.go_on(available, flow.plan);
+                if let Some(file) = &mut self.file {
+                    file.see(&input[start..flow.plan.consumed()]);
+                }
             }
             let rest = &input[flow.plan.consumed()..];
             if rest.is_empty() {
@@ -148,7 +150,7 @@ impl MySqlRelay {
             return Err(Stop::Step(RelayStep::Close));
         }
         if self.from_client.goes_on || self.is_sending_file() {
-            return self.further_packet(header, rest.len(), flow);
+            return self.further_packet(header, rest, flow);
         }
         if header.sequence != 0 {
             return Err(violation("a command that is out of order"));
@@ -166,6 +168,9 @@ impl MySqlRelay {
             flow.plan.drop(rest.len());
             return Err(Stop::Step(RelayStep::Close));
         }
+        if code == command::CHANGE_USER {
+            return self.change_user(&rest[HEADER_BYTES + 1..needed], flow);
+        }
         self.before_work(flow)?;
         let seen = Seen {
             body: &rest[HEADER_BYTES + 1..needed],
@@ -177,8 +182,20 @@ impl MySqlRelay {
         self.command(code, &seen, flow)
     }
 
+    /// Another login is another session, which begins when this one has nothing more to say.
+    fn change_user(&mut self, body: &[u8], flow: &mut Flow<'_>) -> Result<(), Stop> {
+        // Our own answers among what is due wait for nobody else.
+        self.settle(flow.back, flow.notes, flow.clock_micros);
+        if !self.due.is_empty() || self.from_server.is_under_way() {
+            return Err(Stop::Step(RelayStep::Hold));
+        }
+        self.change = Some(body.into());
+        flow.plan.drop(HEADER_BYTES + 1 + body.len());
+        Err(Stop::Step(RelayStep::LoginAgain))
+    }
+
     /// The payload goes on, or it is of a file that the server asked for: nothing in it is a command.
-    fn further_packet(&mut self, header: Header, available: usize, flow: &mut Flow<'_>) -> Result<(), Stop> {
+    fn further_packet(&mut self, header: Header, rest: &[u8], flow: &mut Flow<'_>) -> Result<(), Stop> {
         if header.sequence != self.client_sequence {
             return Err(violation("a packet that is out of order"));
         }
@@ -192,8 +209,12 @@ impl MySqlRelay {
         } else if self.lengthens {
             self.due.lengthen_last(header.total());
         }
-        self.from_client.start(header, keep, available, flow.plan);
+        self.from_client.start(header, keep, rest.len(), flow.plan);
+        if let Some(file) = &mut self.file {
+            file.see(&rest[HEADER_BYTES..header.total().min(rest.len())]);
+        }
         if is_end {
+            self.end_file(true, flow.notes);
             self.due.stage = Stage::First;
             self.due.sequence = self.client_sequence;
         }
@@ -287,6 +308,30 @@ impl MySqlRelay {
     /// The command goes, and this answers it.
     fn pass(&mut self, answer: Answer, run: Run, seen: &Seen<'_>, flow: &mut Flow<'_>) {
         self.from_client.start(seen.header, true, seen.available, flow.plan);
+        self.due.push(answer, run);
+        self.lengthens = true;
+    }
+
+    /// A text goes, behind who is there where the target wants that. One that needs several packets goes as it is: its
+    /// ends would move.
+    fn pass_text(&mut self, answer: Answer, run: Run, text: &[u8], seen: &Seen<'_>, flow: &mut Flow<'_>) {
+        let Some(comment) = self.comment.as_deref().filter(|_| !text.is_empty()) else {
+            return self.pass(answer, run, seen, flow);
+        };
+        let length = seen.header.length + comment.len();
+        if length >= PAYLOAD_MAX {
+            return self.pass(answer, run, seen, flow);
+        }
+        let [one, two, three, ..] = (length as u32).to_le_bytes();
+        flow.plan.own(&[one, two, three, seen.header.sequence]);
+        flow.plan.drop(HEADER_BYTES);
+        // The command's byte and attributes.
+        let front = 1 + seen.body.len() - text.len();
+        flow.plan.pass(front);
+        flow.plan.own(comment);
+        let (left, done) = (seen.header.length - front, HEADER_BYTES + front);
+        self.from_client = Passing { left, goes_on: false, keep: true };
+        self.from_client.go_on(seen.available - done, flow.plan);
         self.due.push(answer, run);
         self.lengthens = true;
     }
@@ -388,7 +433,7 @@ impl MySqlRelay {
             return Ok(());
         }
         if signs.kill {
-            match lexer::kill(text) {
+            match lexer::kill(text, self.backslash()) {
                 lexer::Kill::None => {}
                 lexer::Kill::Plain { id, ends } if seen.whole => {
                     return self.kill(Kill { process: id, ends }, run, seen, flow);
@@ -404,7 +449,7 @@ impl MySqlRelay {
             return Ok(());
         }
         let offered = if signs.local { self.offered(text) } else { None };
-        self.pass(Answer::Results { offered }, run, seen, flow);
+        self.pass_text(Answer::Results { offered }, run, text, seen, flow);
         Ok(())
     }
 
@@ -434,14 +479,14 @@ impl MySqlRelay {
         flow.notes.push(&Note::Prepare { name: &name[start..], text: cut_text(&masked), length });
         let refusal = match (flow.judge)(&Operation { text }) {
             Verdict::Refuse(refusal) => Some(refusal),
-            _ if signs.kill && lexer::kill(text) != lexer::Kill::None => {
+            _ if signs.kill && lexer::kill(text, self.backslash()) != lexer::Kill::None => {
                 Some(Refusal::NotSupported(OTHER_KILL))
             }
             _ if signs.enters && !self.enters_covered(text) => Some(Refusal::NoDatabase),
             _ => None,
         };
         if let Some(refusal) = refusal {
-            self.prepared.abandon(slot);
+            self.prepared.withdraw(slot);
             let run = self.next_run(seen, flow);
             flow.notes.push(&Note::Statement {
                 number: run.number,
@@ -454,7 +499,7 @@ impl MySqlRelay {
             self.refuse_command(run, refusal, seen, flow);
             return Ok(());
         }
-        self.pass(Answer::Prepared { slot }, Run::default(), seen, flow);
+        self.pass_text(Answer::Prepared { slot }, Run::default(), text, seen, flow);
         Ok(())
     }
 
@@ -481,6 +526,7 @@ impl MySqlRelay {
             let form = Form {
                 attributes: self.agreed.has(Capabilities::QUERY_ATTRIBUTES),
                 counted: flags & value::PARAMETER_COUNT_AVAILABLE != 0,
+                is_mariadb: self.is_mariadb,
             };
             let statement = self.prepared.get(slot);
             let known = (statement.parameters, &statement.types[..], &statement.long[..]);
@@ -503,7 +549,7 @@ impl MySqlRelay {
         if let Some(slot) = slot {
             let statement = self.prepared.get_mut(slot);
             (statement.last_run, offered) = (run.number, statement.offered.clone());
-            statement.long.clear();
+            self.prepared.forget_long(slot);
         }
         self.pass(Answer::Results { offered }, run, seen, flow);
         Ok(())
@@ -598,15 +644,7 @@ impl MySqlRelay {
             return Err(violation("SEND_LONG_DATA without its parameter"));
         };
         if let Some(slot) = slot {
-            let statement = self.prepared.get_mut(slot);
-            let length = (seen.header.length - 7) as u64;
-            let is_one = usize::from(parameter) < statement.parameters;
-            let has_room = statement.long.len() < LONG_PARAMETERS_MAX;
-            match statement.long.iter_mut().find(|(number, _)| *number == parameter) {
-                Some((_, before)) => *before += length,
-                None if is_one && has_room => statement.long.push((parameter, length)),
-                None => {}
-            }
+            self.prepared.add_long(slot, parameter, (seen.header.length - 7) as u64);
         }
         self.pass_silent(seen, flow);
         Ok(())
@@ -619,7 +657,7 @@ impl MySqlRelay {
             self.pass_silent(seen, flow);
         } else {
             if let Some(slot) = slot {
-                self.prepared.get_mut(slot).long.clear();
+                self.prepared.forget_long(slot);
             }
             self.pass(Answer::Done, Run::default(), seen, flow);
         }

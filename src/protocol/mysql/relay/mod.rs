@@ -21,6 +21,7 @@
 //! everything before them is.
 
 mod client;
+mod file;
 mod outstanding;
 mod prepared;
 #[cfg(any(test, feature = "testing"))]
@@ -31,22 +32,24 @@ mod tests;
 
 use bytes::BytesMut;
 
+use file::File;
 use outstanding::{Answer, Outstanding, Run, Stage};
 use prepared::Table;
 #[cfg(any(test, feature = "testing"))]
 pub use rig::fuzz_relay;
 
-use super::accept::MySqlAccept;
+use super::accept::{Doorway, MySqlAccept};
 use super::capability::{Capabilities, status};
 use super::facts::MySqlFacts;
 use super::lexer::Mode;
-use super::packet::{self, Header};
+use super::packet::{self, HEADER_BYTES, Header};
 use super::{command, refusal};
 use crate::grant::Scope;
 use crate::model::limits::AUDIT_TEXT_BYTES_MAX;
 use crate::model::{Note, Notes, Refusal};
 use crate::protocol::session::{
-    Ask, Boundary, Entry, Flow, Killed, Pinned, Plan, Proof, Relay, RelayStep, Restore, Side, WireError,
+    Ask, Boundary, Entry, Facts, Flow, Framing, Killed, Pinned, Plan, Proof, Relay, RelayStep, Restore, Side,
+    WireError,
 };
 
 /// The error in the result of a statement whose session ended before it did: whether it took effect is for the
@@ -57,11 +60,18 @@ const UNFINISHED: &[u8] = b"unfinished";
 pub struct MySqlRelay {
     due: Outstanding,
     prepared: Table,
+    /// The file that the client is sending.
+    file: Option<Box<File>>,
+    /// How the client came in, and with what words it asks to come in anew.
+    doorway: Box<Doorway>,
+    change: Option<Box<[u8]>>,
     /// The databases that the grant covers.
     scope: Scope,
     agreed: Capabilities,
     /// What says to the server who is there, as a whole packet.
     stamp: Box<[u8]>,
+    /// The same as a comment, where the target wants it in front of each text.
+    comment: Option<Box<[u8]>>,
     /// It is to be said again.
     unstamped: bool,
     /// The packet under way from each side.
@@ -75,6 +85,8 @@ pub struct MySqlRelay {
     resets: u64,
     /// The server is MariaDB.
     is_mariadb: bool,
+    /// The server numbers its packets in its own way, and the client is to see the right ones.
+    renumbers: bool,
     /// The connection must not be lent again, whatever a reset says.
     spoiled: bool,
     /// The status flags that the server told last.
@@ -110,6 +122,17 @@ impl Passing {
         self.go_on(available, plan);
     }
 
+    /// The same with another number, of a packet whose header is there.
+    fn start_as(&mut self, number: u8, header: Header, keep: bool, available: usize, plan: &mut Plan) {
+        if !keep || number == header.sequence {
+            return self.start(header, keep, available, plan);
+        }
+        plan.own(&Header { sequence: number, ..header }.to_bytes());
+        plan.drop(HEADER_BYTES);
+        (self.left, self.goes_on, self.keep) = (header.length, header.goes_on(), keep);
+        self.go_on(available - HEADER_BYTES, plan);
+    }
+
     fn is_under_way(&self) -> bool {
         self.left > 0 || self.goes_on
     }
@@ -122,20 +145,17 @@ impl Passing {
 
 impl MySqlRelay {
     /// Tells the client that it is in.
-    pub(super) fn new(
-        accept: &MySqlAccept,
-        entry: Entry<'_>,
-        facts: &MySqlFacts,
-        out: &mut BytesMut,
-    ) -> Self {
-        let relay =
-            Self::enter(accept.settings().capabilities, entry.admission.scope().clone(), entry.stamp, facts);
+    pub(super) fn new(accept: MySqlAccept, entry: Entry<'_>, facts: &MySqlFacts, out: &mut BytesMut) -> Self {
         let sequence = accept.admit(out);
+        let scope = entry.admission.scope().clone();
+        let relay = Self::enter(accept.into_doorway(), scope, entry.stamp, facts);
         relay.put_ok(out, sequence, entry.greeting.unwrap_or_default());
         relay
     }
 
-    fn enter(agreed: Capabilities, scope: Scope, stamp: &str, facts: &MySqlFacts) -> Self {
+    fn enter(doorway: Doorway, scope: Scope, stamp: &str, facts: &MySqlFacts) -> Self {
+        let agreed = doorway.agreed();
+        let comment = facts.stamps_comments.then(|| command::comment(stamp).into_bytes().into_boxed_slice());
         let mut scratch = BytesMut::new();
         command::put_query(&mut scratch, agreed, &command::stamp(stamp));
         let stamp = scratch.to_vec().into_boxed_slice();
@@ -143,9 +163,13 @@ impl MySqlRelay {
         Self {
             due: Outstanding::default(),
             prepared: Table::default(),
+            file: None,
+            doorway: Box::new(doorway),
+            change: None,
             scope,
             agreed,
             stamp,
+            comment,
             unstamped: false,
             from_client: Passing::default(),
             from_server: Passing::default(),
@@ -153,6 +177,7 @@ impl MySqlRelay {
             lengthens: false,
             resets: 0,
             is_mariadb: facts.is_mariadb(),
+            renumbers: facts.framing() != Framing::Plain,
             spoiled: false,
             status: facts.status,
             count: 0,
@@ -160,6 +185,12 @@ impl MySqlRelay {
             winding_down: false,
             scratch,
         }
+    }
+
+    /// The login that it has ended for.
+    pub(super) fn into_accept(self) -> Option<MySqlAccept> {
+        let change = self.change?;
+        Some(MySqlAccept::again(*self.doorway, change))
     }
 
     /// An OK of our own: no rows, no number, the server's status, no warnings, a text for people.
@@ -180,6 +211,11 @@ impl MySqlRelay {
     /// How texts are read, as far as the server tells.
     fn mode(&self) -> Mode {
         Mode::of_status(self.status & status::NO_BACKSLASH_ESCAPES != 0)
+    }
+
+    /// Whether a backslash escapes, where nothing is under way that may change that.
+    fn backslash(&self) -> Option<bool> {
+        self.due.is_empty().then(|| self.mode().backslash)
     }
 
     /// Gives the answers of our own that are due next, unless the client has a part of another packet.
@@ -236,6 +272,13 @@ impl MySqlRelay {
         self.unstamped = false;
         self.due.push(Answer::Own, Run::default());
         Some(&self.stamp)
+    }
+
+    /// Notes the file under way, if there is one.
+    fn end_file(&mut self, whole: bool, notes: &mut Notes<'_>) {
+        if let Some(file) = self.file.take() {
+            file.note(whole, notes);
+        }
     }
 
     fn is_sending_file(&self) -> bool {
@@ -355,6 +398,7 @@ impl Relay for MySqlRelay {
     }
 
     fn unfinished(&mut self, notes: &mut Notes<'_>, clock_micros: u64) {
+        self.end_file(false, notes);
         let (rows, bytes_down) = (self.due.rows, self.due.bytes_down);
         // Only the first can have given rows; of those behind it we know that they were sent.
         for (place, run) in self.due.statements().enumerate() {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::outstanding::Offered;
 use crate::model::limits::{
-    AUDIT_PARAMETERS_BYTES_MAX, PREPARED_MAX, PREPARED_TEXT_BYTES_MAX, RECYCLED_BYTES_MAX,
+    AUDIT_PARAMETERS_BYTES_MAX, LONG_PARAMETERS_MAX, PREPARED_MAX, PREPARED_TEXT_BYTES_MAX,
+    RECYCLED_BYTES_MAX,
 };
 
 /// In place of a number: the statement that was prepared last, whose number the client may not know yet (MariaDB).
@@ -41,6 +42,17 @@ pub(super) struct Statement {
     is_used: bool,
 }
 
+/// What one value that was sent ahead takes.
+const LONG_BYTES: usize = size_of::<(u16, u64)>();
+/// As many as most statements have are kept room for.
+const LONG_KEPT: usize = 4;
+
+impl Statement {
+    fn offered_bytes(&self) -> usize {
+        self.offered.iter().flat_map(|names| names.iter()).map(|name| size_of::<Vec<u8>>() + name.len()).sum()
+    }
+}
+
 /// All of them; a place is used again once its statement is closed, with its buffers.
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -48,6 +60,8 @@ pub(super) struct Table {
     free: Vec<usize>,
     by_id: HashMap<u32, usize>,
     last: Option<usize>,
+    /// What was it before.
+    last_before: Option<usize>,
     weight: usize,
     generation: u64,
     count: u64,
@@ -86,7 +100,13 @@ impl Table {
             self.weight += text.len();
         }
         fill(statement);
-        self.last = Some(slot);
+        let offered = statement.offered_bytes();
+        if self.weight + offered <= PREPARED_TEXT_BYTES_MAX {
+            self.weight += offered;
+        } else {
+            statement.offered = None;
+        }
+        self.last_before = self.last.replace(slot);
         Ok(slot)
     }
 
@@ -119,6 +139,12 @@ impl Table {
         self.release(slot);
     }
 
+    /// What was added last is not sent after all: to the server the one before it is still the last.
+    pub fn withdraw(&mut self, slot: usize) {
+        self.release(slot);
+        self.last = self.last_before;
+    }
+
     pub fn close(&mut self, id: u32) {
         let Some(slot) = self.find(id) else { return };
         match self.slots[slot].id {
@@ -138,6 +164,30 @@ impl Table {
         self.weight += statement.types.len();
     }
 
+    /// So many bytes of the value of a parameter were sent ahead. Where there is no room for that it is not told.
+    pub fn add_long(&mut self, slot: usize, parameter: u16, length: u64) {
+        let statement = &mut self.slots[slot];
+        let is_one = usize::from(parameter) < statement.parameters;
+        let has_room =
+            statement.long.len() < LONG_PARAMETERS_MAX && self.weight + LONG_BYTES <= PREPARED_TEXT_BYTES_MAX;
+        match statement.long.iter_mut().find(|(number, _)| *number == parameter) {
+            Some((_, before)) => *before += length,
+            None if is_one && has_room => {
+                statement.long.push((parameter, length));
+                self.weight += LONG_BYTES;
+            }
+            None => {}
+        }
+    }
+
+    /// They were used, or are not to be.
+    pub fn forget_long(&mut self, slot: usize) {
+        let long = &mut self.slots[slot].long;
+        self.weight -= long.len() * LONG_BYTES;
+        long.clear();
+        long.shrink_to(LONG_KEPT);
+    }
+
     /// A reset of the connection is sent: it ends what was prepared before it.
     pub fn expect_reset(&mut self) {
         self.generation += 1;
@@ -154,11 +204,12 @@ impl Table {
     }
 
     fn release(&mut self, slot: usize) {
+        self.forget_long(slot);
         let statement = &mut self.slots[slot];
         if let Some(id) = statement.id.take() {
             self.by_id.remove(&id);
         }
-        self.weight -= statement.text.len() + statement.types.len();
+        self.weight -= statement.text.len() + statement.types.len() + statement.offered_bytes();
         let keep = |mut buffer: Vec<u8>| {
             buffer.clear();
             buffer.shrink_to(RECYCLED_BYTES_MAX);
@@ -221,6 +272,43 @@ mod tests {
         assert_eq!(table.find(1), Some(two));
         table.reset(0);
         assert_eq!((table.find(1), table.weight()), (None, 0));
+    }
+
+    #[test]
+    fn what_was_not_sent_is_not_the_last() {
+        let mut table = Table::default();
+        let one = add(&mut table, b"a");
+        let two = add(&mut table, b"b");
+        table.withdraw(two);
+        assert_eq!(table.find(LAST), Some(one));
+        let three = add(&mut table, b"c");
+        table.abandon(three);
+        assert_eq!(table.find(LAST), None, "the server has none either");
+    }
+
+    #[test]
+    fn all_that_a_statement_keeps_has_its_weight() {
+        let mut table = Table::default();
+        let offer = |length: usize| -> Offered { Some([vec![b'x'; length]].into()) };
+        let one = table.add(b"a", |statement| statement.offered = offer(1_000)).ok().unwrap();
+        table.confirm(one, 1, u16::MAX);
+        assert!((1_000..1_100).contains(&table.weight()), "{}", table.weight());
+        let two =
+            table.add(b"b", |statement| statement.offered = offer(PREPARED_TEXT_BYTES_MAX)).ok().unwrap();
+        assert!(table.get(two).offered.is_none() && table.get(one).offered.is_some());
+        let before = table.weight();
+        for parameter in 0..2_000 {
+            table.add_long(one, parameter, 5);
+            table.add_long(one, 0, 1);
+        }
+        assert_eq!(table.get(one).long.len(), LONG_PARAMETERS_MAX);
+        assert_eq!(table.weight(), before + LONG_PARAMETERS_MAX * 16);
+        table.forget_long(one);
+        assert!(table.weight() == before && table.get(one).long.capacity() <= LONG_KEPT);
+        table.add_long(one, 0, 5);
+        table.close(1);
+        table.abandon(two);
+        assert_eq!(table.weight(), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::super::accept::Doorway;
 use super::super::capability::{Capabilities, status};
 use super::super::facts::{Learned, MySqlFacts};
 use super::MySqlRelay;
@@ -16,6 +17,7 @@ use crate::protocol::session::{Flow, Kill, Killed, Plan, Relay, RelayStep, Side,
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     Closed,
+    LoginAgain,
     Refused(Refusal),
     Broken(WireError),
 }
@@ -52,15 +54,33 @@ pub(super) fn facts(capabilities: Capabilities) -> MySqlFacts {
         thread: 4711,
         status: status::AUTOCOMMIT,
         termination: None,
+        stamps_comments: false,
         baseline: "".into(),
     }
 }
 
 impl Rig {
     pub fn new(agreed: Capabilities) -> Self {
+        Self::between(agreed, agreed)
+    }
+
+    /// The conversation with the server is compressed.
+    #[cfg(test)]
+    pub fn compressed(agreed: Capabilities) -> Self {
+        Self::between(agreed, agreed | Capabilities::COMPRESS)
+    }
+
+    /// What was agreed with the client, and with the server.
+    fn between(agreed: Capabilities, upstream: Capabilities) -> Self {
         let agreed = agreed | Capabilities::ALWAYS;
+        let upstream = upstream | Capabilities::ALWAYS;
         Self {
-            relay: MySqlRelay::enter(agreed, Scope::of(&["shop", "hr"]), "alice/s-1", &facts(agreed)),
+            relay: MySqlRelay::enter(
+                Doorway::plain(agreed),
+                Scope::of(&["shop", "hr"]),
+                "alice/s-1",
+                &facts(upstream),
+            ),
             to_client: Vec::new(),
             to_server: Vec::new(),
             notes: Vec::new(),
@@ -74,6 +94,16 @@ impl Rig {
             plan: Plan::default(),
             clock: 0,
         }
+    }
+
+    /// The target wants to see who is there in front of each text.
+    #[cfg(test)]
+    pub fn commenting(agreed: Capabilities) -> Self {
+        let agreed = agreed | Capabilities::ALWAYS;
+        let facts = MySqlFacts { stamps_comments: true, ..facts(agreed) };
+        let relay =
+            MySqlRelay::enter(Doorway::plain(agreed), Scope::of(&["shop", "hr"]), "alice/s-1", &facts);
+        Self { relay, ..Self::new(agreed) }
     }
 
     /// One side sent these.
@@ -136,6 +166,7 @@ impl Rig {
                 return self.pump(Side::Downstream);
             }
             Ok(RelayStep::Close) => Some(End::Closed),
+            Ok(RelayStep::LoginAgain) => Some(End::LoginAgain),
             Ok(RelayStep::Refuse(refusal)) => Some(End::Refused(refusal)),
             Err(error) => Some(End::Broken(error)),
             Ok(RelayStep::Continue | RelayStep::Hold | RelayStep::NeedLease | RelayStep::Proven) => None,

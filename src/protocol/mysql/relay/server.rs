@@ -6,6 +6,7 @@ use std::io::Write;
 
 use super::super::capability::{Capabilities, status};
 use super::super::packet::{self, EOF, ERR, HEADER_BYTES, Header, LOCAL_INFILE, OK, PROGRESS};
+use super::file::File;
 use super::outstanding::{Answer, Run, Stage, Then};
 use super::{ERROR_BYTES_MAX, MySqlRelay, XA_STATE, result};
 use crate::model::limits::SMALL_MESSAGE_BYTES_MAX;
@@ -110,9 +111,9 @@ impl MySqlRelay {
             }
             let Some(header) = packet::peek(rest) else { return Ok(RelayStep::Continue) };
             if self.from_server.goes_on {
-                self.number(header)?;
+                let number = self.number(header)?;
                 self.due.bytes_down += header.total() as u64;
-                self.from_server.start(header, self.from_server.keep, rest.len(), flow.plan);
+                self.from_server.start_as(number, header, self.from_server.keep, rest.len(), flow.plan);
                 continue;
             }
             let Some(first) = rest.get(HEADER_BYTES).copied() else {
@@ -138,8 +139,8 @@ impl MySqlRelay {
             if rest.len() < needed {
                 return Ok(RelayStep::Continue);
             }
-            let keep = self.answer(header, &rest[HEADER_BYTES..needed], flow)?;
-            self.from_server.start(header, keep, rest.len(), flow.plan);
+            let (number, keep) = self.answer(header, &rest[HEADER_BYTES..needed], flow)?;
+            self.from_server.start_as(number, header, keep, rest.len(), flow.plan);
         }
     }
 
@@ -155,13 +156,14 @@ impl MySqlRelay {
         self.scratch = words;
     }
 
-    /// Whether the packet has the number that it must have.
-    fn number(&mut self, header: Header) -> Result<(), WireError> {
-        if header.sequence != self.due.sequence {
+    /// The number that the packet must have, and the client is to see.
+    fn number(&mut self, header: Header) -> Result<u8, WireError> {
+        let number = self.due.sequence;
+        if header.sequence != number && !self.renumbers {
             return Err(WireError::new("sequence", "the server's packets are out of order"));
         }
-        self.due.sequence = self.due.sequence.wrapping_add(1);
-        Ok(())
+        self.due.sequence = number.wrapping_add(1);
+        Ok(number)
     }
 
     fn ends_rows(&self, first: u8, header: Header) -> bool {
@@ -182,13 +184,13 @@ impl MySqlRelay {
             if header.length == 0 || self.ends_rows(first, header) {
                 break;
             }
-            self.number(header)?;
+            let number = self.number(header)?;
             self.due.rows += 1;
             self.due.bytes_down += header.total() as u64;
             let available = input.len() - end;
-            if header.total() > available || header.goes_on() {
+            if header.total() > available || header.goes_on() || number != header.sequence {
                 flow.plan.pass(end);
-                self.from_server.start(header, true, available, flow.plan);
+                self.from_server.start_as(number, header, true, available, flow.plan);
                 return Ok(());
             }
             end += header.total();
@@ -211,14 +213,14 @@ impl MySqlRelay {
             if header.goes_on() {
                 return Err(malformed("a definition"));
             }
-            self.number(header)?;
+            let number = self.number(header)?;
             self.due.bytes_down += header.total() as u64;
             left -= 1;
             let available = input.len() - end;
-            if header.total() > available {
+            if header.total() > available || number != header.sequence {
                 self.defined(left, then, flow);
                 flow.plan.pass(end);
-                self.from_server.start(header, true, available, flow.plan);
+                self.from_server.start_as(number, header, true, available, flow.plan);
                 return Ok(());
             }
             end += header.total();
@@ -277,8 +279,8 @@ impl MySqlRelay {
         Ok(HEADER_BYTES + header.length.min(HEAD_BYTES_MAX))
     }
 
-    /// A packet that is neither a row nor a definition. Whether it is passed on.
-    fn answer(&mut self, header: Header, body: &[u8], flow: &mut Flow<'_>) -> Result<bool, WireError> {
+    /// A packet that is neither a row nor a definition: the number that the client sees, and whether it is passed on.
+    fn answer(&mut self, header: Header, body: &[u8], flow: &mut Flow<'_>) -> Result<(u8, bool), WireError> {
         let is_error = body[0] == ERR;
         let Some(due) = self.due.front().filter(|due| !due.answer.is_ours()) else {
             // A server that ends a connection says why, where it can.
@@ -286,7 +288,7 @@ impl MySqlRelay {
                 return Err(unasked("packet"));
             }
             self.over = true;
-            return Ok(true);
+            return Ok((header.sequence, true));
         };
         let is_text = matches!(due.answer, Answer::Text);
         let swallowed = matches!(due.answer, Answer::Own);
@@ -295,13 +297,14 @@ impl MySqlRelay {
             self.due.sequence = header.sequence;
         }
         if self.due.stage == Stage::File {
-            return self.early_answer(is_error, body, flow);
+            let number = if self.renumbers { self.client_sequence } else { header.sequence };
+            return self.early_answer(is_error, body, flow).map(|keep| (number, keep));
         }
-        self.number(header)?;
+        let number = self.number(header)?;
         self.due.bytes_down += header.total() as u64;
         if is_error {
             self.error(body, flow)?;
-            return Ok(!swallowed);
+            return Ok((number, !swallowed));
         }
         match self.due.stage {
             _ if is_text => self.done(End { status: self.status, ..End::default() }, "OK", flow),
@@ -316,7 +319,7 @@ impl MySqlRelay {
             }
             Stage::Definitions { .. } | Stage::File => return Err(unasked("packet")),
         }
-        Ok(!swallowed)
+        Ok((number, !swallowed))
     }
 
     /// While the client sends a file, nothing is due. Where the server has given up, what is left of the file would
@@ -328,6 +331,7 @@ impl MySqlRelay {
         if self.is_progress(body) {
             return Ok(true);
         }
+        self.end_file(false, flow.notes);
         self.error(body, flow)?;
         self.over = true;
         Ok(true)
@@ -351,6 +355,7 @@ impl MySqlRelay {
                         "the server asks for a file that was not offered",
                     ));
                 }
+                self.file = Some(Box::new(File::new(due.run.number, &body[1..])));
                 self.due.stage = Stage::File;
                 self.client_sequence = self.due.sequence;
             }

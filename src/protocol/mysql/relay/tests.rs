@@ -587,6 +587,10 @@ fn a_client_that_breaks_the_protocol_is_told() {
     let mut rig = rig(Capabilities::QUERY_ATTRIBUTES);
     rig.feed(Side::Downstream, &query("\u{5}"));
     assert!(matches!(rig.end, Some(End::Refused(Refusal::ProtocolViolation(_)))));
+    // MySQL takes the third of a byte for a number of its own, which has no bytes of its own: the text begins there.
+    let mut rig = self::rig(Capabilities::QUERY_ATTRIBUTES);
+    rig.feed(Side::Downstream, &asked(command::QUERY, b"\x01\x01\0\x01\x09\0\x01n\0KILL 5"));
+    assert_eq!((rig.kills, rig.to_server.len()), (vec![Kill { process: 5, ends: true }], 0));
     // A bulk that was not agreed to goes nowhere, and the session goes on.
     let mut rig = self::rig(DEPRECATE);
     rig.feed(Side::Downstream, &asked(command::STMT_BULK_EXECUTE, &[1, 0, 0, 0, 128, 0]));
@@ -659,6 +663,9 @@ fn noted(notes: &[u8]) -> String {
             )
         }
         Note::Prepare { name, text: shown, .. } => format!("{}: {}\n", text(name), text(shown)),
+        Note::File { number, name, bytes, whole, .. } => {
+            format!("  {number} file {}: {bytes} bytes, whole: {whole}\n", text(name))
+        }
     });
     lines.collect()
 }
@@ -705,5 +712,250 @@ fn conversations_with_real_servers_pass_and_are_noted() {
                 insta::with_settings!({ snapshot_suffix => name }, { insta::assert_snapshot!(noted(&rig.notes)) });
             }
         }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// What is published of servers that cannot be had
+
+#[test]
+fn published_results_pass_and_are_noted() {
+    macro_rules! golden {
+        ($name:literal) => {
+            include_str!(concat!("../golden/result-mysql-", $name, ".txt"))
+        };
+    }
+    let tracked = DEPRECATE | Capabilities::SESSION_TRACK;
+    for (text, agreed, noted) in [
+        (golden!("eof"), Capabilities::NONE, &["ROWS 1"][..]),
+        (golden!("ok"), DEPRECATE, &["ROWS 1, 1 warning"]),
+        (golden!("tracked"), tracked, &["ROWS 1", "OK 0", "OK 4", "42S02/1146"]),
+    ] {
+        for piece in [usize::MAX, 1, 5] {
+            let (mut rig, mut said) = (rig(agreed), Vec::new());
+            for line in text.lines() {
+                let (side, bytes) = match line.split_at(2) {
+                    ("> ", rest) => (Side::Downstream, unescape(rest)),
+                    ("< ", rest) => (Side::Upstream, unescape(rest)),
+                    _ => continue,
+                };
+                bytes.chunks(piece).for_each(|piece| rig.feed(side, piece));
+                if side == Side::Upstream {
+                    said.extend_from_slice(&bytes);
+                }
+            }
+            assert_eq!(rig.end, None);
+            assert!(rig.to_client == said);
+            assert_eq!(results(&rig.notes), noted);
+            assert_eq!(rig.relay.boundary(), Boundary::Idle);
+        }
+    }
+    // Read by the rules of the other kind, the first is not taken for what it is not.
+    let mut rig = rig(DEPRECATE);
+    for line in golden!("eof").lines() {
+        match line.split_at(2) {
+            ("> ", rest) => rig.feed(Side::Downstream, &unescape(rest)),
+            ("< ", rest) => rig.feed(Side::Upstream, &unescape(rest)),
+            _ => {}
+        }
+    }
+    assert!(matches!(rig.end, Some(End::Broken(_))), "{:?}", rig.end);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Servers that compress
+
+/// Their numbers go their own way; the client sees those that it must.
+#[test]
+fn packets_of_a_server_that_compresses_are_numbered_anew() {
+    let more = status::MORE_RESULTS | 2;
+    for agreed in [Capabilities::NONE, DEPRECATE] {
+        let commands = [query("select 1; select 2"), asked(command::PING, b"")];
+        let first = Said::new(agreed).columns(2).rows(3).end(more);
+        let next = first.sequence;
+        // It goes on with the number of the compressed packet that is under way.
+        let second = Said::from(agreed, 2).columns(1).rows(4).end(2);
+        let right = [
+            first.out.to_vec(),
+            Said::from(agreed, next).columns(1).rows(4).end(2).bytes(),
+            Said::new(agreed).ok(0, 2).bytes(),
+        ]
+        .concat();
+        let answers = [first.bytes(), second.bytes(), Said::from(agreed, 7).ok(0, 2).bytes()].concat();
+        for piece in [usize::MAX, 1, 5, 6, 60] {
+            let mut rig = Rig::compressed(agreed);
+            rig.feed(Side::Downstream, &commands.concat());
+            answers.chunks(piece).for_each(|piece| rig.feed(Side::Upstream, piece));
+            assert_eq!(rig.end, None);
+            assert_eq!(rig.to_client.escape_ascii().to_string(), right.escape_ascii().to_string());
+            assert_eq!(results(&rig.notes), ["ROWS 3", "ROWS 4"]);
+            assert_eq!(rig.relay.boundary(), Boundary::Idle);
+        }
+        // Of any other server they are wrong.
+        let mut rig = rig(agreed);
+        rig.feed(Side::Downstream, &commands.concat());
+        rig.feed(Side::Upstream, &answers);
+        assert!(matches!(rig.end, Some(End::Broken(_))));
+    }
+}
+
+/// Another login is no command of this conversation: it waits until nothing is due, and nothing of it goes on.
+#[test]
+fn another_login_ends_the_conversation_when_all_is_said() {
+    let mut rig = Rig::new(DEPRECATE);
+    let first = query("select 1");
+    let change = asked(command::CHANGE_USER, b"bob\0\0\0");
+    rig.feed(Side::Downstream, &[&first[..], &asked(command::SHUTDOWN, &[0]), &change, b"ahead"].concat());
+    assert!(rig.held && rig.end.is_none());
+    let answer = Said::new(DEPRECATE).columns(1).rows(1).end(2).out;
+    rig.feed(Side::Upstream, &answer[..answer.len() - 3]);
+    assert_eq!(rig.end, None);
+    rig.feed(Side::Upstream, &answer[answer.len() - 3..]);
+    assert_eq!(rig.end, Some(End::LoginAgain));
+    assert_eq!(rig.to_server, first);
+    assert!(String::from_utf8_lossy(&rig.to_client).contains("TG021"), "the refusal before it is told");
+    assert_eq!(rig.relay.boundary(), Boundary::Idle);
+    assert!(rig.relay.into_accept().is_some());
+
+    // Nothing but refusals due, which nobody else answers.
+    let mut rig = Rig::new(DEPRECATE);
+    rig.feed(Side::Downstream, &[asked(command::SHUTDOWN, &[0]), change.clone()].concat());
+    assert_eq!(rig.end, Some(End::LoginAgain));
+    assert!(rig.to_server.is_empty());
+
+    // In pieces; in a transaction, which the reset of the connection ends.
+    let mut rig = Rig::new(DEPRECATE);
+    rig.feed(Side::Downstream, &query("begin"));
+    rig.feed(Side::Upstream, &Said::new(DEPRECATE).ok(0, status::IN_TRANSACTION).out);
+    rig.feed(Side::Downstream, &change[..7]);
+    assert_eq!(rig.end, None);
+    rig.feed(Side::Downstream, &change[7..]);
+    assert_eq!((rig.end, rig.relay.boundary()), (Some(End::LoginAgain), Boundary::InTransaction));
+
+    let mut rig = Rig::new(DEPRECATE);
+    rig.feed(Side::Downstream, &asked(command::CHANGE_USER, &[b'a'; 10_001]));
+    assert!(matches!(rig.end, Some(End::Refused(Refusal::ProtocolViolation(_)))), "{:?}", rig.end);
+    assert!(Rig::new(DEPRECATE).relay.into_accept().is_none());
+}
+
+/// Size and hash are of the file alone, however its packets and their pieces are cut.
+#[test]
+fn what_a_client_sends_of_a_file_is_told() {
+    use sha2::{Digest, Sha256};
+    let agreed = DEPRECATE | Capabilities::LOCAL_FILES;
+    let file = |notes: &[u8]| {
+        let found = NoteReader::new(notes).find_map(|(_, note)| match note {
+            Note::File { number, name, bytes, sha256, whole } => {
+                Some((number, name.to_vec(), bytes, sha256.to_vec(), whole))
+            }
+            _ => None,
+        });
+        found.expect("a file")
+    };
+    let packet = |sequence, body: &[u8]| {
+        let mut out = BytesMut::new();
+        put(&mut out, sequence, |out| out.extend_from_slice(body));
+        out.to_vec()
+    };
+    let text = query("load data local infile 'a name' into table t");
+    let ask = Said::new(agreed).packet(b"\xfba name").out;
+    let whole =
+        [packet(2, b"one\n"), packet(3, b"\x01 and two\n"), packet(4, &[b'x'; 300]), packet(5, b"")].concat();
+    let expected = [b"one\n\x01 and two\n".as_slice(), &[b'x'; 300]].concat();
+    let hash = Sha256::digest(&expected).to_vec();
+    for size in [1, 3, 4, 5, 7, 400] {
+        let mut rig = Rig::new(agreed);
+        rig.feed(Side::Downstream, &text);
+        rig.feed(Side::Upstream, &ask);
+        whole.chunks(size).for_each(|chunk| rig.feed(Side::Downstream, chunk));
+        rig.feed(Side::Upstream, &Said::from(agreed, 6).ok(3, 2).out);
+        assert_eq!((&rig.end, rig.relay.boundary()), (&None, Boundary::Idle));
+        assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 314, hash.clone(), true), "{size}");
+        assert_eq!(rig.to_server, [&text[..], &whole].concat());
+    }
+    // A client that has no such file says so by an empty one.
+    let mut rig = Rig::new(agreed);
+    rig.feed(Side::Downstream, &text);
+    rig.feed(Side::Upstream, &ask);
+    rig.feed(Side::Downstream, &packet(2, b""));
+    assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 0, Sha256::digest(b"").to_vec(), true));
+    // Cut short by the server, and by the session's end.
+    let part = Sha256::digest(b"one\n\x01 an").to_vec();
+    let mut rig = Rig::new(agreed);
+    rig.feed(Side::Downstream, &text);
+    rig.feed(Side::Upstream, &ask);
+    rig.feed(Side::Downstream, &whole[..16]);
+    rig.relay.unfinished(&mut crate::model::Notes::new(&mut rig.notes, 0), 9);
+    assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 8, part.clone(), false));
+    let mut rig = Rig::new(agreed);
+    rig.feed(Side::Downstream, &text);
+    rig.feed(Side::Upstream, &ask);
+    rig.feed(Side::Downstream, &whole[..16]);
+    rig.feed(Side::Upstream, &Said::from(agreed, 2).packet(b"\xff\x29\x05#70100stopped").out);
+    assert_eq!(file(&rig.notes), (1, b"a name".to_vec(), 8, part, false));
+}
+
+/// What goes to the server has who is there in front; what is noted and judged is the person's own.
+#[test]
+fn a_text_goes_behind_who_is_there_where_the_target_wants_it() {
+    let comment = b"/* tidegate alice/s-1 */ ";
+    let attributes = Capabilities::QUERY_ATTRIBUTES;
+    let long = format!("select '{}'", "x".repeat(100_000));
+    for (agreed, front) in [(DEPRECATE, &b""[..]), (DEPRECATE | attributes, &[0, 1])] {
+        for text in ["select 1", "", long.as_str()] {
+            let sent = asked(command::QUERY, &[front, text.as_bytes()].concat());
+            let expected = match text {
+                "" => sent.clone(),
+                _ => asked(command::QUERY, &[front, comment, text.as_bytes()].concat()),
+            };
+            for size in [1, 5, 6, 1_000, 70_000, 200_000] {
+                let mut rig = Rig::commenting(agreed);
+                sent.chunks(size).for_each(|chunk| rig.feed(Side::Downstream, chunk));
+                assert_eq!(rig.end, None);
+                assert!(rig.to_server == expected, "{size} {}", text.len());
+                rig.feed(Side::Upstream, &Said::new(agreed).ok(0, 2).out);
+                assert_eq!(rig.relay.boundary(), Boundary::Idle);
+                let (_, note) = NoteReader::new(&rig.notes).next().unwrap();
+                let Note::Statement { text: noted, length, .. } = note else { panic!() };
+                assert_eq!(length, text.len() as u64);
+                assert!(text.as_bytes().starts_with(noted), "the person's own text");
+            }
+        }
+    }
+    // What is prepared; what is no text; several at once.
+    let mut rig = Rig::commenting(DEPRECATE);
+    let ping = asked(command::PING, b"");
+    rig.feed(
+        Side::Downstream,
+        &[asked(command::STMT_PREPARE, b"select ?"), ping.clone(), query("do 1")].concat(),
+    );
+    let expected = [
+        asked(command::STMT_PREPARE, &[comment, &b"select ?"[..]].concat()),
+        ping,
+        asked(command::QUERY, &[comment, &b"do 1"[..]].concat()),
+    ];
+    assert_eq!(rig.to_server, expected.concat());
+    // A refusal goes nowhere, with or without.
+    let mut rig = Rig::commenting(DEPRECATE);
+    rig.judge = |operation| match operation.text {
+        b"drop table t" => Verdict::Refuse(Refusal::OperationDenied("it drops")),
+        _ => Verdict::Allow,
+    };
+    rig.feed(Side::Downstream, &query("drop table t"));
+    assert!(rig.to_server.is_empty() && !rig.to_client.is_empty());
+    // As much as one packet holds, and more than that with the comment.
+    for (length, fits) in [
+        (0xff_ffff - comment.len() - 2, true),
+        (0xff_ffff - comment.len() - 1, false),
+        (0xff_fffe - 1, false),
+    ] {
+        let text = format!("select '{}'", "x".repeat(length - 9));
+        let sent = query(&text);
+        let mut rig = Rig::commenting(DEPRECATE);
+        rig.feed(Side::Downstream, &sent);
+        assert_eq!(rig.to_server.len(), sent.len() + if fits { comment.len() } else { 0 });
+        assert_eq!(packet::peek(&rig.to_server).unwrap().total(), rig.to_server.len());
+        rig.feed(Side::Upstream, &Said::new(DEPRECATE).ok(0, 2).out);
+        assert_eq!(rig.relay.boundary(), Boundary::Idle);
     }
 }

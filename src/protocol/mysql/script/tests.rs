@@ -78,6 +78,7 @@ fn facts(version: &str, agreed: Capabilities) -> MySqlFacts {
         thread: 1,
         status: status::AUTOCOMMIT,
         termination: None,
+        stamps_comments: false,
         baseline: "".into(),
     }
 }
@@ -131,7 +132,7 @@ fn real_servers_are_probed_prepared_and_reset() {
         assert!(!baseline.extras && facts.termination.is_some());
         let jobs = [
             (2, Job::Prepare { stamp: stamp_in(&transcript.ours[2]), settings: &settings }),
-            (4, Job::Reset { random: Some(7) }),
+            (4, Job::Reset { random: Some(7), look: false }),
         ];
         for (at, job) in jobs {
             for piece in [usize::MAX, 1, 7] {
@@ -159,7 +160,7 @@ fn what_is_not_as_it_was_is_seen() {
         let facts = probed(&facts, &transcript, usize::MAX);
         let answer = &transcript.server[4];
         let unclean = |facts: &MySqlFacts, answer: &[u8]| match run(
-            Job::Reset { random: Some(7) },
+            Job::Reset { random: Some(7), look: false },
             facts,
             &[answer.to_vec()],
             usize::MAX,
@@ -192,6 +193,37 @@ fn what_is_not_as_it_was_is_seen() {
     }
 }
 
+/// Whoever has the login may choose the role of the next one.
+#[test]
+fn another_role_of_the_next_login_is_told_by_the_fingerprint() {
+    for (facts, transcript) in transcripts() {
+        let facts = probed(&facts, &transcript, usize::MAX);
+        let mut answer = transcript.server[4].clone();
+        if facts.is_mariadb() {
+            let mut more = BytesMut::new();
+            let deprecates = facts.capabilities.has(Capabilities::DEPRECATE_EOF);
+            let end: &[u8] = if deprecates { b"\xfe\0\0\x02\0\0\0" } else { b"\xfe\0\0\x02\0" };
+            let between = [end].into_iter().filter(|_| !deprecates);
+            let packets = [&b"\x01"[..], b"\x03def"].into_iter().chain(between).chain([b"\x04evil", end]);
+            for (payload, sequence) in packets.zip(1..) {
+                packet::put(&mut more, sequence, |out| out.extend_from_slice(payload));
+            }
+            answer.extend_from_slice(&more);
+        } else {
+            let text = answer.escape_ascii().to_string();
+            answer = unescape(&text.replace("\\x04NONE", "\\x04evil"));
+        }
+        let reset = Job::Reset { random: Some(7), look: true };
+        let Report::Done(findings) = run(reset, &facts, &[answer], usize::MAX).1 else { panic!() };
+        assert_eq!(findings.fingerprint, "role \"evil\"");
+        let reset = Job::Reset { random: Some(7), look: false };
+        let Report::Done(findings) = run(reset, &facts, &transcript.server[4..=4], usize::MAX).1 else {
+            panic!()
+        };
+        assert!(["role \"\"", "role \"NONE\""].contains(&&*findings.fingerprint), "{}", findings.fingerprint);
+    }
+}
+
 /// One packet after the other, each the first of its answer.
 fn answers(payloads: &[&[u8]]) -> Vec<u8> {
     let mut out = BytesMut::new();
@@ -203,7 +235,7 @@ fn answers(payloads: &[&[u8]]) -> Vec<u8> {
 fn an_open_xa_transaction_and_a_refusal_are_told() {
     let (facts, transcript) = transcripts().remove(0);
     let facts = probed(&facts, &transcript, usize::MAX);
-    let reset = Job::Reset { random: Some(7) };
+    let reset = Job::Reset { random: Some(7), look: false };
     let refused = answers(&[b"\xff\x77\x05#XAE07XAER_RMFAIL"]);
     let (_, report) = run(reset, &facts, &[refused], usize::MAX);
     assert_eq!(report, Report::Unclean("an XA transaction is open".into()));
@@ -214,7 +246,7 @@ fn an_open_xa_transaction_and_a_refusal_are_told() {
     let mut unknown = facts.clone();
     unknown.baseline = "".into();
     for (facts, random) in [(&unknown, Some(7)), (&facts, None)] {
-        let (sent, report) = run(Job::Reset { random }, facts, &[], 1);
+        let (sent, report) = run(Job::Reset { random, look: false }, facts, &[], 1);
         assert!(sent.is_empty() && matches!(report, Report::Refused(_)));
     }
 }
@@ -263,4 +295,22 @@ fn a_server_that_goes_on_and_on_is_left() {
         }
     };
     assert_eq!(end.unwrap().what, "more than a script is answered with");
+}
+
+#[test]
+fn what_is_to_be_stopped_may_be_gone_already() {
+    let facts = facts("9.7.4", Capabilities::DEPRECATE_EOF);
+    let stop = |number: &[u8], answer: &[u8]| {
+        let interruption = Interruption(number.to_vec());
+        run(Job::Stop { interruption: &interruption }, &facts, &[answers(&[answer])], usize::MAX)
+    };
+    let (sent, report) = stop(b"1234", b"\0\0\0\x02\0\0\0");
+    assert!(matches!(report, Report::Done(_)) && sent.ends_with(b"\x03KILL QUERY 1234"), "{report:?}");
+    let (_, report) = stop(b"1234", b"\xff\x46\x04#HY000Unknown thread id: 1234");
+    assert!(matches!(report, Report::Done(_)), "{report:?}");
+    let (_, report) = stop(b"1234", b"\xff\x47\x04#HY000You are not owner of thread 1234");
+    assert!(matches!(report, Report::Refused(error) if error.code == "HY000/1095"));
+    let odd = Interruption(b"1 OR 1".to_vec());
+    let (sent, report) = run(Job::Stop { interruption: &odd }, &facts, &[], 1);
+    assert!(sent.is_empty() && matches!(report, Report::Refused(_)));
 }

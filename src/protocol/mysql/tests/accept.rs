@@ -565,3 +565,185 @@ proptest! {
         prop_assert!(outcome.said.len() < 1_000);
     }
 }
+
+// ---------------------------------------------------------------------------------------------
+// Another login on the same connection
+
+/// Of a client that is in, and what it sends as proof: the one that has let it in, which is known by now.
+fn login_again(client: &mut Client, first: MySqlAccept, user: &str) -> (MySqlAccept, Outcome) {
+    let body = change_user(user, &client.proof_of_greeting(), client.method);
+    let mut machine = MySqlAccept::again(first.into_doorway(), body.into());
+    machine.fix_random(&RANDOM);
+    let outcome = login(&mut machine, client);
+    (machine, outcome)
+}
+
+fn change_user(user: &str, proof: &[u8], method: &str) -> Vec<u8> {
+    let mut body =
+        [user.as_bytes(), &[0, proof.len() as u8], proof, b"shop\0\xff\0", method.as_bytes()].concat();
+    body.extend(b"\0\x05\x01a\x02bc");
+    body
+}
+
+#[test]
+fn another_login_asks_for_a_proof_of_its_own_by_every_method() {
+    for (method, tls, asked, ok) in [
+        ("caching_sha2_password", false, true, 4),
+        ("client_ed25519", false, true, 3),
+        ("parsec", false, true, 5),
+        ("mysql_native_password", false, true, 4),
+        ("sha256_password", true, true, 4),
+        // There is no nonce in it.
+        ("mysql_clear_password", true, false, 1),
+    ] {
+        let mut machine = machine(TlsOffer::Optional);
+        let mut client = Client::new("alice", "tg_secret", method);
+        if tls {
+            client = client.with_tls();
+        }
+        assert_eq!(login(&mut machine, &mut client).end, IN, "{method}");
+        let agreed = machine.settings().capabilities;
+        let (machine, outcome) = login_again(&mut client, machine, "alice+read@orders");
+        assert_eq!(
+            outcome.end,
+            "login alice Claim { user: \"alice\", level: Some(read), target: \"orders\", \
+             database: Some(\"shop\"), peer: 127.0.0.1 }",
+            "{method}"
+        );
+        assert_eq!(!outcome.said.is_empty(), asked, "{method}");
+        if asked {
+            assert_eq!((packets(&outcome.said)[0].0, packets(&outcome.said)[0].1[0]), (1, 0xfe), "{method}");
+        }
+        assert_eq!(machine.admit(&mut BytesMut::new()), ok, "{method}");
+        let attributes = vec![("a".into(), "bc".into())];
+        let expected = Settings { capabilities: agreed, collation: 255, attributes, zstd_level: 0 };
+        assert_eq!(machine.settings(), expected);
+    }
+}
+
+#[test]
+fn another_login_fails_like_the_first() {
+    for (user, password) in
+        [("alice", "tg_other"), ("mallory", "tg_secret"), ("Not a name", "tg_secret"), ("", "")]
+    {
+        let mut client = Client::new("alice", "tg_secret", "caching_sha2_password");
+        let mut first = machine(TlsOffer::Optional);
+        assert_eq!(login(&mut first, &mut client).end, IN);
+        client.secret = kit::mysql::secret(password);
+        let (machine, outcome) = login_again(&mut client, first, user);
+        assert_eq!(outcome.end, "refused BadCredentials: wrong secret or unknown user", "{user}");
+        assert!(!machine.claimed().proven);
+        assert_eq!(error(&outcome.said).1, 1045);
+    }
+}
+
+/// It stays inside what it came in by: a compressed stream is not compressed once more.
+#[test]
+fn another_login_is_not_framed_again() {
+    let mut context = context(TlsOffer::Unavailable);
+    context.greeting.compresses = true;
+    let mut first = machine_of(&context);
+    let mut client = Client::new("alice", "tg_secret", "caching_sha2_password");
+    client.capabilities |= Capabilities::ZSTD;
+    assert_eq!(login(&mut first, &mut client).end, IN);
+    assert_eq!(first.framing(), Framing::Zstd(3));
+    let (machine, _) = login_again(&mut client, first, "alice");
+    assert_eq!(machine.framing(), Framing::Plain);
+    assert_eq!(machine.settings().zstd_level, 3);
+}
+
+/// Who came with a certificate is who it says, whoever it wants to be.
+#[test]
+fn a_certificate_is_one_person_s_at_every_login() {
+    for (user, expected) in [("alice", "login alice"), ("mallory", "refused BadCredentials")] {
+        for method in ["caching_sha2_password", "mysql_native_password"] {
+            let facts = TlsFacts { certificate: Some(certificate()), ..TlsFacts::default() };
+            let mut first = machine(TlsOffer::Optional);
+            let mut client = Client::new("alice", "", method).with_tls();
+            let first_outcome = kit::accept_with(
+                &mut first,
+                &facts,
+                &mut |said| Some(client.answer(said)),
+                &mut kit::whole,
+                &mut answer,
+            );
+            assert_eq!(first_outcome.end, IN, "{method}");
+            let (_, outcome) = login_again(&mut client, first, user);
+            assert!(outcome.end.starts_with(expected), "{method} {user}: {}", outcome.end);
+        }
+    }
+}
+
+#[test]
+fn a_change_of_user_may_leave_out_its_end() {
+    use super::super::greeting::ChangeUser;
+    let agreed = Capabilities::ALWAYS | Capabilities::CONNECT_ATTRS;
+    let whole = change_user("alice", b"proof", "mysql_native_password");
+    let read = ChangeUser::parse(&whole, agreed).unwrap();
+    assert_eq!(
+        (&read.response.user[..], &read.response.proof[..], read.collation),
+        (&b"alice"[..], &b"proof"[..], 255)
+    );
+    assert_eq!(read.response.plugin, b"mysql_native_password");
+    for short in [
+        &b"alice\0\0"[..],
+        b"alice\0\0\0",
+        b"alice\0\0shop",
+        b"alice\0\0shop\0\x2d\0",
+        b"alice\0\0\0\x2d\0plugin",
+    ] {
+        let read = ChangeUser::parse(short, agreed).unwrap();
+        assert_eq!(read.response.user, b"alice", "{short:?}");
+        assert!(read.response.proof.is_empty() && read.response.attributes.is_empty());
+    }
+    for bad in [&b""[..], b"alice", b"alice\0", b"alice\0\x05abc", b"a\0\0\0\x2d\0p\0\x09\x01a"] {
+        assert!(ChangeUser::parse(bad, agreed).is_err(), "{bad:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_change_of_user_is_too_odd_to_answer(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let doorway = super::super::accept::Doorway::plain(Capabilities::ALWAYS | Capabilities::CONNECT_ATTRS);
+        let mut machine = MySqlAccept::again(doorway, body.into());
+        machine.fix_random(&RANDOM);
+        let outcome = kit::accept(&mut machine, &mut |_| None, &mut kit::whole, &mut answer);
+        prop_assert!(!outcome.end.starts_with("login"), "{}", outcome.end);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// mysql_native_password
+
+#[test]
+fn native_is_there_for_who_names_it_where_the_listener_says_so() {
+    let mut context = context(TlsOffer::Optional);
+    context.greeting.takes_native = true;
+    let mut first = machine_of(&context);
+    let mut client = Client::new("alice", "tg_secret", "mysql_native_password");
+    let outcome = login(&mut first, &mut client);
+    assert_eq!(outcome.end, IN);
+    let said = packets(&outcome.said);
+    assert_eq!(Greeting::parse(said[0].1).unwrap().plugin, "caching_sha2_password", "it is not announced");
+    assert!(said[1].1.starts_with(b"\xfemysql_native_password\0"));
+    // No word comes ahead of the OK.
+    assert_eq!(first.admit(&mut BytesMut::new()), 4);
+    let (second, outcome) = login_again(&mut client, first, "alice");
+    assert!(outcome.end.starts_with("login alice"), "{}", outcome.end);
+    assert!(packets(&outcome.said)[0].1.starts_with(b"\xfemysql_native_password\0"));
+    assert_eq!(second.admit(&mut BytesMut::new()), 3);
+    for method in CLIENT_METHODS {
+        let mut client = Client::new("alice", "tg_secret", method).with_tls();
+        assert_eq!(login(&mut machine_of(&context), &mut client).end, IN, "{method}");
+    }
+    let refused = |user: &str, password: &str| {
+        let mut client = Client::new(user, password, "mysql_native_password");
+        let outcome = login(&mut machine_of(&context), &mut client);
+        assert_eq!(outcome.end, "refused BadCredentials: wrong secret or unknown user", "{user}");
+        outcome.said
+    };
+    let wrong = refused("alice", "tg_other");
+    for (user, password) in [("mallory", "tg_secret"), ("Not a name", "tg_secret"), ("alice", "")] {
+        assert_eq!(refused(user, password), wrong, "{user}");
+    }
+}

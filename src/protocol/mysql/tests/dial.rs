@@ -10,10 +10,12 @@ use super::super::greeting::{Opening, put_switch};
 use crate::model::{AuthMethod, ChannelBinding, Upstream};
 use crate::protocol::kit::mysql::{KEY, RANDOM, SERVER_METHODS, Server, packet, packets, secret};
 use crate::protocol::kit::{self, Outcome};
-use crate::protocol::session::{DialTls, DialTlsFacts, DialWay, Facts, Interruption};
+use crate::protocol::session::{
+    Dial, DialInput, DialPurpose, DialTls, DialTlsFacts, DialWay, Facts, Interruption,
+};
 
 fn goal() -> Goal {
-    Goal::Login { database: "shop".into(), flavour: String::new() }
+    Goal { database: "shop".into(), flavour: String::new() }
 }
 
 fn machine(goal: Goal, way: impl Into<DialWay>) -> MySqlDial {
@@ -214,7 +216,7 @@ fn tls_is_what_the_attempt_says() {
 #[test]
 fn a_server_is_dialled_with_what_the_client_was_promised() {
     let flavour = Capabilities::MULTI_STATEMENTS | Capabilities::MARIADB_PROGRESS;
-    let goal = || Goal::Login { database: String::new(), flavour: flavour.flavour() };
+    let goal = || Goal { database: String::new(), flavour: flavour.flavour() };
     let mut server = Server::new("tg_secret", "mysql_native_password");
     server.capabilities = Capabilities::ALWAYS | Capabilities::CONVERSATION;
     let (outcome, facts) = log_in(&mut machine(goal(), DialTls::Without), &mut server, &verified());
@@ -227,7 +229,7 @@ fn a_server_is_dialled_with_what_the_client_was_promised() {
     // Where nothing of MariaDB's is wanted it is told so.
     let mut server = Server::new("tg_secret", "mysql_native_password");
     server.capabilities = Capabilities::ALWAYS | Capabilities::CONVERSATION;
-    let plain = Goal::Login { database: "shop".into(), flavour: "0".into() };
+    let plain = Goal { database: "shop".into(), flavour: "0".into() };
     let (outcome, _) = log_in(&mut machine(plain, DialTls::Without), &mut server, &verified());
     let (_, body) = packets(&outcome.said)[0];
     assert_eq!(body[0] & 1, 1);
@@ -235,39 +237,18 @@ fn a_server_is_dialled_with_what_the_client_was_promised() {
     let mut server = Server::new("tg_secret", "mysql_native_password");
     let (outcome, _) = log_in(&mut machine(goal(), DialTls::Without), &mut server, &verified());
     assert!(outcome.end.contains("lacks a capability"), "{}", outcome.end);
-    let broken = Goal::Login { database: String::new(), flavour: "x".into() };
+    let broken = Goal { database: String::new(), flavour: "x".into() };
     let mut server = Server::new("tg_secret", "mysql_native_password");
     let (outcome, _) = log_in(&mut machine(broken, DialTls::Without), &mut server, &verified());
     assert!(outcome.end.starts_with("error"), "{}", outcome.end);
 }
 
 #[test]
-fn a_statement_is_stopped_over_a_login_of_its_own() {
-    let mut server = Server::new("tg_secret", "mysql_native_password");
-    let kill = || Goal::Interrupt(Interruption(b"1234".to_vec()));
-    let (outcome, _) = log_in(&mut machine(kill(), DialTls::Without), &mut server, &verified());
-    assert_eq!(outcome.end, "sent");
-    let said = packets(&outcome.said);
-    assert_eq!(said[1..], [(0, &b"\x03KILL QUERY 1234"[..]), (0, &b"\x01"[..])]);
-    // Gone is as good as stopped; refused is not.
-    for (error, end) in [
-        (&b"\xff\x46\x04#HY000Unknown thread id: 1234"[..], "sent"),
-        (
-            b"\xff\x47\x04#HY000You are not owner of thread 1234",
-            "refused Other 1095: You are not owner of thread 1234",
-        ),
-        (b"\x01", "error: KILL QUERY: an answer that is none"),
-    ] {
-        let mut server = Server::new("tg_secret", "mysql_native_password");
-        let greeting = server.answer(b"");
-        let turns = [&greeting[..], &packet(2, OK), &packet(1, error)];
-        let mut machine = machine(kill(), DialTls::Without);
-        assert_eq!(kit::dial(&mut machine, &mut kit::script(&turns), &mut kit::whole).0.end, end);
-    }
-    let odd = Goal::Interrupt(Interruption(b"1 OR 1".to_vec()));
-    let mut server = Server::new("tg_secret", "mysql_native_password");
-    let (outcome, _) = log_in(&mut machine(odd, DialTls::Without), &mut server, &verified());
-    assert_eq!(outcome.end, "error: KILL QUERY: no number of a connection");
+fn statements_are_not_stopped_by_a_request_of_its_own() {
+    let nobody = Interruption(b"1234".to_vec());
+    let mut machine = MySqlDial::new(&DialPurpose::Interrupt(&nobody), DialTls::Without.into(), &secret("x"));
+    let mut out = BytesMut::new();
+    assert!(machine.step(DialInput::Start, &mut out).is_err() && out.is_empty());
 }
 
 // ---------------------------------------------------------------------------------------------

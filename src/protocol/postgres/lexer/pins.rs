@@ -109,7 +109,7 @@ fn words(text: &[u8]) -> Words {
             b'i' => found.inserts |= is(b"insert"),
             b'm' => found.inserts |= is(b"merge"),
             b'd' if is(b"default") => found.inserts = true,
-            b's' | b'r' | b'n' | b'l' | b'c' | b'd' | b'p' | b'q' | b't' | b'a' | b'u' => {
+            b's' | b'r' | b'n' | b'l' | b'c' | b'd' | b'p' | b'q' | b't' | b'a' | b'u' | b'x' => {
                 found.look |= NOTED.iter().any(|noted| is(noted));
                 // U&"…" can spell anything.
                 found.look |= is(b"u") && text[end..].starts_with(b"&");
@@ -122,7 +122,7 @@ fn words(text: &[u8]) -> Words {
 }
 
 /// Words that a closer look is for, but `set`.
-const NOTED: [&[u8]; 26] = [
+const NOTED: [&[u8]; 27] = [
     b"set_config",
     b"setval",
     b"setseed",
@@ -148,6 +148,7 @@ const NOTED: [&[u8]; 26] = [
     b"crosstab3",
     b"crosstab4",
     b"connectby",
+    b"xpath_table",
     b"pg_replication_origin_session_setup",
 ];
 
@@ -158,12 +159,10 @@ fn sets_more_than_a_plain_name(behind: &[u8]) -> bool {
     let (name, rest) = rest.split_at(end);
     let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
     let next = rest.trim_ascii_start().first();
-    // A quoted name, a comment, a dot; or nothing that this pass can tell.
-    name.is_empty()
-        || is(b"session")
-        || is(b"local")
-        || is(b"seed")
-        || matches!(next, Some(b'.' | b'"' | b'/' | b'-' | b'$') | None)
+    // Behind a plain name: `=`, TO, or the value of TIME ZONE, NAMES and the like. Anything else (a dot, a quote,
+    // a comment, white space that only the server knows) is for the closer look.
+    let is_plain = next.is_some_and(|byte| matches!(byte, b'=' | b'\'') || byte.is_ascii_alphanumeric());
+    name.is_empty() || is(b"session") || is(b"local") || is(b"seed") || !is_plain
 }
 
 /// The closer look: names of functions anywhere, and what each statement begins with.
@@ -214,7 +213,7 @@ fn function(name: &[u8]) -> Pins {
         b's' if is(b"setval") => Pins::state(SEQUENCE),
         b's' if is(b"setseed") => Pins::lasting(SEED),
         b'p' if is(b"pg_replication_origin_session_setup") => Pins::lasting(ORIGIN),
-        b'q' | b't' | b'c' if NOTED[15..25].iter().any(|noted| is(noted)) => Pins::lasting(TEXT_RUN),
+        b'q' | b't' | b'c' | b'x' if NOTED[15..26].iter().any(|noted| is(noted)) => Pins::lasting(TEXT_RUN),
         _ => Pins::default(),
     }
 }
@@ -259,6 +258,8 @@ fn statement(text: &[u8], head: &[Token]) -> Pins {
             Pins::lasting(CHANGED)
         }
         b"drop" if has(&["schema", "owned"]) => Pins::lasting(CHANGED),
+        // A new column may take numbers of a sequence for the rows that are there.
+        b"alter" if is(1, "table") => Pins { inserts: true, ..Pins::default() },
         _ => Pins::default(),
     }
 }
@@ -326,6 +327,9 @@ mod tests {
             ("SET SESSION my . thing TO 'x'", CUSTOM),
             ("set/**/my.thing='x'", CUSTOM),
             ("set local \"my\".thing to 1", CUSTOM),
+            // White space since PostgreSQL 16.
+            ("set my\x0b.thing = 'x'", CUSTOM),
+            ("set my \x0b .thing = 'x'", CUSTOM),
             ("set \"my.thing\" to 1", CUSTOM),
             ("reset my.thing", CUSTOM),
             ("select 1; set my.thing = 'x'", CUSTOM),
@@ -355,6 +359,10 @@ mod tests {
             ("drop function f()", CHANGED),
             ("drop schema s cascade", CHANGED),
             ("select query_to_xml('select 1', true, true, '')", TEXT_RUN),
+            (
+                "select * from xpath_table('a', 'b', 'c', '/d', 'set_config(''a.b'', ''c'', false) is null') as t(a int)",
+                TEXT_RUN,
+            ),
             ("select u&\"\\0073et_config\"('a.b', 'c', false)", UNREAD),
         ] {
             assert_eq!(of(text).lasting, Some(why), "{text}");
@@ -365,6 +373,9 @@ mod tests {
             "copy t from stdin",
             "merge into t using u on true when matched then delete",
             "update t set a = default",
+            // Numbers of a sequence for the rows that are there.
+            "alter table t add column id bigserial",
+            "alter table if exists only a.b.t alter c set not null, add id int generated always as identity",
         ] {
             assert!(of(text).inserts, "{text}");
             assert_eq!((of(text).lasting, of(text).state), (None, None), "{text}");

@@ -295,7 +295,7 @@ impl PostgresRelay {
     }
 
     /// What running a text may leave behind. `whole`: all of it is here.
-    fn pins_of(&self, text: &[u8], whole: bool) -> Pins {
+    pub(super) fn pins_of(&self, text: &[u8], whole: bool) -> Pins {
         match whole {
             true => lexer::pins(text, self.conforming, self.ascii_safe()),
             false => Pins::lasting("a statement too long to be looked at"),
@@ -485,7 +485,11 @@ impl PostgresRelay {
         if let Some(portal) = portal {
             self.portals.change(portal, |portal| run.bytes_up += std::mem::take(&mut portal.bytes));
             if let Some(statement) = self.portals.record(portal).statement {
-                resets = self.statements.record(statement).resets;
+                let statement = self.statements.record(statement);
+                resets = statement.resets;
+                // Once more: something may be discarded between the Bind and this.
+                let pins = statement.pins;
+                self.leaves(pins, run.number);
             }
         }
         self.pass(seen, flow);

@@ -12,6 +12,12 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// With room for these, and no more.
+    pub fn for_all<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let bytes = settings.take(PARAMETERS_MAX).map(|(name, value)| name.len() + value.len() + 2).sum();
+        Self { text: Vec::with_capacity(bytes), count: 0 }
+    }
+
     pub fn value(&self, wanted: &[u8]) -> Option<&[u8]> {
         self.find(wanted).map(|(_, value)| &self.text[value])
     }

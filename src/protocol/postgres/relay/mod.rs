@@ -115,6 +115,9 @@ pub struct PostgresRelay {
     dropped_by_sql: bool,
     /// What texts may have left at the server that no catalog shows.
     left: proof::Left,
+    /// The server's process may have loaded code that keeps what no reset undoes. Where it came and went with an
+    /// extension, the names that a reset looks at show nothing of it.
+    spoiled: bool,
     /// The server is asked whether the session may move.
     proving: Option<Box<proof::Proving>>,
     /// Prepared statements that are being put back, with what they were; the client is held until they are.
@@ -186,7 +189,9 @@ impl PostgresRelay {
             statements: Table::new(),
             portals: Table::new(),
             stamp: Stamp::new(stamp, settings),
-            parameters: known::Known::default(),
+            parameters: known::Known::for_all(
+                facts.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())),
+            ),
             conforming: true,
             from_client: Passing::default(),
             from_server: Passing::default(),
@@ -204,6 +209,7 @@ impl PostgresRelay {
             last_ended: 0,
             dropped_by_sql: false,
             left: proof::Left::default(),
+            spoiled: false,
             proving: None,
             attaching: Vec::new(),
             misfits: Vec::new(),
@@ -401,7 +407,9 @@ impl Relay for PostgresRelay {
             words::put_describe_statement(upstream, name);
             self.attaching.push((entry, *described));
             let statement = self.add_statement(name, text, text.len() as u64, false);
+            let pins = self.pins_of(text, true);
             self.statements.change(statement, |statement| {
+                statement.pins = pins;
                 types.iter().for_each(|oid| statement.types.extend_from_slice(&oid.to_be_bytes()));
             });
             self.statements.set_confirmed(entry, Some(statement), |_| {});
@@ -409,6 +417,10 @@ impl Relay for PostgresRelay {
         }
         self.stamp.moved();
         self.speak(upstream);
+    }
+
+    fn is_spoiled(&self) -> bool {
+        self.spoiled
     }
 
     fn unfinished(&mut self, notes: &mut Notes<'_>, clock_micros: u64) {

@@ -81,6 +81,9 @@ impl PostgresRelay {
 
     /// What only we know to keep the session where it is.
     pub(super) fn pinned(&self) -> Option<Pinned> {
+        if self.spoiled {
+            return Some(Pinned("code that the server's process has loaded"));
+        }
         if let Some(why) = self.left.pins.lasting.or(self.left.pins.state) {
             return Some(Pinned(why));
         }
@@ -313,7 +316,8 @@ impl PostgresRelay {
     /// What only the relay itself must have put back elsewhere, with what the server said of settings.
     pub(super) fn let_go(&mut self) -> Result<Restore, Pinned> {
         let proving = self.proving.take().ok_or(UNPROVEN)?;
-        let settings = proving.settings.ok_or(UNPROVEN)?;
+        let mut settings = proving.settings.ok_or(UNPROVEN)?;
+        settings.shrink_to_fit();
         if self.detached || self.boundary_now() != Boundary::Idle || !self.unsaid.is_empty() {
             return Err(Pinned("the conversation is not at rest"));
         }

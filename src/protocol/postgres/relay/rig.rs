@@ -149,7 +149,8 @@ impl Rig {
             return self.pump(from);
         }
         self.end = match step {
-            Ok(RelayStep::Close) => Some(End::Closed),
+            // A session of this protocol has one login.
+            Ok(RelayStep::Close | RelayStep::LoginAgain) => Some(End::Closed),
             Ok(RelayStep::Refuse(refusal)) => Some(End::Refused(refusal)),
             Err(error) => Some(End::Broken(error)),
             Ok(

@@ -345,6 +345,8 @@ impl PostgresRelay {
             }
             b"DISCARD SEQUENCES" => self.discarded(false, self.front_number()),
             b"DEALLOCATE" => self.dropped_by_sql = true,
+            b"LOAD" | b"CREATE EXTENSION" | b"ALTER EXTENSION" | b"DROP EXTENSION" | b"CREATE LANGUAGE"
+            | b"DROP LANGUAGE" => self.spoiled = true,
             _ => {}
         }
         let last = tag.rsplit(|byte| *byte == b' ').next().unwrap_or_default();

@@ -76,6 +76,7 @@ fn notes(rig: &Rig) -> Vec<String> {
         }
         Note::Result { number, sqlstate, .. } => format!("{number}! {}", text(sqlstate)),
         Note::Prepare { name, text: sql, .. } => format!("{} := {}", text(name), text(sql)),
+        Note::File { .. } => panic!("a file of the client's"),
     });
     let notes = notes.collect();
     assert!(!reader.damaged);
@@ -779,6 +780,59 @@ fn a_text_that_runs_behind_a_discard_pins_still() {
     other.client(&[message('F', b"\0\0\x04\xd2\0\0\0\0\0\0")]);
     other.server(&[message('V', b"\xff\xff\xff\xff"), ready('I')]);
     assert_eq!(ask(&mut other, &[]).unwrap_err().0, "a function that was called by its number");
+}
+
+#[test]
+fn a_statement_that_moved_pins_as_it_did() {
+    let mut rig = rig();
+    // What the Parse alone may have left is discarded; the unnamed statement lives on.
+    rig.client(&[parse("d", "discard all"), parse("", "select nextval('s')"), sync()]);
+    rig.server(&[message('1', b""), message('1', b""), ready('I')]);
+    rig.client(&[bind("", "d"), execute(""), sync()]);
+    let ran = |tag: &str| [message('2', b""), complete(tag)].concat();
+    rig.server(&[&[ran("DISCARD ALL")], &own_words()[..], &[ready('I')]].concat());
+    rig.relay.assume_proven(described());
+    let restore = rig.relay.detach().unwrap();
+    assert_eq!(names(&restore), [" := select nextval('s')"]);
+    rig.relay.attach(&rig::facts("psql"), restore, &mut BytesMut::new());
+    rig.server(&put_back(b"\0\0"));
+    rig.client(&[bind("", ""), execute(""), sync()]);
+    rig.server(&[ran("SELECT 1"), ready('I')]);
+    rig.relay.assume_proven(described());
+    assert_eq!(rig.relay.detach(), Err(Pinned("the current value of a sequence")));
+}
+
+#[test]
+fn a_portal_that_runs_behind_a_discard_pins_still() {
+    let mut rig = rig();
+    let run = |text: &str| [parse("", text), bind("", ""), execute("")].concat();
+    let early = [parse("i", "insert into t values (1)"), bind("p", "i")].concat();
+    rig.client(&[early, run("discard sequences"), execute("p"), sync()]);
+    let bound = || [message('1', b""), message('2', b"")].concat();
+    rig.server(&[bound(), bound(), complete("DISCARD SEQUENCES"), complete("INSERT 0 1"), ready('I')]);
+    rig.client(&[message('C', b"Si\0"), message('C', b"S\0"), sync()]);
+    rig.server(&[message('3', b""), message('3', b""), ready('I')]);
+    assert_eq!(ask(&mut rig, &[("sequence", "", "")]).unwrap_err().0, "the current value of a sequence");
+}
+
+#[test]
+fn a_process_that_loaded_code_is_not_lent_again() {
+    for tag in
+        ["LOAD", "CREATE EXTENSION", "ALTER EXTENSION", "DROP EXTENSION", "CREATE LANGUAGE", "DROP LANGUAGE"]
+    {
+        let mut rig = rig();
+        rig.client(&[query("begin"), query("as may be"), query("rollback")]);
+        rig.server(&[complete("BEGIN"), ready('T'), error("42601"), ready('E')]);
+        rig.server(&[complete("ROLLBACK"), ready('I')]);
+        assert!(!rig.relay.is_spoiled());
+        // Also where the catalogs are put back.
+        rig.client(&[query("begin"), query("as may be"), query("rollback")]);
+        rig.server(&[complete("BEGIN"), ready('T'), complete(tag), ready('T')]);
+        rig.server(&[complete("ROLLBACK"), ready('I')]);
+        assert!(rig.relay.is_spoiled(), "{tag}");
+        rig.relay.assume_proven(described());
+        assert!(rig.relay.detach().is_err(), "{tag}");
+    }
 }
 
 #[test]

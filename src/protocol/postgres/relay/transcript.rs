@@ -32,6 +32,7 @@ pub(super) fn note_lines(notes: &[u8]) -> Vec<String> {
                 format!("{number} {} rows {rows} up {bytes_up} down {bytes_down}", text(what))
             }
             Note::Prepare { name, text: sql, .. } => format!("Prepare [{}] {}", text(name), text(sql)),
+            Note::File { .. } => "a file of the client's".to_owned(),
         })
         .collect()
 }

@@ -344,8 +344,18 @@ fn a_setting_that_the_role_has_no_more_is_seen() {
         &[["applied", "search_path", "a, b"]][..],
         &[path, ["applied", "search_path", "evil"]],
         &[["database", "shop", "search_path=evil"], ["applied", "search_path", "evil"]],
+        // Of the database, which the role owns.
+        &[["applied to the database", "search_path", "evil"]],
+        &[["database", "shop", "search_path=a"], ["applied to the database", "search_path", "evil"]],
+        &[path, ["applied to the database", "search_path", "a, b"]],
     ] {
         assert!(matches!(run(rows), Some(Report::Unclean(_))), "{rows:?}");
+    }
+    for rows in [
+        &[["database", "shop", "search_path=a"], ["applied to the database", "search_path", "a"]][..],
+        &[["database", "shop", "work_mem=1GB"], ["applied to the database", "work_mem", "1048576"]],
+    ] {
+        assert!(matches!(run(rows), Some(Report::Done(_))), "{rows:?}");
     }
 }
 

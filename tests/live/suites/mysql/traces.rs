@@ -20,6 +20,7 @@ pub fn all(release: Release) -> Vec<Row> {
         variables(),
         temporary_objects(),
         roles(),
+        outliving(release),
         generators(release),
         conversations(),
         files(),
@@ -370,6 +371,49 @@ fn roles() -> Vec<Row> {
             .asked(&["select current_role()"])
             .vanishing(),
     ]
+}
+
+/// What whoever has the login may change of it.
+fn outliving(release: Release) -> Vec<Row> {
+    let granted = "create role {role}_r; grant {role}_r to {role}@'%'";
+    let mut rows = vec![
+        row("the role of the next login", Met::Suspended)
+            .prepared(granted, "drop role {role}_r")
+            .says(match release {
+                Release::MySql9 => &["set default role {role}_r to {role}@'%'"],
+                _ => &["set default role {role}_r"],
+            })
+            .unseen(),
+        // Of no use to the next person, who is on a connection that stands; new ones are refused, see
+        // `mysql_upstream`.
+        clean("another password")
+            .prepared("select 1", "alter user {role}@'%' identified by 'only the proxy knows'")
+            .says(match release {
+                Release::MySql9 => &["set password = 'of mallory'"],
+                _ => &["set password = password('of mallory')"],
+            })
+            .asked(&["select 'in step'"])
+            .unseen(),
+    ];
+    if release == Release::MySql9 {
+        rows.extend([
+            clean("another password, by another statement")
+                .prepared("select 1", "alter user {role}@'%' identified by 'only the proxy knows'")
+                .says(&["alter user user() identified by 'of mallory'"])
+                .asked(&["select 'in step'"])
+                .unseen(),
+            row("a setting of the server that stays", Met::Shared(SHARED))
+                .at("admin")
+                .prepared(
+                    "grant system_variables_admin on *.* to {role}@'%'",
+                    "reset persist innodb_io_capacity; set global innodb_io_capacity = default; \
+                     revoke system_variables_admin on *.* from {role}@'%'",
+                )
+                .says(&["set persist innodb_io_capacity = 778"])
+                .asked(&["select @@global.innodb_io_capacity"]),
+        ]);
+    }
+    rows
 }
 
 fn generators(release: Release) -> Vec<Row> {

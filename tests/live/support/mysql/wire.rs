@@ -30,6 +30,7 @@ pub mod flag {
     pub const PLUGIN_AUTH_LENENC: u32 = 1 << 21;
     pub const SESSION_TRACK: u32 = 1 << 23;
     pub const DEPRECATE_EOF: u32 = 1 << 24;
+    pub const QUERY_ATTRIBUTES: u32 = 1 << 27;
 }
 
 pub mod command {
@@ -433,6 +434,25 @@ impl Wire {
                 other => panic!("{other} during login"),
             }
         }
+    }
+
+    /// Becomes somebody else. What it sends along is a proof under the first nonce.
+    pub fn change_user(&mut self, login: &Login<'_>) -> Result<(), Told> {
+        let plugin = if login.plugin.is_empty() { "caching_sha2_password" } else { login.plugin };
+        let proof = proof(plugin, login.password, &self.greeting.nonce);
+        let parts: [&[u8]; 8] = [
+            login.user.as_bytes(),
+            &[0, proof.len() as u8],
+            &proof,
+            login.database.unwrap_or_default().as_bytes(),
+            &[0, 45, 0],
+            plugin.as_bytes(),
+            &[0],
+            &[0][..usize::from(self.capabilities & flag::CONNECT_ATTRS != 0)],
+        ];
+        self.say(command::CHANGE_USER, &parts.concat());
+        self.steps.clear();
+        self.authenticate(login.password, plugin.to_owned())
     }
 
     // -----------------------------------------------------------------------------------------
