@@ -109,7 +109,7 @@ impl Scope {
 
     /// Whether there is nothing that it does not cover.
     pub fn is_everything(&self) -> bool {
-        self.names.is_none()
+        self.0 == Names::All
     }
 
     pub fn covers(&self, database: &str) -> bool {

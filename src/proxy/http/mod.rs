@@ -20,7 +20,6 @@ mod upload;
 mod upstream;
 
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -33,7 +32,7 @@ use crate::pool::Refused;
 use crate::proxy::control::{BoxFuture, LevelChecks, TargetChecks};
 use crate::proxy::door::{Caller, Door, Entrance, Shared};
 use crate::proxy::engine::Engine;
-use crate::proxy::listener::Arrival;
+use crate::proxy::listener::{Allowed, Served};
 use crate::secret::Secrets;
 
 /// One API's engine.
@@ -60,21 +59,15 @@ impl HttpDoor {
 }
 
 impl Door for HttpDoor {
-    fn serve(
-        self: Arc<Self>,
-        caller: Caller,
-        entrance: Arc<Entrance>,
-        arrival: Arrival,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(connection::serve(self, caller, entrance, arrival))
+    fn serve(self: Arc<Self>, caller: Caller, entrance: Arc<Entrance>, allowed: Allowed) -> Served {
+        let Allowed { arrival, place } = allowed;
+        Box::pin(async move {
+            connection::serve(self, caller, entrance, arrival).await;
+            drop(place);
+        })
     }
 
-    fn turn_away(
-        self: Arc<Self>,
-        caller: Caller,
-        entrance: Arc<Entrance>,
-        refusal: Refusal,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn turn_away(self: Arc<Self>, caller: Caller, entrance: Arc<Entrance>, refusal: Refusal) -> Served {
         Box::pin(async move {
             let told = connection::turn_away(caller, &entrance, &refusal);
             let _ = tokio::time::timeout(limits::TURNED_AWAY_WAIT, told).await;
