@@ -93,6 +93,10 @@ macro_rules! suites {
             fn nothing_that_is_left_is_met_by_the_next() {
                 $crate::suites::reset::run(&$fixture);
             }
+            #[test]
+            fn the_rest_of_a_message_is_brought_out_and_the_end_told() {
+                $crate::suites::cut::run_alone(&$fixture);
+            }
             crate::suites::suites!(@cut $fixture;
                 an_expired_grant_cuts Expired, a_revoked_grant_cuts Revoked, a_removed_user_is_cut UserRemoved,
                 who_leaves_a_group_is_cut LeftGroup, a_revoked_credential_cuts CredentialRevoked,
