@@ -417,11 +417,28 @@ pub struct ExplainRequest {
     pub from: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
+    /// One request of an API that the proxy authorizes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<ExplainedRequest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainedRequest {
+    /// `POST`.
+    pub method: String,
+    /// As in a request line: `/_msearch?pretty`.
+    pub target: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub body: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainAnswer {
     pub allowed: bool,
+    /// What the request takes and touches, where one was asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Needs>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -430,6 +447,18 @@ pub struct ExplainAnswer {
     pub until: Option<Time>,
     pub why: String,
     pub considered: Vec<Considered>,
+}
+
+/// What a request takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    pub level: AccessLevel,
+    /// The indices that it names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indices: Vec<String>,
+    /// Why no list of names says what it touches: only a grant for everything covers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub everything: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! Why a login would be let in or not, from the book's own mouth.
+//! Why a login or a request would be let in or not, from the book's own mouth.
 
 use std::sync::Arc;
 
@@ -7,27 +7,37 @@ use axum::extract::State;
 
 use crate::admin::Admin;
 use crate::admin::answer::{Body, Problem};
-use crate::admin::body::{Considered, ExplainAnswer, ExplainRequest};
-use crate::grant::Asked;
+use crate::admin::body::{Considered, ExplainAnswer, ExplainRequest, ExplainedRequest, Needs};
+use crate::grant::{Asked, Book};
+use crate::model::{Name, Reach, Refusal, Touch};
+use crate::protocol::http::{self, Path, Routed};
 
 pub(super) async fn explain(
     State(admin): State<Arc<Admin>>,
     Body(request): Body<ExplainRequest>,
 ) -> Result<Json<ExplainAnswer>, Problem> {
     let at = request.at.unwrap_or_else(|| admin.ledger.now());
+    let book = admin.ledger.book();
+    let touch = match &request.request {
+        None => None,
+        Some(asked) => match touch(&book, &request.target, asked)? {
+            Ok(touch) => Some(touch),
+            Err(why) => return Ok(Json(nobody(why))),
+        },
+    };
     let asked = Asked {
         user: request.user.as_str(),
         target: request.target.as_str(),
         level: request.level.as_ref(),
         database: request.database.as_deref(),
         peer: request.from,
+        touch: touch.as_ref(),
     };
     let sessions = admin.registry.list();
     let count = |grant| {
         let live = sessions.iter().filter(|session| session.grant == grant).count();
         u32::try_from(live).unwrap_or(u32::MAX)
     };
-    let book = admin.ledger.book();
     let said = book.explain(&asked, at, &count);
     let level = said.grant.and_then(|id| {
         book.snapshot().grants.iter().find(|grant| grant.id == id).map(|grant| grant.level.clone())
@@ -36,10 +46,49 @@ pub(super) async fn explain(
         said.considered.into_iter().map(|(grant, name, verdict)| Considered { grant, name, verdict });
     Ok(Json(ExplainAnswer {
         allowed: said.grant.is_some(),
+        needs: touch.map(needs),
         grant: said.grant,
         level,
         until: said.until,
         why: said.why,
         considered: considered.collect(),
     }))
+}
+
+/// What a request touches, by the same code as at the door; the inner error says why nobody may send it. Aliases are
+/// not looked up: what is behind one must be covered as well.
+fn touch(book: &Book, target: &Name, asked: &ExplainedRequest) -> Result<Result<Touch, String>, Problem> {
+    let protocol = book.target(target.as_str()).map(|target| target.protocol.as_str());
+    if let Some(protocol) = protocol.filter(|name| !http::PROTOCOLS.iter().any(|known| known.name == *name)) {
+        return Err(Problem::refused(format!("target {target} speaks {protocol}: it is asked no requests")));
+    }
+    let touched = Path::parse(&asked.target).map_err(http::Wrong::Bad).and_then(|path| {
+        let routed = Routed::of(&asked.method, &path)?;
+        match routed.takes_body() || asked.body.is_empty() {
+            true => routed.touch(asked.body.as_bytes()),
+            false => Err(http::Wrong::Bad("this route takes no body")),
+        }
+    });
+    Ok(touched.map_err(|wrong| Refusal::from(wrong).to_string()))
+}
+
+fn nobody(why: String) -> ExplainAnswer {
+    let why = format!("nobody may send it: {why}");
+    ExplainAnswer {
+        allowed: false,
+        needs: None,
+        grant: None,
+        level: None,
+        until: None,
+        why,
+        considered: Vec::new(),
+    }
+}
+
+fn needs(touch: Touch) -> Needs {
+    let (indices, everything) = match touch.reach {
+        Reach::Names(names) => (names.into_iter().collect(), None),
+        Reach::Everything(why) => (Vec::new(), Some(why.to_owned())),
+    };
+    Needs { level: touch.level, indices, everything }
 }

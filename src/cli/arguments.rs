@@ -105,6 +105,12 @@ pub enum Command {
         /// When: a time, or a duration from now.
         #[arg(long, value_name = "TIME", value_parser = parse_future)]
         at: Option<Time>,
+        /// One request of Elasticsearch's or OpenSearch's API: 'POST /_msearch'.
+        #[arg(long, value_name = "METHOD TARGET", conflicts_with = "database")]
+        request: Option<String>,
+        /// The file with the request's body.
+        #[arg(long, value_name = "FILE", requires = "request")]
+        body: Option<PathBuf>,
     },
     /// See it work, on a real database server in a temporary folder.
     Demo(DemoArguments),

@@ -1,6 +1,8 @@
-//! `explain`: why a login would be let in, or not.
+//! `explain`: why a login or a request would be let in, or not.
 
-use crate::admin::body::{ExplainAnswer, ExplainRequest};
+use std::path::Path;
+
+use crate::admin::body::{ExplainAnswer, ExplainRequest, ExplainedRequest, Needs};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::{Table, facts, or_dash, print, print_json};
 use crate::cli::{Context, time};
@@ -19,10 +21,24 @@ pub async fn run(context: &Context, request: &ExplainRequest) -> Outcome {
     }
 }
 
+/// `POST /_msearch`, and the file with its body.
+pub fn request(line: &str, body: Option<&Path>) -> Result<ExplainedRequest, Failure> {
+    let parts = line.trim().split_once(' ');
+    let (method, target) = parts
+        .ok_or_else(|| Failure::new("--request is a method and a target, such as 'GET /logs/_search'"))?;
+    let body = match body {
+        None => String::new(),
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?,
+    };
+    Ok(ExplainedRequest { method: method.to_owned(), target: target.trim().to_owned(), body })
+}
+
 fn render(answer: &ExplainAnswer, now: Time) -> String {
     let mut text = facts(&[
         ("login", if answer.allowed { "let in" } else { "refused" }.to_owned()),
         ("why", answer.why.clone()),
+        ("needs", answer.needs.as_ref().map(needs).unwrap_or_default()),
         ("grant", answer.grant.map(|grant| grant.to_string()).unwrap_or_default()),
         ("level", answer.level.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("until", answer.until.map(|until| time::show_both(until, now)).unwrap_or_default()),
@@ -38,9 +54,34 @@ fn render(answer: &ExplainAnswer, now: Time) -> String {
     text
 }
 
+fn needs(needs: &Needs) -> String {
+    let touched = match &needs.everything {
+        Some(why) => format!("everything ({why})"),
+        None if needs.indices.is_empty() => "no index".to_owned(),
+        None => needs.indices.join(", "),
+    };
+    format!("{} on {touched}", needs.level)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_request_takes_is_said() {
+        let asked = request("POST  /_msearch?pretty", None).unwrap();
+        assert_eq!((asked.method.as_str(), asked.target.as_str()), ("POST", "/_msearch?pretty"));
+        assert!(request("/_msearch", None).is_err());
+        assert!(request("GET /", Some(Path::new("/no/such/file"))).is_err());
+        let answer: ExplainAnswer = serde_json::from_value(serde_json::json!({
+            "allowed": true, "why": "grant g-1 lets them in", "considered": [],
+            "needs": {"level": "read", "indices": ["a", "b"]},
+        }))
+        .unwrap();
+        assert!(render(&answer, Time::UNIX_EPOCH).contains("needs: read on a, b"));
+        let all = Needs { level: "admin".parse().unwrap(), indices: vec![], everything: Some("_all".into()) };
+        assert_eq!(needs(&all), "admin on everything (_all)");
+    }
 
     #[test]
     fn every_grant_that_was_looked_at_is_named() {

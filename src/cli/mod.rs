@@ -83,8 +83,10 @@ async fn dispatch(context: &Context, command: Command) -> Outcome {
         Command::Connect { target, user, level, database } => {
             connect::run(context, target, user, level, database).await
         }
-        Command::Explain { user, target, level, database, from, at } => {
-            let request = crate::admin::body::ExplainRequest { user, target, level, database, from, at };
+        Command::Explain { user, target, level, database, from, at, request, body } => {
+            let request = request.map(|line| explain::request(&line, body.as_deref())).transpose()?;
+            let request =
+                crate::admin::body::ExplainRequest { user, target, level, database, from, at, request };
             explain::run(context, &request).await
         }
     }

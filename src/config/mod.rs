@@ -21,5 +21,5 @@ pub use resources::{GrantResource, Known, Resources, Surroundings, TargetResourc
 
 /// The names of the protocols that are built in.
 pub fn protocols() -> Vec<&'static str> {
-    crate::protocol::SESSION_PROTOCOLS.iter().map(|entry| entry.name).collect()
+    crate::protocol::every().map(|entry| entry.name).collect()
 }

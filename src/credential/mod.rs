@@ -7,6 +7,7 @@ mod keys;
 pub mod mysql;
 pub mod scram;
 mod secret;
+mod sent;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -17,3 +18,4 @@ pub use certificate::by_certificate;
 pub use identity::{Identity, Proof};
 pub use keys::Keys;
 pub use secret::{ClientCertificate, Secret};
+pub use sent::{by_bearer, by_secret};

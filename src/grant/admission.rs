@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::credential::Proof;
-use crate::model::{AccessLevel, Claim, CredentialId, Databases, GrantId, Name, Time};
+use crate::model::{AccessLevel, Claim, CredentialId, Databases, GrantId, Name, Reach, Time, Touch};
 
 /// An open grant was found for an authenticated person. Made in this layer only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Admission {
     pub(super) peer: IpAddr,
     /// What was asked for, for moving to another grant that admits the same.
     pub(super) claim: Claim,
+    /// What the request touches, where it is one request that was admitted.
+    pub(super) touch: Option<Arc<Touch>>,
     /// The grant's or the proof's end, whichever is earlier.
     pub(super) until: Time,
     /// Other open grants that matched too: level and end.
@@ -63,6 +65,13 @@ impl Admission {
         &self.others
     }
 
+    /// What was admitted for one request, as a session of requests keeps it: the grant, whatever it covers.
+    #[must_use]
+    pub fn of_session(&self) -> Self {
+        let touch = Touch { level: self.level.clone(), reach: Reach::nothing() };
+        Self { touch: Some(Arc::new(touch)), ..self.clone() }
+    }
+
     /// The same, with the end that a recheck found.
     pub fn with_until(self, until: Time) -> Self {
         Self { until, ..self }
@@ -96,6 +105,11 @@ impl Scope {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn of(names: &[&str]) -> Self {
         Self(Names::Many(Arc::new(names.iter().map(|name| (*name).to_owned()).collect())))
+    }
+
+    /// Whether there is nothing that it does not cover.
+    pub fn is_everything(&self) -> bool {
+        self.0 == Names::All
     }
 
     pub fn covers(&self, database: &str) -> bool {

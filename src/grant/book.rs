@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use super::admission::{Admission, Scope};
 use super::fit::{Asked, Misfit, Want, misfit, used_up};
@@ -11,7 +12,7 @@ use crate::credential::{Identity, Proof};
 use crate::model::limits::CREDENTIALS_PER_USER_MAX;
 use crate::model::{
     Claim, Credential, CredentialId, EndCause, Grant, GrantId, Name, Refusal, Snapshot, Subject, Target,
-    Time, User,
+    Time, Touch, User,
 };
 
 /// Everything that decides who may go where, indexed. Immutable: a change makes a new book.
@@ -24,6 +25,8 @@ pub struct Book {
     targets: HashMap<Name, usize>,
     grants: HashMap<GrantId, usize>,
     credentials: HashMap<CredentialId, usize>,
+    /// By their check code, for a proof that names nobody.
+    credentials_by_check: HashMap<Vec<u8>, usize>,
     /// Those that end last come first.
     credentials_of: HashMap<Name, Vec<usize>>,
     given_to_user: HashMap<Name, ByTarget>,
@@ -95,6 +98,9 @@ impl Book {
             targets: index(&snapshot.targets, |target| target.name.clone()),
             grants: index(&snapshot.grants, |grant| grant.id),
             credentials: index(&snapshot.credentials, |credential| credential.id),
+            credentials_by_check: index(&snapshot.credentials, |credential| {
+                credential.verifiers.check.clone()
+            }),
             credentials_of,
             given_to_user,
             given_to_group,
@@ -115,6 +121,14 @@ impl Book {
             .filter(|credential| credential.ended.is_none() && credential.window.contains(now))
             .take(CREDENTIALS_PER_USER_MAX)
             .collect()
+    }
+
+    /// The live credential that has this check code. The code is a keyed hash of the secret, so how long the search
+    /// takes says nothing of a secret.
+    pub fn credential_by_check(&self, check: &[u8], now: Time) -> Option<&Credential> {
+        let credential = &self.snapshot.credentials[*self.credentials_by_check.get(check)?];
+        let live = credential.ended.is_none() && credential.window.contains(now);
+        (live && self.user(credential.user.as_str()).is_some()).then_some(credential)
     }
 
     pub fn user(&self, name: &str) -> Option<&User> {
@@ -143,11 +157,36 @@ impl Book {
         now: Time,
         sessions: &dyn Fn(GrantId) -> u32,
     ) -> Result<Admission, NotAdmitted> {
+        self.admit_touch(identity, claim, None, now, sessions)
+    }
+
+    /// The same for one request, where the proxy authorizes: among the grants that cover what it touches the lowest
+    /// level that is enough wins.
+    pub fn admit_request(
+        &self,
+        identity: &Identity,
+        claim: &Claim,
+        touch: Touch,
+        now: Time,
+        sessions: &dyn Fn(GrantId) -> u32,
+    ) -> Result<Admission, NotAdmitted> {
+        self.admit_touch(identity, claim, Some(Arc::new(touch)), now, sessions)
+    }
+
+    fn admit_touch(
+        &self,
+        identity: &Identity,
+        claim: &Claim,
+        touch: Option<Arc<Touch>>,
+        now: Time,
+        sessions: &dyn Fn(GrantId) -> u32,
+    ) -> Result<Admission, NotAdmitted> {
         let not_granted = |why: String| NotAdmitted { refusal: Refusal::NotGranted, why };
         if *identity.user() != claim.user {
             return Err(not_granted(format!("{} claims to be {}", identity.user(), claim.user)));
         }
-        let want = self.want(&Asked::from(claim)).map_err(not_granted)?;
+        let asked = Asked { touch: touch.as_deref(), ..Asked::from(claim) };
+        let want = self.want(&asked).map_err(not_granted)?;
         // It was live when the proof was checked; a revocation may have come in between.
         let proven_until = self.proof_end(want.user, identity.proof(), now).map_err(|cause| NotAdmitted {
             refusal: Refusal::BadCredentials,
@@ -156,7 +195,8 @@ impl Book {
         let choice = self.choose(&want, now, sessions, |_| true);
         let choice = choice.map_err(|nearest| not_granted(describe(nearest, &want)))?;
         let proof = (want.user, identity.proof(), proven_until);
-        Ok(admission(choice, proof, claim, want.database, claim.peer))
+        let database = want.database;
+        Ok(admission(choice, proof, claim, database, claim.peer, touch.clone()))
     }
 
     /// Looks at a live session again, after a change or when time passed.
@@ -181,6 +221,7 @@ impl Book {
             // The one that it is in, even where the target's default one has changed since.
             database: admission.database.as_deref(),
             peer: Some(admission.peer),
+            touch: admission.touch.as_deref(),
         };
         let (cause, ended_at) = match self.grant(admission.grant) {
             Some(grant) => match misfit(grant, &want, now) {
@@ -197,7 +238,8 @@ impl Book {
             Ok(choice) => {
                 let database = admission.database.as_deref();
                 let proof = (user, &admission.proof, proven_until);
-                let moved = self::admission(choice, proof, &admission.claim, database, admission.peer);
+                let touch = admission.touch.clone();
+                let moved = self::admission(choice, proof, &admission.claim, database, admission.peer, touch);
                 Standing::Moved(Box::new(moved))
             }
             Err(_) => Standing::Ended(cause),
@@ -258,6 +300,7 @@ impl Book {
             level: asked.level,
             database: asked.database.or(default),
             peer: asked.peer,
+            touch: asked.touch,
         })
     }
 
@@ -351,6 +394,7 @@ fn admission(
     claim: &Claim,
     database: Option<&str>,
     peer: std::net::IpAddr,
+    touch: Option<Arc<Touch>>,
 ) -> Admission {
     let Choice { grant, others } = choice;
     Admission {
@@ -363,6 +407,7 @@ fn admission(
         scope: Scope::new(&grant.databases, database),
         peer,
         claim: claim.clone(),
+        touch,
         until: grant.window.end.min(proven_until),
         others: others.iter().map(|grant| (grant.level.clone(), grant.window.end)).collect(),
     }

@@ -5,7 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::model::{
-    AccessLevel, Claim, Databases, EndCause, Ended, Grant, GrantId, Subject, Target, Time, User,
+    AccessLevel, Claim, Databases, EndCause, Ended, Grant, GrantId, Reach, Subject, Target, Time, Touch,
+    User, pattern,
 };
 
 /// What somebody wants, whoever they are: a claim without its proof, for `explain`.
@@ -18,6 +19,8 @@ pub struct Asked<'a> {
     pub database: Option<&'a str>,
     /// `None`: from anywhere; addresses are not looked at.
     pub peer: Option<IpAddr>,
+    /// What a request touches, where the proxy authorizes: the database is not looked at then.
+    pub touch: Option<&'a Touch>,
 }
 
 impl<'a> From<&'a Claim> for Asked<'a> {
@@ -28,6 +31,7 @@ impl<'a> From<&'a Claim> for Asked<'a> {
             level: claim.level.as_ref(),
             database: claim.database.as_deref(),
             peer: Some(claim.peer),
+            touch: None,
         }
     }
 }
@@ -44,6 +48,7 @@ pub(super) struct Want<'a> {
     /// where the target has none either, which leaves it to the server.
     pub database: Option<&'a str>,
     pub peer: Option<IpAddr>,
+    pub touch: Option<&'a Touch>,
 }
 
 /// Why a grant does not fit, in the order in which it is looked at: the later, the nearer it came.
@@ -57,7 +62,10 @@ pub(super) enum Misfit<'a> {
     NoTarget,
     LevelNotAsked(&'a AccessLevel),
     LevelMustBeNamed(&'a AccessLevel),
+    LevelTooLow(&'a AccessLevel),
     OtherDatabase,
+    OtherIndex(&'a str),
+    NotEverything(&'static str),
     OtherAddress(IpAddr),
     TargetSuspended(&'a str),
     NoConnector(&'a AccessLevel),
@@ -95,8 +103,15 @@ pub(super) fn misfit<'a>(grant: &'a Grant, want: &Want<'a>, now: Time) -> Option
         None if !grant.level.is_ordered() => return Some(Misfit::LevelMustBeNamed(&grant.level)),
         _ => {}
     }
-    if !covers(&grant.databases, want.database, target.database.as_deref()) {
-        return Some(Misfit::OtherDatabase);
+    let default = target.database.as_deref();
+    match want.touch {
+        Some(touch) => {
+            if let Some(misfit) = untouchable(grant, touch, default) {
+                return Some(misfit);
+            }
+        }
+        None if !covers(&grant.databases, want.database, default) => return Some(Misfit::OtherDatabase),
+        None => {}
     }
     if let Some(peer) = want.peer.filter(|peer| !grant.allows_address(*peer)) {
         return Some(Misfit::OtherAddress(peer));
@@ -126,6 +141,27 @@ fn covers(databases: &Databases, wanted: Option<&str>, default: Option<&str>) ->
     }
 }
 
+/// Why a request may not touch what it touches under this grant. The grant's databases are patterns of indices;
+/// `Default` is the target's own pattern, and none where it has none. A level of the target's own has no place in the
+/// order, so nothing says what it may do.
+fn untouchable<'a>(grant: &'a Grant, touch: &'a Touch, default: Option<&str>) -> Option<Misfit<'a>> {
+    if !grant.level.is_ordered() || grant.level < touch.level {
+        return Some(Misfit::LevelTooLow(&grant.level));
+    }
+    let covered = |name: &str| match &grant.databases {
+        Databases::All => true,
+        Databases::Default => default.is_some_and(|default| pattern::fits(default, name)),
+        Databases::Listed(patterns) => patterns.iter().any(|listed| pattern::fits(listed, name)),
+    };
+    match &touch.reach {
+        Reach::Names(names) => {
+            names.iter().find(|name| !covered(name)).map(|name| Misfit::OtherIndex(name.as_str()))
+        }
+        Reach::Everything(_) if grant.databases == Databases::All => None,
+        Reach::Everything(why) => Some(Misfit::NotEverything(why)),
+    }
+}
+
 /// Why no more session may start under this grant; `None`: one may.
 pub(super) fn used_up<'a>(grant: &Grant, sessions: &dyn Fn(GrantId) -> u32) -> Option<Misfit<'a>> {
     let max = grant.sessions_max?;
@@ -142,8 +178,8 @@ impl Misfit<'_> {
             Self::Expired(_) => 3,
             Self::NotYetOpen(_) => 4,
             Self::NoTarget => 5,
-            Self::LevelNotAsked(_) | Self::LevelMustBeNamed(_) => 6,
-            Self::OtherDatabase => 7,
+            Self::LevelNotAsked(_) | Self::LevelMustBeNamed(_) | Self::LevelTooLow(_) => 6,
+            Self::OtherDatabase | Self::OtherIndex(_) | Self::NotEverything(_) => 7,
             Self::OtherAddress(_) => 8,
             Self::TargetSuspended(_) => 9,
             Self::NoConnector(_) => 10,
@@ -163,7 +199,10 @@ impl Misfit<'_> {
             | Self::NotYetOpen(_)
             | Self::LevelNotAsked(_)
             | Self::LevelMustBeNamed(_)
+            | Self::LevelTooLow(_)
             | Self::OtherDatabase
+            | Self::OtherIndex(_)
+            | Self::NotEverything(_)
             | Self::OtherAddress(_)
             | Self::NoConnector(_)
             | Self::SessionsUsedUp(_) => EndCause::NoLongerMatches,
@@ -187,7 +226,10 @@ impl fmt::Display for Misfit<'_> {
             Self::LevelMustBeNamed(level) => {
                 write!(f, "is for the level {level}, which must be asked for by name")
             }
+            Self::LevelTooLow(level) => write!(f, "is for the level {level}, and this takes more"),
             Self::OtherDatabase => f.write_str("does not cover the database"),
+            Self::OtherIndex(name) => write!(f, "does not cover the index {name:?}"),
+            Self::NotEverything(why) => write!(f, "is not for everything ('*'), which this takes: {why}"),
             Self::OtherAddress(peer) => write!(f, "is not for the address {peer}"),
             Self::NoTarget => f.write_str("is for a target that does not exist"),
             Self::TargetSuspended(why) => write!(f, "would fit, but the target is suspended ({why})"),

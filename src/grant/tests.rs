@@ -10,7 +10,8 @@ use crate::credential::{Identity, testing};
 use crate::model::limits::CREDENTIALS_PER_USER_MAX;
 use crate::model::{
     AccessLevel, Claim, Connector, Credential, CredentialId, Databases, EndCause, Ended, Grant, GrantId,
-    Name, PoolSettings, Refusal, Snapshot, Subject, Target, Time, TlsMode, User, Verifiers, Window,
+    Name, PoolSettings, Reach, Refusal, Snapshot, Subject, Target, Time, TlsMode, Touch, User, Verifiers,
+    Window,
 };
 
 /// Tests count time in seconds.
@@ -525,7 +526,8 @@ fn explain_says_what_admit_does_and_why() {
     let inside = Grant { cidrs: vec!["192.168.0.0/16".parse().unwrap()], ..grant(2) };
     let not_theirs = Grant { subject: Subject::User(name("bob")), ..grant(4) };
     let book = Book::new(world(vec![group, inside, revoked, not_theirs]));
-    let asked = Asked { user: "alice", target: "orders", level: None, database: None, peer: None };
+    let asked =
+        Asked { user: "alice", target: "orders", level: None, database: None, peer: None, touch: None };
     let said = book.explain(&asked, at(160), &no_sessions);
     assert_eq!((said.grant, said.until), (Some(GrantId::from_u64(3)), Some(at(300))));
     let verdicts: Vec<_> =
@@ -892,4 +894,115 @@ fn time_of_a_decision_with_ten_thousand_grants() {
         }
         println!("{kind}: {:?} a decision", start.elapsed() / count);
     }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Requests, where the proxy authorizes
+
+fn touch(least: &str, names: &[&str]) -> Touch {
+    let reach = Reach::Names(names.iter().map(|name| (*name).to_owned()).collect());
+    Touch { level: level(least), reach }
+}
+
+fn patterns(id: u64, of: &str, patterns: &[&str]) -> Grant {
+    let databases = match patterns {
+        ["*"] => Databases::All,
+        patterns => Databases::Listed(patterns.iter().map(|pattern| (*pattern).to_owned()).collect()),
+    };
+    Grant { level: level(of), databases, ..grant(id) }
+}
+
+fn admit_request(grants: &[Grant], touch: Touch) -> Result<Admission, NotAdmitted> {
+    Book::new(world(grants.to_vec())).admit_request(&alice(), &claim(), touch, at(150), &no_sessions)
+}
+
+#[test]
+fn a_request_needs_one_grant_that_covers_all_of_it() {
+    let grants = [patterns(1, "read", &["logs-*", "a"]), patterns(2, "read_write", &["b", ".own-*"])];
+    let admitted = |least: &str, names: &[&str]| {
+        admit_request(&grants, touch(least, names)).map(|admission| admission.grant().to_string()).ok()
+    };
+    let (one, two) = (Some(GrantId::from_u64(1).to_string()), Some(GrantId::from_u64(2).to_string()));
+    assert_eq!(admitted("read", &["logs-1", "a"]), one);
+    assert_eq!(admitted("read", &["b", ".own-x"]), two);
+    assert_eq!(admitted("read_write", &["b"]), two);
+    assert_eq!(admitted("read", &[]), one, "the lowest level that is enough");
+    assert_eq!(admitted("read_write", &[]), two);
+    for (least, names) in [
+        ("read", &["a", "b"][..]),
+        ("read_write", &["a"]),
+        ("admin", &["b"]),
+        ("read", &["logs"]),
+        ("read", &["shop"]),
+        ("read", &[".logs-1"]),
+    ] {
+        assert_eq!(admitted(least, names), None, "{least} {names:?}");
+    }
+    let everything = Touch { level: level("read"), reach: Reach::Everything("_all") };
+    assert_why(
+        admit_request(&grants, everything.clone()),
+        "not for everything ('*'), which this takes: _all",
+    );
+    assert!(admit_request(&[patterns(1, "read", &["*"])], everything).is_ok());
+    assert!(admit_request(&[patterns(1, "read", &["*"])], touch("read", &[".x", "secret"])).is_ok());
+    assert_why(admit_request(&grants, touch("read", &["secret"])), "does not cover the index \"secret\"");
+    assert_why(admit_request(&grants, touch("admin", &["b"])), "takes more");
+}
+
+#[test]
+fn a_grant_without_patterns_covers_the_targets_own_and_a_level_without_order_nothing() {
+    let own = grant(1);
+    assert!(admit_request(std::slice::from_ref(&own), touch("read", &["shop"])).is_ok());
+    assert!(admit_request(std::slice::from_ref(&own), touch("read", &["shops"])).is_err());
+    let mut bare = world(vec![own]);
+    bare.targets = vec![target("orders", None, &["read"])];
+    let refused =
+        Book::new(bare).admit_request(&alice(), &claim(), touch("read", &["shop"]), at(150), &no_sessions);
+    assert!(refused.is_err());
+    let dump = [patterns(1, "dump", &["*"])];
+    let named = Claim { level: Some(level("dump")), ..claim() };
+    let refused = Book::new(world(dump.to_vec())).admit_request(
+        &alice(),
+        &named,
+        touch("read", &["a"]),
+        at(150),
+        &no_sessions,
+    );
+    assert_why(refused, "takes more");
+}
+
+#[test]
+fn what_was_admitted_for_a_request_is_held_against_what_it_touches() {
+    let admission = admit_request(&[patterns(1, "read", &["logs-*"])], touch("read", &["logs-1"])).unwrap();
+    let standing = |grants: Vec<Grant>, admission: &Admission| {
+        Book::new(world(grants)).recheck(admission, at(150), &no_sessions)
+    };
+    assert!(matches!(standing(vec![patterns(1, "read", &["logs-*"])], &admission), Standing::Open { .. }));
+    let narrowed = vec![patterns(1, "read", &["logs-2"])];
+    assert_eq!(standing(narrowed.clone(), &admission), Standing::Ended(EndCause::NoLongerMatches));
+    let other = vec![patterns(1, "read", &["logs-2"]), patterns(2, "read", &["logs-1"])];
+    assert!(matches!(standing(other, &admission), Standing::Moved(to) if to.grant() == GrantId::from_u64(2)));
+    // The session lasts as long as its grant, whatever that covers.
+    let session = admission.of_session();
+    assert!(matches!(standing(narrowed, &session), Standing::Open { .. }));
+    let revoked = Grant { ended: ended(120, EndCause::Revoked), ..patterns(1, "read", &["logs-*"]) };
+    assert_eq!(standing(vec![revoked], &session), Standing::Ended(EndCause::Revoked));
+}
+
+#[test]
+fn a_secret_without_a_name_is_found_while_it_lives() {
+    let mut snapshot = world(vec![]);
+    snapshot.credentials[0].verifiers.check = vec![7; 32];
+    let book = Book::new(snapshot.clone());
+    assert_eq!(
+        book.credential_by_check(&[7; 32], at(10)).map(|found| found.id),
+        Some(CredentialId::from_u64(1))
+    );
+    assert!(book.credential_by_check(&[8; 32], at(10)).is_none());
+    assert!(book.credential_by_check(&[7; 32], at(1_000)).is_none());
+    snapshot.credentials[0].ended = ended(5, EndCause::Revoked);
+    assert!(Book::new(snapshot.clone()).credential_by_check(&[7; 32], at(10)).is_none());
+    snapshot.credentials[0].ended = None;
+    snapshot.users.clear();
+    assert!(Book::new(snapshot).credential_by_check(&[7; 32], at(10)).is_none());
 }

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use super::clock;
 use super::describe::describe;
 use super::pending::{Pending, Waiting};
-use crate::credential::{Identity, Keys, by_certificate, mysql, scram};
+use crate::credential::{Identity, Keys, by_bearer, by_certificate, by_secret, mysql, scram};
 use crate::grant::{Admission, Book, NotAdmitted, Standing};
 use crate::model::{
     Actor, Admin, Change, Claim, ClientCertificate, Credential, EndCause, Ended, Event, GrantId, Name,
-    Snapshot, Time, limits,
+    Snapshot, Time, Touch, limits,
 };
 use crate::observe::Trail;
 use crate::store::{Store, StoreError};
@@ -242,6 +242,19 @@ impl Ledger {
         mysql::Exchange::new(user, sent, candidates, self.keys.clone())
     }
 
+    /// Who sent this secret as this user; of nobody's name it costs the same and is nobody.
+    pub fn secret(&self, user: Option<&Name>, secret: &str) -> Option<Identity> {
+        let (now, book) = (self.now(), self.book());
+        let candidates = user.map_or(Vec::new(), |name| book.credentials(name.as_str(), now));
+        by_secret(&self.keys, secret, &candidates)
+    }
+
+    /// Who sent this secret without a name.
+    pub fn bearer(&self, secret: &str) -> Option<Identity> {
+        let (now, book) = (self.now(), self.book());
+        by_bearer(&self.keys, secret, |check| book.credential_by_check(check, now))
+    }
+
     /// What each live credential of a user brings to an exchange; of nobody's name there is none.
     fn candidates<T>(&self, user: Option<&Name>, of: impl Fn(&Credential) -> Option<T>) -> Vec<T> {
         let Some(name) = user else { return Vec::new() };
@@ -272,6 +285,38 @@ impl Ledger {
         }
         let seat = Seat { grant: admission.grant(), seats: self.seats.clone() };
         Ok((admission, seat))
+    }
+
+    /// The decision for one request, and a place for the session that it begins; none where the connection has a
+    /// session of that grant already, as `held` says.
+    pub fn admit_request(
+        &self,
+        identity: &Identity,
+        claim: &Claim,
+        touch: Touch,
+        held: &[GrantId],
+    ) -> Result<(Admission, Option<Seat>), NotAdmitted> {
+        let mut seats = self.seats.lock();
+        let count = |grant| match held.contains(&grant) {
+            true => 0,
+            false => seats.get(&grant).copied().unwrap_or(0),
+        };
+        let admission = self.book().admit_request(identity, claim, touch, self.now(), &count)?;
+        let grant = admission.grant();
+        if held.contains(&grant) {
+            return Ok((admission, None));
+        }
+        *seats.entry(grant).or_insert(0) += 1;
+        drop(seats);
+        Ok((admission, Some(Seat { grant, seats: self.seats.clone() })))
+    }
+
+    /// Why a request that is under way may not go on; `None`: it may, by this grant or by another that admits the same.
+    pub fn request_ended(&self, admission: &Admission) -> Option<EndCause> {
+        match self.book().recheck(admission, self.now(), &|_| 0) {
+            Standing::Ended(cause) => Some(cause),
+            Standing::Open { .. } | Standing::Moved(_) => None,
+        }
     }
 
     /// Looks at a live session's grant again; its seat moves along with it.

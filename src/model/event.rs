@@ -38,6 +38,13 @@ pub enum Event {
         settings: BTreeMap<String, String>,
     },
     LoginRefused(Denied),
+    /// A request of somebody who is known was not sent on.
+    RequestRefused {
+        #[serde(flatten)]
+        denied: Denied,
+        /// Method and path, cut.
+        request: String,
+    },
     /// Refused logins of one source that got no line of their own, because there were too many.
     LoginsRefused {
         /// The network, as failures are counted; `None`: of many others together.

@@ -324,3 +324,42 @@ pub const LEARN_WAIT: Duration = Duration::from_secs(5);
 pub const LEARN_AGAIN: Duration = Duration::from_secs(5);
 /// An answer to a client that asks to stop a session which it does not have: so many it gets in a second at most.
 pub const KILL_PAUSE: Duration = Duration::from_millis(20);
+/// The target of an HTTP request line: what nginx and Elasticsearch take by default is 4 to 8 kB.
+pub const HTTP_TARGET_BYTES_MAX: usize = 8 << 10;
+/// Query parameters of one HTTP request; a search has some thirty that it knows.
+pub const HTTP_PARAMETERS_MAX: usize = 64;
+/// An `Authorization` header: a login name and a secret in base 64 are a tenth of it.
+pub const HTTP_AUTHORIZATION_BYTES_MAX: usize = 2 << 10;
+/// A search, or one line of a body of many, that is read for the names in it. Its values take up to some twenty times
+/// as much memory while it is looked at.
+pub const HTTP_QUERY_BYTES_MAX: usize = 1 << 20;
+/// Values of one JSON text: Elasticsearch takes 65,536 terms in one query.
+pub const HTTP_JSON_VALUES_MAX: usize = 200_000;
+/// Objects and lists within each other in JSON that is read for names; the walk is recursive.
+pub const HTTP_JSON_DEPTH_MAX: usize = 64;
+/// A request's head and what is buffered of a connection: nginx and Elasticsearch take less by default.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
+/// For the next request's head to come, and so for how long a connection may lie idle. Clients keep theirs for about a
+/// minute.
+pub const HTTP_HEAD_WAIT: Duration = Duration::from_secs(60);
+/// A body that is read whole before anything of it is sent; it is in memory for as long.
+pub const HTTP_BODY_BYTES_MAX: usize = 16 << 20;
+/// Such bodies of all requests of one API together.
+pub const HTTP_BODIES_BYTES_MAX: usize = 256 << 20;
+/// For the next piece of such a body to come.
+pub const HTTP_BODY_WAIT: Duration = Duration::from_secs(30);
+/// Sessions of one client connection: a gateway in front may bring several people over one.
+pub const HTTP_SESSIONS_MAX: usize = 16;
+/// What is known of a target's aliases is asked again after this, so that a change made past the proxy counts within
+/// it.
+pub const HTTP_ALIASES_AGE_MAX: Duration = Duration::from_secs(1);
+/// The answer to such a question: some 100,000 indices.
+pub const HTTP_ALIASES_BYTES_MAX: usize = 16 << 20;
+/// For the answer to a question of our own.
+pub const HTTP_ASK_WAIT: Duration = Duration::from_secs(5);
+/// A connection whose exchange has ended must be found clean within this, or it is closed.
+pub const HTTP_CLEAN_WAIT: Duration = Duration::from_secs(1);
+/// Idle connections to targets are looked through this often.
+pub const HTTP_SWEEP: Duration = Duration::from_secs(1);
+/// The path of a refused request in the trail.
+pub const HTTP_SHOWN_CHARS_MAX: usize = 200;

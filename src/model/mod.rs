@@ -11,8 +11,10 @@ pub mod limits;
 mod name;
 mod note;
 mod operation;
+pub mod pattern;
 mod refusal;
 mod resource;
+mod touch;
 mod upstream;
 
 pub use certificate::ClientCertificate;
@@ -28,6 +30,7 @@ pub use resource::{
     Change, Connector, Credential, Databases, EndCause, Ended, Grant, Loss, Parking, PoolSettings, Snapshot,
     Subject, Target, TlsMode, User, Verifiers, Window,
 };
+pub use touch::{Reach, Touch};
 pub use upstream::{
     AuthMethod, ChannelBinding, Compression, Surety, TlsNegotiation, UnixAddress, UpkeepLogin, Upstream,
     is_unix,

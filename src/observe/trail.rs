@@ -517,7 +517,7 @@ pub(super) fn now_micros() -> i64 {
 fn session_of(event: &Event) -> Option<SessionId> {
     match event {
         Event::LoginAccepted { start, .. } | Event::SessionStart { start, .. } => Some(start.session),
-        Event::LoginRefused(denied) => Some(denied.session),
+        Event::LoginRefused(denied) | Event::RequestRefused { denied, .. } => Some(denied.session),
         Event::SessionEnd(end) => Some(end.session),
         Event::SessionMoved { session, .. }
         | Event::SessionParked { session, .. }

@@ -142,6 +142,37 @@ impl Dialer {
         Err(last.unwrap_or_else(|| DialFault::Setup("no way to connect is configured".into())))
     }
 
+    /// Connects, with TLS as the mode says, for a protocol that begins with a request of ours. Says as well whether the
+    /// server is known to be who it should be: by its certificate, or because nothing leaves the machine. Cancel safe:
+    /// dropping it closes the connection.
+    pub async fn reach(&self, secret: &Secret) -> Result<(Stream, bool), DialFault> {
+        let socket = match UnixAddress::parse(&self.address) {
+            None => None,
+            Some(Ok(address)) => Some(address.path),
+            Some(Err(what)) => return Err(DialFault::Setup(format!("{}: {what}", self.address))),
+        };
+        let attempts = if socket.is_some() { &[Attempt::Without] } else { self.tls.attempts() };
+        let mut last = None;
+        for attempt in attempts {
+            let reached = async {
+                let stream = self.open(socket).await.map_err(|source| self.connect(source))?;
+                match attempt {
+                    Attempt::Without => Ok((stream, socket.is_some() || is_loopback(&self.address))),
+                    Attempt::Try | Attempt::Demand | Attempt::Direct => {
+                        let (stream, facts) = self.secure(stream, secret).await?;
+                        Ok((stream, facts.verified))
+                    }
+                }
+            };
+            match tokio::time::timeout(self.timeout, reached).await {
+                Ok(Ok(reached)) => return Ok(reached),
+                Ok(Err(fault)) => last = Some(fault),
+                Err(_) => return Err(self.too_slow()),
+            }
+        }
+        Err(last.unwrap_or_else(|| DialFault::Setup("no way to connect is configured".into())))
+    }
+
     async fn open(&self, socket: Option<&str>) -> io::Result<Stream> {
         #[cfg(test)]
         if let Some(pipe) = crate::tls::memory::connect(&self.address) {
@@ -244,6 +275,13 @@ impl Dialer {
     fn too_slow(&self) -> DialFault {
         DialFault::Timeout { address: self.address.clone(), seconds: self.timeout.as_secs() }
     }
+}
+
+/// Whether `host:port` is this machine: by number, for a name is what somebody says that it is.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// How the conversation travels from the end of the login on.

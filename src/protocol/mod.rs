@@ -1,6 +1,7 @@
 //! Protocols as machines without IO: bytes in, bytes and decisions out. One folder each; the
 //! registry below is the one line that a new protocol adds.
 
+pub mod http;
 #[cfg(any(test, feature = "testing"))]
 pub mod kit;
 pub mod label;
@@ -59,7 +60,12 @@ macro_rules! protocols {
 
 protocols! { postgres::Postgres, mysql::MySql }
 
+/// Every protocol that is built in: those of sessions, then those of requests.
+pub fn every() -> impl Iterator<Item = &'static Entry> {
+    SESSION_PROTOCOLS.iter().chain(http::PROTOCOLS)
+}
+
 /// The entry of a protocol by its configuration name.
 pub fn by_name(name: &str) -> Option<&'static Entry> {
-    SESSION_PROTOCOLS.iter().find(|entry| entry.name == name)
+    every().find(|entry| entry.name == name)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::control::{BoxFuture, LevelChecks, TargetChecks};
 use super::door::{Door, SessionDoor, Shared};
+use super::http::HttpDoor;
 use crate::grant::Book;
 use crate::model::{Target, limits};
 use crate::pool::{Keeper, Pools, Refused};
@@ -40,6 +41,9 @@ impl Engines {
         let (shared, secrets, keeper) = (shared.clone(), secrets.clone(), keeper.clone());
         let mut builder = Builder { shared, secrets, keeper, base, engines: BTreeMap::new() };
         visit_all(&mut builder);
+        for api in crate::protocol::http::PROTOCOLS {
+            builder.request_protocol(api.name);
+        }
         Self(builder.engines)
     }
 
@@ -58,6 +62,14 @@ struct Builder {
     keeper: Arc<dyn Keeper>,
     base: PathBuf,
     engines: BTreeMap<&'static str, Arc<dyn Engine>>,
+}
+
+impl Builder {
+    /// One whose requests the proxy authorizes, and which has no machines of its own.
+    fn request_protocol(&mut self, name: &'static str) {
+        let door = HttpDoor::new(name, self.shared.clone(), self.secrets.clone(), self.base.clone());
+        self.engines.insert(name, Arc::new(door));
+    }
 }
 
 impl Visitor for Builder {

@@ -709,7 +709,7 @@ pub(super) fn context<W: Wire>(session: SessionId, admission: &Admission) -> Ses
 
 /// Who is slowed down for a failed login: the user and where it came from. Level and target in the login
 /// name do not make another user of it.
-fn source(sent: &str, peer: Peer) -> (String, IpAddr) {
+pub(super) fn source(sent: &str, peer: Peer) -> (String, IpAddr) {
     let user = match LoginName::parse(sent) {
         Ok(login) => login.user.into(),
         Err(_) => cut(sent),
@@ -718,7 +718,7 @@ fn source(sent: &str, peer: Peer) -> (String, IpAddr) {
 }
 
 /// Unproven words of a client, cut to what a name may have.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(limits::NAME_BYTES_MAX).collect()
 }
 

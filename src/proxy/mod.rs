@@ -11,6 +11,7 @@ mod control;
 mod door;
 mod endpoint;
 mod engine;
+mod http;
 mod ids;
 mod keeper;
 mod listener;

@@ -581,7 +581,7 @@ pub(super) async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-fn how_word(how: Ending) -> &'static str {
+pub(super) fn how_word(how: Ending) -> &'static str {
     match how {
         Ending::Cut => "cut",
         Ending::Close => "close",

@@ -17,6 +17,7 @@ mod ending;
 mod faults;
 mod hard_cuts;
 mod harness;
+mod http;
 mod labels;
 mod lease;
 mod login;

@@ -1,0 +1,449 @@
+//! The bodies that hold names of indices, read as the cluster will read them.
+
+use std::collections::BTreeMap;
+
+use super::json::Json;
+use super::{Wrong, names, query};
+use crate::model::{Reach, limits};
+
+/// What a route's body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    None,
+    Opaque,
+    Search,
+    Query,
+    FieldCaps,
+    Bulk,
+    Msearch,
+    Mget,
+    Create,
+    Mapping,
+    Settings,
+}
+
+type Members = BTreeMap<String, Json>;
+
+impl Kind {
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "none" => Self::None,
+            "opaque" => Self::Opaque,
+            "search" => Self::Search,
+            "query" => Self::Query,
+            "fieldcaps" => Self::FieldCaps,
+            "bulk" => Self::Bulk,
+            "msearch" => Self::Msearch,
+            "mget" => Self::Mget,
+            "create" => Self::Create,
+            "mapping" => Self::Mapping,
+            "settings" => Self::Settings,
+            _ => return None,
+        })
+    }
+
+    /// Adds what a whole body touches. `path`: what the path names, for a body that leaves the index out.
+    pub fn walk(self, body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
+        let empty = body.iter().all(u8::is_ascii_whitespace);
+        match self {
+            Self::None | Self::Opaque => Ok(()),
+            Self::Bulk => bulk(body, path, reach),
+            Self::Msearch => msearch(body, path, reach),
+            Self::Mget => mget(&object(body)?, path, reach),
+            _ if empty => Ok(()),
+            Self::Search => query::search(&object(body)?, reach),
+            Self::Query => query::only_query(&object(body)?, reach),
+            Self::FieldCaps => field_caps(&object(body)?, reach),
+            Self::Create => create(&object(body)?, reach),
+            Self::Mapping => {
+                mapping(&object(body)?, reach);
+                Ok(())
+            }
+            Self::Settings => {
+                settings(&object(body)?, reach);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn object(body: &[u8]) -> Result<Members, Wrong> {
+    if body.len() > limits::HTTP_QUERY_BYTES_MAX {
+        return Err(Wrong::Bad("the body, or one line of it, is longer than what the proxy reads for names"));
+    }
+    match Json::parse(body).map_err(Wrong::Bad)? {
+        Json::Object(members) => Ok(members),
+        _ => Err(Wrong::Bad("the body must be a JSON object")),
+    }
+}
+
+/// The lines of a body of many lines, each without its end.
+fn lines(body: &[u8]) -> Result<impl Iterator<Item = &[u8]>, Wrong> {
+    let all = body.strip_suffix(b"\n").ok_or(Wrong::Bad("the body must end with a new line"))?;
+    if all.contains(&b'\r') {
+        return Err(Wrong::Bad("the body's lines must end with \\n alone"));
+    }
+    Ok(all.split(|byte| *byte == b'\n'))
+}
+
+/// What an action of `_bulk` may say besides `_index`. A pipeline may write elsewhere.
+const ACTION: [&str; 8] = [
+    "_id",
+    "routing",
+    "version",
+    "version_type",
+    "if_seq_no",
+    "if_primary_term",
+    "retry_on_conflict",
+    "require_alias",
+];
+
+/// One line with an action, then, unless it deletes, one with a document: the second is never looked into, as the
+/// cluster ends it at the same byte.
+fn bulk(body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
+    let mut lines = lines(body)?;
+    while let Some(line) = lines.next() {
+        let action = object(line)?;
+        let mut members = action.iter();
+        let (Some((verb, meta)), None) = (members.next(), members.next()) else {
+            return Err(Wrong::Bad("an action of _bulk must have one member"));
+        };
+        let meta = meta.object().ok_or(Wrong::Bad("an action of _bulk must be an object"))?;
+        for name in meta.keys().filter(|name| *name != "_index") {
+            match name.as_str() {
+                "pipeline" => reach.everything("a pipeline"),
+                name if ACTION.contains(&name) => {}
+                _ => {
+                    return Err(Wrong::Bad("an action of _bulk says something that the proxy does not know"));
+                }
+            }
+        }
+        one_index(meta.get("_index"), path, reach)?;
+        match verb.as_str() {
+            "index" | "create" | "update" => {
+                let document = lines.next().ok_or(Wrong::Bad("an action of _bulk has no document"))?;
+                if document.trim_ascii_start().first() != Some(&b'{') {
+                    return Err(Wrong::Bad("a document of _bulk must be an object"));
+                }
+            }
+            "delete" => {}
+            _ => return Err(Wrong::Bad("an action of _bulk is none of index, create, update and delete")),
+        }
+    }
+    Ok(())
+}
+
+/// The index of one document: not a list.
+fn one_index(index: Option<&Json>, path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
+    match (index, path) {
+        (Some(Json::Text(name)), _) => names::name(name, reach),
+        (Some(_), _) => Err(Wrong::Bad("_index must be a text")),
+        // Counted already.
+        (None, Some(_)) => Ok(()),
+        (None, None) => Err(Wrong::Bad("neither the path nor the body names an index")),
+    }
+}
+
+/// What the head of a search of `_msearch` may say besides `index`.
+const HEAD: [&str; 9] = [
+    "search_type",
+    "preference",
+    "routing",
+    "request_cache",
+    "ignore_unavailable",
+    "allow_no_indices",
+    "expand_wildcards",
+    "ccs_minimize_roundtrips",
+    "allow_partial_search_results",
+];
+
+fn msearch(body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
+    let mut lines = lines(body)?;
+    while let Some(line) = lines.next() {
+        let head = object(line)?;
+        if head.keys().any(|name| name != "index" && !HEAD.contains(&name.as_str())) {
+            return Err(Wrong::Bad("a head of _msearch says something that the proxy does not know"));
+        }
+        match head.get("index") {
+            Some(Json::Text(text)) => names::expression(text, reach)?,
+            Some(Json::List(list)) if !list.is_empty() => {
+                for name in list {
+                    let text = name.text().ok_or(Wrong::Bad("index must be a text or a list of texts"))?;
+                    names::expression(text, reach)?;
+                }
+            }
+            Some(Json::List(_)) => reach.everything("a search that names no index"),
+            Some(_) => return Err(Wrong::Bad("index must be a text or a list of texts")),
+            None if path.is_none() => reach.everything("a search that names no index"),
+            None => {}
+        }
+        let search = lines.next().ok_or(Wrong::Bad("a head of _msearch has no search"))?;
+        query::search(&object(search)?, reach)?;
+    }
+    Ok(())
+}
+
+/// What a document of `_mget` may say besides `_index`.
+const WANTED: [&str; 7] =
+    ["_id", "routing", "stored_fields", "_source", "version", "version_type", "preference"];
+
+fn mget(body: &Members, path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
+    for (name, value) in body {
+        match (name.as_str(), value) {
+            ("ids", Json::List(_)) if path.is_some() => {}
+            ("docs", Json::List(documents)) => {
+                for document in documents {
+                    let document = document.object().ok_or(Wrong::Bad("docs must be objects"))?;
+                    let strange = |name: &String| name != "_index" && !WANTED.contains(&name.as_str());
+                    if document.keys().any(strange) {
+                        return Err(Wrong::Bad("docs say something that the proxy does not know"));
+                    }
+                    one_index(document.get("_index"), path, reach)?;
+                }
+            }
+            _ => return Err(Wrong::Bad("the body must have docs, or ids where the path names an index")),
+        }
+    }
+    Ok(())
+}
+
+fn field_caps(body: &Members, reach: &mut Reach) -> Result<(), Wrong> {
+    for (name, value) in body {
+        match name.as_str() {
+            "fields" => {}
+            "index_filter" => query::clause(value, reach)?,
+            _ => reach.everything("something in the body that the proxy does not know"),
+        }
+    }
+    Ok(())
+}
+
+fn create(body: &Members, reach: &mut Reach) -> Result<(), Wrong> {
+    for (name, value) in body {
+        match (name.as_str(), value) {
+            ("settings", Json::Object(members)) => settings(members, reach),
+            ("mappings", Json::Object(members)) => mapping(members, reach),
+            ("aliases", Json::Object(aliases)) => {
+                for (alias, rules) in aliases {
+                    names::name(alias, reach)?;
+                    if rules.object().is_none_or(|rules| !rules.is_empty()) {
+                        reach.everything("an alias with rules of its own");
+                    }
+                }
+            }
+            _ => reach.everything("something in the body that the proxy does not know"),
+        }
+    }
+    Ok(())
+}
+
+/// A lookup field reads another index; runtime fields and their templates may be such.
+fn mapping(members: &Members, reach: &mut Reach) {
+    const KNOWN: [&str; 8] = [
+        "properties",
+        "dynamic",
+        "_source",
+        "_meta",
+        "_routing",
+        "date_detection",
+        "numeric_detection",
+        "dynamic_date_formats",
+    ];
+    if members.keys().any(|name| !KNOWN.contains(&name.as_str())) {
+        reach.everything("something in the mapping that the proxy does not know");
+    }
+    let known = |name: &str, value: &Json| match (name, value) {
+        ("type", Json::Text(kind)) => FIELDS.contains(&kind.as_str()),
+        ("runtime" | "target_index", _) => false,
+        _ => true,
+    };
+    if !members.values().all(|value| everywhere(value, &known)) {
+        reach.everything("a field that may look further than its index");
+    }
+}
+
+/// Kinds of fields that hold what a document says. Others run queries (percolator), look into other indices (lookup) or
+/// ask a model.
+const FIELDS: [&str; 40] = [
+    "text",
+    "match_only_text",
+    "keyword",
+    "constant_keyword",
+    "wildcard",
+    "long",
+    "integer",
+    "short",
+    "byte",
+    "double",
+    "float",
+    "half_float",
+    "scaled_float",
+    "unsigned_long",
+    "date",
+    "date_nanos",
+    "boolean",
+    "binary",
+    "ip",
+    "integer_range",
+    "float_range",
+    "long_range",
+    "double_range",
+    "date_range",
+    "ip_range",
+    "object",
+    "nested",
+    "flattened",
+    "flat_object",
+    "join",
+    "geo_point",
+    "geo_shape",
+    "point",
+    "shape",
+    "completion",
+    "search_as_you_type",
+    "token_count",
+    "rank_feature",
+    "rank_features",
+    "dense_vector",
+];
+
+/// Whether it holds for every member of every object in there.
+fn everywhere(value: &Json, holds: &dyn Fn(&str, &Json) -> bool) -> bool {
+    match value {
+        Json::Object(members) => {
+            members.iter().all(|(name, value)| holds(name, value) && everywhere(value, holds))
+        }
+        Json::List(list) => list.iter().all(|value| everywhere(value, holds)),
+        _ => true,
+    }
+}
+
+/// Settings that concern the index alone: pipelines and policies, for example, reach further.
+fn settings(members: &Members, reach: &mut Reach) {
+    for (name, value) in members {
+        let short = name.strip_prefix("index.").unwrap_or(name);
+        match (short, value) {
+            ("index", Json::Object(inner)) => settings(inner, reach),
+            (
+                "number_of_shards"
+                | "number_of_replicas"
+                | "refresh_interval"
+                | "max_result_window"
+                | "auto_expand_replicas",
+                Json::Text(_) | Json::Other,
+            ) => {}
+            // Words may come from files of the server and from sets that it keeps.
+            ("analysis", value)
+                if everywhere(value, &|name, _| !name.ends_with("_path") && !name.contains("_set")) => {}
+            _ => reach.everything("a setting that reaches further than the index"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(kind: Kind, body: &str, path: Option<&str>) -> Result<Reach, Wrong> {
+        let mut reach = Reach::nothing();
+        kind.walk(body.as_bytes(), path, &mut reach).map(|()| reach)
+    }
+
+    fn names(kind: Kind, body: &str, path: Option<&str>) -> Vec<String> {
+        match of(kind, body, path) {
+            Ok(Reach::Names(names)) => names.into_iter().collect(),
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_bulk_names_the_index_of_each_action() {
+        let body = "{\"index\":{\"_index\":\"a\",\"_id\":\"1\"}}\n{\"delete\":{\"_index\":\"secret\"}}\n\
+                    {\"\\u0063reate\":{\"_ind\\u0065x\":\"b\"}}\n{\"x\":{\"_index\":\"no\"}}\n\
+                    {\"delete\":{\"_index\":\"c\",\"_id\":\"1\"}}\n{\"update\":{}}\n{\"doc\":{}}\n";
+        assert_eq!(names(Kind::Bulk, body, Some("d")), ["a", "b", "c"]);
+        assert!(of(Kind::Bulk, body, None).is_err(), "one action names none");
+        let pipeline = "{\"index\":{\"_index\":\"a\",\"pipeline\":\"p\"}}\n{}\n";
+        assert_eq!(of(Kind::Bulk, pipeline, None), Ok(Reach::Everything("a pipeline")));
+        let star = "{\"index\":{\"_index\":\"*\"}}\n{}\n";
+        assert_eq!(of(Kind::Bulk, star, None), Ok(Reach::Everything("a wildcard")));
+    }
+
+    #[test]
+    fn a_bulk_that_is_not_plain_is_refused() {
+        for bad in [
+            "",
+            "\n",
+            "{\"index\":{\"_index\":\"a\"}}\n{}",
+            "{\"index\":{\"_index\":\"a\"}}\n",
+            "{\"index\":{\"_index\":\"a\"}}\r\n{}\r\n",
+            "{\"index\":{\"_index\":\"a\"}}\n\n{}\n",
+            "{\"index\":{\"_index\":\"a\"}}\n{}\n\n",
+            "{\"index\":{\"_index\":\"a\",\"_index\":\"b\"}}\n{}\n",
+            "{\"index\":{\"_index\":\"a\"},\"delete\":{\"_index\":\"b\"}}\n{}\n",
+            "{\"index\":{\"_index\":[\"a\"]}}\n{}\n",
+            "{\"index\":{\"_index\":\"a,b\"}}\n{}\n",
+            "{\"index\":{\"_index\":\"a\",\"_type\":\"b\"}}\n{}\n",
+            "{\"index\":\"a\"}\n{}\n",
+            "{\"reindex\":{\"_index\":\"a\"}}\n{}\n",
+            "{\"index\":{\"_index\":\"a\"}} {\"delete\":{\"_index\":\"b\"}}\n{}\n",
+            "{\"index\":{\"_index\":\"a\"}}\n\"text\"\n",
+            "[]\n",
+            "\u{feff}{\"index\":{\"_index\":\"a\"}}\n{}\n",
+        ] {
+            assert!(of(Kind::Bulk, bad, Some("x")).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_msearch_names_the_indices_of_each_head_and_of_each_search() {
+        let body = "{\"index\":\"a,b\"}\n{}\n{}\n{\"query\":{\"terms\":{\"f\":{\"index\":\"c\",\"id\":\"1\",\"path\":\"p\"}}}}\n\
+                    {\"index\":[\"d\",\"e\"],\"preference\":\"x\"}\n{\"size\":1}\n";
+        assert_eq!(names(Kind::Msearch, body, Some("path")), ["a", "b", "c", "d", "e"]);
+        assert!(matches!(of(Kind::Msearch, body, None), Ok(Reach::Everything(_))));
+        for bad in
+            ["\n{}\n", "{\"indices\":\"a\"}\n{}\n", "{\"index\":\"a\"}\n", "{\"index\":{}}\n{}\n", "{}\n\n"]
+        {
+            assert!(of(Kind::Msearch, bad, Some("x")).is_err(), "{bad:?}");
+        }
+        let many = of(Kind::Msearch, "{\"index\":[]}\n{}\n", Some("x"));
+        assert!(matches!(many, Ok(Reach::Everything(_))));
+    }
+
+    #[test]
+    fn an_mget_names_the_index_of_each_document() {
+        let body = r#"{"docs":[{"_index":"a","_id":"1"},{"_id":"2"}]}"#;
+        assert_eq!(names(Kind::Mget, body, Some("x")), ["a"]);
+        assert!(of(Kind::Mget, body, None).is_err());
+        assert_eq!(names(Kind::Mget, r#"{"ids":["1"]}"#, Some("x")), Vec::<String>::new());
+        for bad in
+            [r#"{"ids":["1"]}"#, r#"{"docs":[{"_index":["a"]}]}"#, r#"{"docs":[{"index":"a"}]}"#, "[]", ""]
+        {
+            assert!(of(Kind::Mget, bad, None).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_index_is_made_of_what_stays_in_it() {
+        let body = r#"{"settings":{"index":{"number_of_shards":1},"index.refresh_interval":"1s"},
+                       "mappings":{"properties":{"a":{"type":"keyword"}}},"aliases":{"b":{}}}"#;
+        assert_eq!(names(Kind::Create, body, None), ["b"]);
+        assert_eq!(names(Kind::Create, "", None), Vec::<String>::new());
+        for more in [
+            r#"{"settings":{"index.default_pipeline":"p"}}"#,
+            r#"{"settings":{"index":{"final_pipeline":"p"}}}"#,
+            r#"{"mappings":{"runtime":{"a":{"type":"lookup","target_index":"secret"}}}}"#,
+            r#"{"mappings":{"dynamic_templates":[]}}"#,
+            r#"{"mappings":{"properties":{"a":{"properties":{"q":{"type":"percolator"}}}}}}"#,
+            r#"{"settings":{"analysis":{"filter":{"s":{"type":"synonym","synonyms_path":"/etc/passwd"}}}}}"#,
+            r#"{"settings":{"analysis":{"filter":{"s":{"type":"synonym","synonyms_set":"x"}}}}}"#,
+            r#"{"aliases":{"b":{"filter":{}}}}"#,
+            r#"{"other":1}"#,
+        ] {
+            assert!(matches!(of(Kind::Create, more, None), Ok(Reach::Everything(_))), "{more}");
+        }
+        assert!(matches!(of(Kind::Mapping, r#"{"runtime":{}}"#, None), Ok(Reach::Everything(_))));
+        assert!(matches!(of(Kind::Settings, r#"{"lifecycle.name":"x"}"#, None), Ok(Reach::Everything(_))));
+        assert!(of(Kind::Settings, r#"{"a":1,"a":2}"#, None).is_err());
+    }
+}

@@ -1,0 +1,91 @@
+//! HTTP APIs where the proxy itself authorizes: Elasticsearch and OpenSearch, of which one table knows what both have.
+//!
+//! ```text
+//! request line --Path::parse--> Routed::of (elastic.routes) --body, if it is read--> Touch --> Book::admit_request
+//! ```
+//!
+//! What holds: whatever index a cluster would touch for the request that is sent on is in its [`Touch`], or the touch
+//! is everything, which only a grant for everything covers. What cannot be read with certainty is refused: an unknown
+//! route, parameter or member, a name twice in an object, a URL that two programs could read in two ways.
+//!
+//! Not here, and so refused: scripts, SQL, ES|QL, EQL, PPL, templates, scrolls, points in time, asynchronous searches,
+//! tasks, snapshots, reindexing, everything of the cluster's security and of its nodes.
+
+mod body;
+mod head;
+mod json;
+mod names;
+mod path;
+mod query;
+mod refusal;
+mod resolve;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use crate::model::Refusal;
+use crate::protocol::label::Label;
+use crate::protocol::{Entry, http};
+
+pub use head::{ContentType, Credentials, Login, SENT_ON, TOLD, credentials};
+pub use path::Path;
+pub use refusal::{Answer, answer};
+pub use resolve::Aliases;
+pub use routes::Routed;
+
+/// What is known of each of these APIs.
+pub const PROTOCOLS: &[Entry] = &[entry("elasticsearch"), entry("opensearch")];
+
+const fn entry(name: &'static str) -> Entry {
+    Entry {
+        name,
+        port: 9_200,
+        alpn: &[b"http/1.1"],
+        socket_name: None,
+        greets: false,
+        describe_parameters: http::describe_parameters,
+        label_statement: http::label_statement,
+    }
+}
+
+/// A request has no bound values.
+fn describe_parameters(_: &crate::model::Parameters<'_>) -> Vec<serde_json::Value> {
+    Vec::new()
+}
+
+/// A request is a command, which has no label: its method and path say what it does.
+fn label_statement(_: &[u8], _: bool) -> Label {
+    Label::default()
+}
+
+/// Why a request is not even looked at with a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    /// It is not what the API says that it must be, or could be read in two ways.
+    Bad(&'static str),
+    /// Whatever it is, nobody may do it here.
+    Denied(&'static str),
+}
+
+impl From<Wrong> for Refusal {
+    fn from(wrong: Wrong) -> Self {
+        match wrong {
+            Wrong::Bad(what) => Self::ProtocolViolation(what),
+            Wrong::Denied(what) => Self::OperationDenied(what),
+        }
+    }
+}
+
+/// For fuzzing: nothing panics, and what is sent on reads as what was authorized.
+#[cfg(any(test, feature = "testing"))]
+pub fn fuzz_http(data: &[u8]) {
+    let (head, body) = data.split_at(data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len()));
+    let Ok(head) = std::str::from_utf8(head) else { return };
+    let (method, target) = head.split_once(' ').unwrap_or(("POST", head));
+    let Ok(path) = Path::parse(target) else { return };
+    assert_eq!(Path::parse(&path.render()).as_ref(), Ok(&path));
+    if let Ok(routed) = Routed::of(method, &path) {
+        let _ = routed.touch(body.get(1..).unwrap_or_default());
+    }
+    let _ = credentials(target);
+}

@@ -1,0 +1,89 @@
+//! Index expressions: comma lists of names, and everything that is more than a name.
+
+use super::Wrong;
+use crate::model::Reach;
+
+/// What no level reaches: the cluster's own accounts, whatever they are called there.
+const SEALED: [&str; 3] = [".security", ".opendistro_security", ".opendistro-security"];
+/// What Elasticsearch allows for the name of an index.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Adds what an expression stands for. A wildcard, an exclusion, `_all`, date math, another cluster's name and the
+/// parts of a data stream stand for what only the cluster knows.
+pub(super) fn expression(text: &str, reach: &mut Reach) -> Result<(), Wrong> {
+    for name in text.split(',') {
+        self::name(name, reach)?;
+    }
+    Ok(())
+}
+
+/// The same for one that must not be a list: a comma is part of no name.
+pub(super) fn name(name: &str, reach: &mut Reach) -> Result<(), Wrong> {
+    if SEALED.iter().any(|sealed| name.to_ascii_lowercase().contains(sealed)) {
+        return Err(Wrong::Denied("the cluster's own accounts are not reached through the proxy"));
+    }
+    match name {
+        "" => return Err(Wrong::Bad("an empty index name")),
+        "_all" => reach.everything("_all"),
+        _ if name.contains('*') => reach.everything("a wildcard"),
+        _ if name.starts_with('<') => reach.everything("a date in an index name"),
+        _ if name.starts_with('-') => reach.everything("an exclusion"),
+        _ if name.contains(':') => reach.everything("the name of another cluster"),
+        _ if is_plain(name) => reach.add(name),
+        _ => return Err(Wrong::Bad("this cannot be the name of an index")),
+    }
+    Ok(())
+}
+
+/// <https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-indices-create>
+fn is_plain(name: &str) -> bool {
+    let forbidden = |c: char| {
+        c.is_control()
+            || c.is_whitespace()
+            || matches!(c, '\\' | '/' | '*' | '?' | '"' | '<' | '>' | '|' | ',' | '#' | ':' | '%' | '{' | '}')
+    };
+    !name.starts_with(['-', '_', '+'])
+        && name.len() <= NAME_BYTES_MAX
+        && !matches!(name, "." | "..")
+        && !name.contains(forbidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Result<Reach, Wrong> {
+        let mut reach = Reach::nothing();
+        expression(text, &mut reach).map(|()| reach)
+    }
+
+    #[test]
+    fn names_are_names_and_everything_else_is_more() {
+        let Reach::Names(names) = of("logs-1,.kibana_1,ü").unwrap() else { panic!() };
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), [".kibana_1", "logs-1", "ü"]);
+        for more in [
+            "*",
+            "_all",
+            "logs-*",
+            "a,-b",
+            "-a",
+            "<logs-{now/d}>",
+            "<secret>",
+            "other:logs",
+            "logs::failures",
+            "a,*:b",
+            "*,a",
+        ] {
+            assert!(matches!(of(more), Ok(Reach::Everything(_))), "{more}");
+        }
+        for bad in
+            ["", ",", "a,", ",a", "a,,b", "_x", "+a", "a b", "a/b", "a%2cb", "a?b", "a#", "..", "a\"", "{a}"]
+        {
+            assert!(matches!(of(bad), Err(Wrong::Bad(_))), "{bad}");
+        }
+        assert!(of(&"a".repeat(256)).is_err());
+        for sealed in [".security-7", "a,.opendistro_security", "*.security", ".SECURITY", "c:.security-7"] {
+            assert!(matches!(of(sealed), Err(Wrong::Denied(_))), "{sealed}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The table of routes, and the route of a request.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use super::body::Kind;
+use super::{Path, Wrong, names};
+use crate::model::{AccessLevel, Reach, Touch};
+
+const TABLE: &str = include_str!("elastic.routes");
+
+/// One line of the table.
+#[derive(Debug)]
+pub struct Route {
+    methods: Vec<&'static str>,
+    segments: Vec<&'static str>,
+    level: AccessLevel,
+    from: From,
+    body: Kind,
+    parameters: BTreeSet<&'static str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    Nothing,
+    Path,
+    Everything,
+}
+
+/// A request whose route is known; what its body touches may be still to be found.
+#[derive(Debug)]
+pub struct Routed {
+    route: &'static Route,
+    reach: Reach,
+    /// The names of the path, for what the body leaves out.
+    default: Option<String>,
+}
+
+impl Routed {
+    pub fn of(method: &str, path: &Path) -> Result<Self, Wrong> {
+        let fits = |route: &&'static Route| route.methods.contains(&method) && route.matches(path);
+        let route = table().iter().find(fits);
+        let route = route.ok_or(Wrong::Denied("this route is none of those that the proxy knows"))?;
+        if path.query.iter().any(|(name, _)| !route.parameters.contains(name.as_str())) {
+            return Err(Wrong::Denied(
+                "a query parameter is none of those that the proxy knows for this route",
+            ));
+        }
+        let mut reach = Reach::nothing();
+        let mut default = None;
+        match route.from {
+            From::Nothing => {}
+            From::Everything => reach.everything("a request that names no index"),
+            From::Path => {
+                let place = route.segments.iter().position(|segment| *segment == "{index}");
+                let text = place.and_then(|place| path.segments.get(place));
+                let text = text.ok_or(Wrong::Denied("this route names no index"))?;
+                names::expression(text, &mut reach)?;
+                default = Some(text.clone());
+            }
+        }
+        Ok(Self { route, reach, default })
+    }
+
+    /// Whether there may be a body at all.
+    pub fn takes_body(&self) -> bool {
+        self.route.body != Kind::None
+    }
+
+    /// Whether the body must be read before it is known what the request touches.
+    pub fn needs_body(&self) -> bool {
+        !matches!(self.route.body, Kind::None | Kind::Opaque)
+    }
+
+    /// What the request touches. `body`: all of it where it is needed, else nothing.
+    pub fn touch(mut self, body: &[u8]) -> Result<Touch, Wrong> {
+        self.route.body.walk(body, self.default.as_deref(), &mut self.reach)?;
+        Ok(Touch { level: self.route.level.clone(), reach: self.reach })
+    }
+}
+
+impl Route {
+    fn matches(&self, path: &Path) -> bool {
+        let fits = |(known, said): (&&str, &String)| known.starts_with('{') || *known == said;
+        self.segments.len() == path.segments.len() && self.segments.iter().zip(&path.segments).all(fits)
+    }
+}
+
+/// A line that is not right is left out, so that nothing can be asked by it; a test reads all of them.
+fn table() -> &'static [Route] {
+    static ROUTES: OnceLock<Vec<Route>> = OnceLock::new();
+    ROUTES.get_or_init(|| {
+        let mut groups: BTreeMap<&str, BTreeSet<&'static str>> = BTreeMap::new();
+        let mut routes = Vec::new();
+        for line in lines() {
+            let words: Vec<&'static str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["params", group, "=", names @ ..] => groups.entry(group).or_default().extend(names),
+                ["route", rest @ ..] => routes.extend(route(rest, &groups)),
+                _ => {}
+            }
+        }
+        routes
+    })
+}
+
+fn lines() -> impl Iterator<Item = &'static str> {
+    TABLE.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>) -> Option<Route> {
+    let [methods, path, level, from, body, known @ ..] = words else { return None };
+    let mut parameters = groups.get("common")?.clone();
+    for group in known {
+        parameters.extend(groups.get(group)?);
+    }
+    let level: AccessLevel = level.parse().ok()?;
+    Some(Route {
+        methods: methods.split(',').collect(),
+        segments: path.strip_prefix('/')?.split('/').filter(|segment| !segment.is_empty()).collect(),
+        level: Some(level).filter(AccessLevel::is_ordered)?,
+        from: match *from {
+            "none" => From::Nothing,
+            "path" => From::Path,
+            "all" => From::Everything,
+            _ => return None,
+        },
+        body: Kind::named(body)?,
+        parameters,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_table_is_right() {
+        let count = lines().filter(|line| line.starts_with("route ")).count();
+        assert_eq!(table().len(), count);
+        assert!(lines().all(|line| line.starts_with("route ") || line.starts_with("params ")));
+        for route in table() {
+            let names = route.segments.iter().filter(|segment| **segment == "{index}").count();
+            assert_eq!(names, usize::from(route.from == From::Path), "{route:?}");
+            // What is not a name in the path must be a word that no index can be called.
+            for segment in &route.segments {
+                let known = ["{index}", "{id}"].contains(segment) || segment.starts_with('_');
+                assert!(
+                    known || ["health", "indices", "count", "aliases", "query", "clear"].contains(segment)
+                );
+            }
+            // Nothing that must be found in a body may be left out.
+            let by_body = matches!(route.body, Kind::Bulk | Kind::Msearch | Kind::Mget);
+            assert!(route.from != From::Nothing || by_body || route.segments.is_empty(), "{route:?}");
+            assert!(
+                route.methods.iter().all(|method| ["GET", "HEAD", "PUT", "POST", "DELETE"].contains(method))
+            );
+        }
+    }
+
+    fn touch(method: &str, target: &str, body: &str) -> Result<Touch, Wrong> {
+        Routed::of(method, &Path::parse(target).unwrap())?.touch(body.as_bytes())
+    }
+
+    fn names(names: &[&str]) -> Reach {
+        Reach::Names(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    #[test]
+    fn a_request_takes_the_level_and_the_names_of_its_route() {
+        for (method, target, level, reach) in [
+            ("GET", "/", "read", names(&[])),
+            ("HEAD", "/logs", "read", names(&["logs"])),
+            ("GET", "/logs/_doc/a%2Fb", "read", names(&["logs"])),
+            ("GET", "/a,b/_search?size=1", "read", names(&["a", "b"])),
+            ("POST", "/logs/_doc", "read_write", names(&["logs"])),
+            ("DELETE", "/logs", "admin", names(&["logs"])),
+            ("PUT", "/logs/_mapping", "admin", names(&["logs"])),
+            ("GET", "/_search", "read", Reach::Everything("a request that names no index")),
+            ("GET", "/_all/_search", "read", Reach::Everything("_all")),
+            ("DELETE", "/lo*", "admin", Reach::Everything("a wildcard")),
+            ("GET", "/a,-b/_count", "read", Reach::Everything("an exclusion")),
+            (
+                "GET",
+                "/%3Clogs-%7Bnow%2Fd%7D%3E/_search",
+                "read",
+                Reach::Everything("a date in an index name"),
+            ),
+            ("GET", "/far:logs/_search", "read", Reach::Everything("the name of another cluster")),
+        ] {
+            let touch = touch(method, target, "").unwrap();
+            assert_eq!((touch.level.as_str(), touch.reach), (level, reach), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_refused() {
+        for (method, target) in [
+            ("DELETE", "/_search"),
+            ("DELETE", "/_all/_doc/1/x"),
+            ("GET", "/logs/type/1"),
+            ("POST", "/_reindex"),
+            ("POST", "/logs/_update_by_query"),
+            ("GET", "/_search/scroll"),
+            ("POST", "/logs/_search/template"),
+            ("POST", "/_sql"),
+            ("POST", "/_query"),
+            ("POST", "/_plugins/_ppl"),
+            ("GET", "/_security/user"),
+            ("GET", "/_plugins/_security/api/internalusers"),
+            ("GET", "/_nodes/http"),
+            ("GET", "/_tasks"),
+            ("PUT", "/_snapshot/x"),
+            ("POST", "/logs/_pit"),
+            ("TRACE", "/logs"),
+            ("get", "/logs"),
+            ("GET", "/logs/_search?scroll=1m"),
+            ("GET", "/logs/_search?source=%7B%7D"),
+            ("GET", "/logs/_search?index=secret"),
+            ("POST", "/_bulk?pipeline=x"),
+            ("POST", "/logs/_delete_by_query?wait_for_completion=false"),
+            ("GET", "/_security"),
+            ("GET", "/.security-7/_search"),
+            ("GET", "/logs/_doc/1?_SOURCE=a"),
+        ] {
+            assert!(touch(method, target, "").is_err(), "{method} {target}");
+        }
+    }
+}

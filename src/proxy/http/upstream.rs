@@ -1,0 +1,356 @@
+//! Keep-alive connections to targets, per target and level. One is lent for one exchange; it goes back when request and
+//! answer have both ended, and hyper finds nothing behind them. Dropping one closes its socket.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::upload::Upload;
+use crate::credential::Secret;
+use crate::grant::Book;
+use crate::model::{
+    AccessLevel, AuthMethod, Name, PoolSettings, Refusal, Surety, Target, TlsMode, TlsNegotiation, Upstream,
+    limits,
+};
+use crate::pool::Dialer;
+use crate::secret::Secrets;
+use crate::tls::UpstreamTls;
+
+/// The places where requests go.
+pub(super) struct Upstreams {
+    secrets: Arc<Secrets>,
+    base: PathBuf,
+    places: Mutex<HashMap<(Name, AccessLevel), Arc<Place>>>,
+}
+
+/// Where and as whom; what differs in any of it is another place.
+#[derive(Clone, PartialEq)]
+struct Plan {
+    address: String,
+    tls: TlsMode,
+    tls_ca: Option<String>,
+    upstream: Upstream,
+    secret: String,
+    settings: PoolSettings,
+}
+
+/// One level of one target.
+pub(super) struct Place {
+    plan: Plan,
+    dialer: Dialer,
+    secrets: Arc<Secrets>,
+    /// Connections that may be.
+    slots: Arc<Semaphore>,
+    /// Requests that wait for one of them.
+    waiting: Arc<Semaphore>,
+    known: Mutex<Option<(Instant, Secret)>>,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    /// The last one that came back is the next to go.
+    connections: Vec<Connection>,
+    /// Nothing comes back here any more.
+    retired: bool,
+}
+
+struct Connection {
+    sender: SendRequest<Upload>,
+    _task: Closes,
+    born: Instant,
+    since: Instant,
+    epoch: u64,
+}
+
+/// Ends a connection's task, and with it its socket, when dropped.
+struct Closes(AbortHandle);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A connection that is lent for one exchange.
+pub(super) struct Lent {
+    connection: Connection,
+    place: Arc<Place>,
+    _slot: OwnedSemaphorePermit,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn plan(target: &Target, level: &AccessLevel) -> Option<Plan> {
+    let connector = target.connectors.get(level).filter(|connector| connector.suspended.is_none())?;
+    Some(Plan {
+        address: target.address.clone(),
+        tls: target.tls,
+        tls_ca: target.tls_ca.clone(),
+        upstream: target.upstream.clone(),
+        secret: connector.secret.clone(),
+        settings: target.pool,
+    })
+    .filter(|_| target.suspended.is_none())
+}
+
+impl Upstreams {
+    pub fn new(secrets: Arc<Secrets>, base: PathBuf) -> Self {
+        Self { secrets, base, places: Mutex::default() }
+    }
+
+    pub fn place(&self, target: &Target, level: &AccessLevel) -> Result<Arc<Place>, Refusal> {
+        let plan = plan(target, level).ok_or(Refusal::TargetUnavailable)?;
+        let key = (target.name.clone(), level.clone());
+        let mut places = lock(&self.places);
+        if let Some(place) = places.get(&key).filter(|place| place.plan == plan) {
+            return Ok(place.clone());
+        }
+        let made = self.make(plan).map_err(|error| {
+            tracing::error!(target_name = %target.name, %level, error, "the target cannot be used");
+            Refusal::TargetUnavailable
+        })?;
+        if let Some(before) = places.insert(key, made.clone()) {
+            before.retire();
+        }
+        Ok(made)
+    }
+
+    fn make(&self, plan: Plan) -> Result<Arc<Place>, String> {
+        let ca = plan.tls_ca.as_ref().map(|file| self.base.join(file));
+        let tls = UpstreamTls::new(plan.tls, TlsNegotiation::default(), &[], ca.as_deref())
+            .map_err(|error| error.to_string())?;
+        let dialer = Dialer {
+            address: plan.address.clone(),
+            tls,
+            rules: plan.upstream.clone(),
+            timeout: Duration::from_secs(plan.settings.connect_seconds_max.max(1).into()),
+        };
+        Ok(Arc::new(Place {
+            slots: Arc::new(Semaphore::new(plan.settings.size_max as usize)),
+            waiting: Arc::new(Semaphore::new(plan.settings.waiting_max as usize)),
+            plan,
+            dialer,
+            secrets: self.secrets.clone(),
+            known: Mutex::default(),
+            idle: Mutex::default(),
+        }))
+    }
+
+    /// Makes the places follow the targets.
+    pub fn refresh(&self, book: &Book, protocol: &str) {
+        lock(&self.places).retain(|(name, level), place| {
+            let target = book.target(name.as_str()).filter(|target| target.protocol == protocol);
+            let stays = target.and_then(|target| plan(target, level)).is_some_and(|plan| plan == place.plan);
+            if !stays {
+                place.retire();
+            }
+            stays
+        });
+    }
+
+    pub fn sweep(&self) {
+        lock(&self.places).values().for_each(|place| place.sweep());
+    }
+
+    pub fn close(&self) {
+        lock(&self.places).drain().for_each(|(_, place)| place.retire());
+    }
+
+    /// Asks a target who it is, as `target check` does; the error is one sentence.
+    pub async fn check(&self, target: &Target, level: &AccessLevel) -> Result<(), String> {
+        let cannot = |refusal: Refusal| format!("{refusal}; the log says why");
+        let place = self.place(target, level).map_err(cannot)?;
+        let (status, _) = place.ask("/").await.map_err(cannot)?;
+        match status {
+            status if status.is_success() => Ok(()),
+            status => Err(format!("the target answers GET / with {status}")),
+        }
+    }
+}
+
+impl Place {
+    fn retire(&self) {
+        let mut idle = lock(&self.idle);
+        idle.retired = true;
+        idle.connections.clear();
+    }
+
+    fn sweep(&self) {
+        let now = Instant::now();
+        let most = Duration::from_secs(self.plan.settings.idle_seconds_max.into());
+        lock(&self.idle)
+            .connections
+            .retain(|connection| !connection.sender.is_closed() && now - connection.since < most);
+    }
+
+    /// The connector's login; read again from time to time.
+    fn secret(&self) -> Result<Secret, Refusal> {
+        let mut known = lock(&self.known);
+        if let Some((read, secret)) = &*known
+            && read.elapsed() < limits::SECRET_LOOK
+        {
+            return Ok(secret.clone());
+        }
+        match self.secrets.read(&self.plan.secret) {
+            Ok(secret) => {
+                *known = Some((Instant::now(), secret.clone()));
+                Ok(secret)
+            }
+            Err(error) => {
+                tracing::error!(address = self.plan.address, %error, "a connector's secret cannot be read");
+                // The last good one is kept.
+                known.as_ref().map(|(_, secret)| secret.clone()).ok_or(Refusal::TargetUnavailable)
+            }
+        }
+    }
+
+    /// A connection for one exchange, with the secret for its head. Cancel safe.
+    async fn lend(self: &Arc<Self>, fresh: bool) -> Result<(Lent, Secret), Refusal> {
+        let secret = self.secret()?;
+        let slot = self.slot().await?;
+        let most = Duration::from_secs(self.plan.settings.age_seconds_max.into());
+        while !fresh && let Some(mut connection) = self.take() {
+            let fits = connection.epoch == secret.epoch() && connection.born.elapsed() < most;
+            if fits && connection.sender.is_ready() {
+                connection.since = Instant::now();
+                return Ok((Lent { connection, place: self.clone(), _slot: slot }, secret));
+            }
+        }
+        let connection = self.dial(&secret).await?;
+        Ok((Lent { connection, place: self.clone(), _slot: slot }, secret))
+    }
+
+    fn take(&self) -> Option<Connection> {
+        lock(&self.idle).connections.pop()
+    }
+
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
+            return Ok(slot);
+        }
+        let _waiting = self.waiting.try_acquire().map_err(|_| Refusal::PoolExhausted)?;
+        let wait = Duration::from_secs(self.plan.settings.wait_seconds_max.into());
+        let slot = tokio::time::timeout(wait, self.slots.clone().acquire_owned()).await;
+        slot.map_err(|_| Refusal::PoolExhausted)?.map_err(|_| Refusal::PoolExhausted)
+    }
+
+    async fn dial(&self, secret: &Secret) -> Result<Connection, Refusal> {
+        let unreachable = |error: &dyn std::fmt::Display| {
+            tracing::warn!(address = self.plan.address, %error, "the target cannot be reached");
+            Refusal::TargetUnavailable
+        };
+        let (stream, server_known) = self.dialer.reach(secret).await.map_err(|error| unreachable(&error))?;
+        let surety = Surety { server_known, has_password: secret.has_password() };
+        let clear = !stream.is_tls() && !server_known;
+        let method = if secret.has_password() { AuthMethod::Password } else { AuthMethod::None };
+        if (secret.has_password() && clear) || !self.plan.upstream.accepts(method, surety) {
+            let what =
+                "the connector's password is not shown to a server that is not known: set tls to verify-full";
+            return Err(unreachable(&what));
+        }
+        let (sender, connection) = Builder::new()
+            .max_buf_size(limits::HTTP_HEAD_BYTES_MAX)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let task = Closes(tokio::spawn(async move { drop(connection.await) }).abort_handle());
+        let now = Instant::now();
+        Ok(Connection { sender, _task: task, born: now, since: now, epoch: secret.epoch() })
+    }
+
+    /// Sends a request and waits for the head of its answer. Where an idle connection turned out to be closed before
+    /// anything was sent, it is sent over a new one. Not cancel safe: dropping it closes the connection.
+    pub async fn send(
+        self: &Arc<Self>,
+        mut request: Request<Upload>,
+    ) -> Result<(Lent, Response<Incoming>), Refusal> {
+        let mut fresh = false;
+        loop {
+            let (mut lent, secret) = self.lend(fresh).await?;
+            dress(&mut request, &self.plan.address, &secret)?;
+            match lent.connection.sender.try_send_request(request).await {
+                Ok(response) => return Ok((lent, response)),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if !fresh => {
+                        request = unsent;
+                        fresh = true;
+                    }
+                    _ => {
+                        let error = error.into_error();
+                        tracing::warn!(address = self.plan.address, %error, "an exchange with the target broke");
+                        return Err(Refusal::UpstreamLost);
+                    }
+                },
+            }
+        }
+    }
+
+    /// A question of our own; the answer is bounded.
+    pub async fn ask(self: &Arc<Self>, target: &'static str) -> Result<(StatusCode, Vec<u8>), Refusal> {
+        let mut request = Request::new(Upload::nothing().0);
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = target.parse().map_err(|_| Refusal::TargetUnavailable)?;
+        let asked = async {
+            let (lent, response) = self.send(request).await?;
+            let (head, body) = response.into_parts();
+            let body = http_body_util::Limited::new(body, limits::HTTP_ALIASES_BYTES_MAX);
+            let body = body.collect().await.map_err(|_| Refusal::UpstreamLost)?.to_bytes();
+            lent.put_back();
+            Ok((head.status, body.to_vec()))
+        };
+        tokio::time::timeout(limits::HTTP_ASK_WAIT, asked).await.map_err(|_| Refusal::TargetUnavailable)?
+    }
+}
+
+/// Puts on who the proxy is there.
+fn dress(request: &mut Request<Upload>, address: &str, secret: &Secret) -> Result<(), Refusal> {
+    let host = if address.starts_with("unix:") { "localhost" } else { address };
+    let host = HeaderValue::from_str(host).map_err(|_| Refusal::TargetUnavailable)?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, host);
+    headers.remove(AUTHORIZATION);
+    if secret.has_password() {
+        let login = Zeroizing::new(format!("{}:{}", secret.username(), secret.password()));
+        let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(login.as_bytes())));
+        let mut value = HeaderValue::from_str(&text).map_err(|_| Refusal::TargetUnavailable)?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(())
+}
+
+impl Lent {
+    /// For after a whole exchange: what hyper does not find ready for another at once, or soon, is closed.
+    pub fn put_back(self) {
+        let Self { mut connection, place, _slot: slot } = self;
+        tokio::spawn(async move {
+            let ready = tokio::time::timeout(limits::HTTP_CLEAN_WAIT, connection.sender.ready()).await;
+            if matches!(ready, Ok(Ok(()))) {
+                connection.since = Instant::now();
+                let mut idle = lock(&place.idle);
+                if !idle.retired {
+                    idle.connections.push(connection);
+                }
+            }
+            // Whoever waits finds it there.
+            drop(slot);
+        });
+    }
+}
