@@ -110,13 +110,18 @@ fn main() {
 /// The tests' support asks the environment where the server's programs are, which `scripts/test` fills. Whoever runs
 /// this alone gets it filled by being run again.
 fn with_servers() {
-    const SERVER: &str = "TIDEGATE_TEST_PG15_BIN";
-    if std::env::var_os(SERVER).is_some() {
+    const SERVERS: [(&str, &str); 2] =
+        [("postgres", "TIDEGATE_TEST_PG15_BIN"), ("mariadb", "TIDEGATE_TEST_MARIADB10_BIN")];
+    if SERVERS.iter().all(|(_, variable)| std::env::var_os(variable).is_some()) {
         return;
     }
-    let folder = party::setup().into_iter().find(|(name, _)| name == "postgres").expect("setup names it").1;
+    let found = party::setup();
     let mut again = Command::new(std::env::current_exe().expect("our own file"));
-    let error = again.args(std::env::args_os().skip(1)).env(SERVER, folder).exec();
+    for (server, variable) in SERVERS {
+        let folder = &found.iter().find(|(name, _)| name == server).expect("setup names it").1;
+        again.env(variable, folder);
+    }
+    let error = again.args(std::env::args_os().skip(1)).exec();
     panic!("it cannot be run again: {error}");
 }
 
