@@ -118,7 +118,7 @@ impl Book {
         places
             .iter()
             .map(|place| &self.snapshot.credentials[*place])
-            .filter(|credential| credential.ended.is_none() && credential.window.contains(now))
+            .filter(|credential| credential.is_live(now))
             .take(CREDENTIALS_PER_USER_MAX)
             .collect()
     }
@@ -127,8 +127,7 @@ impl Book {
     /// takes says nothing of a secret.
     pub fn credential_by_check(&self, check: &[u8], now: Time) -> Option<&Credential> {
         let credential = &self.snapshot.credentials[*self.credentials_by_check.get(check)?];
-        let live = credential.ended.is_none() && credential.window.contains(now);
-        (live && self.user(credential.user.as_str()).is_some()).then_some(credential)
+        (credential.is_live(now) && self.user(credential.user.as_str()).is_some()).then_some(credential)
     }
 
     pub fn user(&self, name: &str) -> Option<&User> {

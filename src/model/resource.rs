@@ -292,6 +292,12 @@ pub struct Credential {
     pub ended: Option<Ended>,
 }
 
+impl Credential {
+    pub fn is_live(&self, now: Time) -> bool {
+        self.ended.is_none() && self.window.contains(now)
+    }
+}
+
 /// All that decides who may go where, at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {

@@ -38,6 +38,22 @@ pub(super) struct Shared {
     pub ids: super::ids::SessionIds,
 }
 
+impl Shared {
+    /// Who failed lately waits.
+    pub async fn slow_down(&self, source: &(String, std::net::IpAddr)) {
+        let penalty = self.throttle.penalty(source).min(self.longest_penalty());
+        // A timer that is due at once would wake this very thread by a system call.
+        if !penalty.is_zero() {
+            tokio::time::sleep(penalty).await;
+        }
+    }
+
+    /// Slowed, not locked out: there must be time left for a right proof.
+    pub fn longest_penalty(&self) -> Duration {
+        self.limits.load().login / 2
+    }
+}
+
 pub(super) enum History {
     /// What is known of a session now.
     Row(Box<SessionRow>),

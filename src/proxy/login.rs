@@ -327,7 +327,7 @@ impl<W: Wire> SessionDoor<W> {
                     guest.accept.step(answer, &mut guest.out)
                 }
                 AcceptStep::Cancel(key) => {
-                    self.shared.cancels.request(&key, guest.peer, self.longest_penalty()).await;
+                    self.shared.cancels.request(&key, guest.peer, self.shared.longest_penalty()).await;
                     guest.close().await;
                     return Err(Stop::Silent);
                 }
@@ -344,16 +344,7 @@ impl<W: Wire> SessionDoor<W> {
 
     /// Who failed lately waits.
     async fn slow_down(&self, sent: &str, peer: Peer) {
-        let penalty = self.shared.throttle.penalty(&source(sent, peer)).min(self.longest_penalty());
-        // A timer that is due at once would wake this very thread by a system call.
-        if !penalty.is_zero() {
-            tokio::time::sleep(penalty).await;
-        }
-    }
-
-    /// Slowed, not locked out: there must be time left for a right proof.
-    fn longest_penalty(&self) -> Duration {
-        self.shared.limits.load().login / 2
+        self.shared.slow_down(&source(sent, peer)).await;
     }
 
     /// The decision, in the trail either way.

@@ -359,8 +359,7 @@ impl Connection {
             Credentials::Bearer(_) => "",
         };
         let (throttle, source) = (&self.door.shared.throttle, source(name, self.peer));
-        let login_limit = self.door.shared.limits.load().login;
-        tokio::time::sleep(throttle.penalty(&source).min(login_limit / 2)).await;
+        self.door.shared.slow_down(&source).await;
         let (identity, login) = match &sent {
             Credentials::Named(login) => {
                 let user = login.name.as_ref().map(|name| &name.user);

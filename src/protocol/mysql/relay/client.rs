@@ -322,8 +322,7 @@ impl MySqlRelay {
         if length >= PAYLOAD_MAX {
             return self.pass(answer, run, seen, flow);
         }
-        let [one, two, three, ..] = (length as u32).to_le_bytes();
-        flow.plan.own(&[one, two, three, seen.header.sequence]);
+        flow.plan.own(&Header { length, ..seen.header }.to_bytes());
         flow.plan.drop(HEADER_BYTES);
         // The command's byte and attributes.
         let front = 1 + seen.body.len() - text.len();
