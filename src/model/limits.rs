@@ -58,6 +58,10 @@ pub const SETTINGS_MAX: usize = 64;
 /// that the server lets go of it: a server writes when its buffer is full, and what the rest of it lacks may not be
 /// computed for hours. Where rows stream the rest is here before that.
 pub const CUT_REST: Duration = Duration::from_millis(20);
+/// Requests of one pool to stop a statement that are on their way at once, where each has a connection of its own: a
+/// server makes a process for each, and where hundreds are cut at once those would take the time in which the clients
+/// are to be told. Who waits longer than [`INTERRUPT_AGAIN`] is ended by a connection on the side.
+pub const INTERRUPTS_MAX: usize = 16;
 /// Connections of one pool that only stop statements and end others; each does hundreds in a second.
 pub const SIDE_CONNECTIONS_MAX: usize = 2;
 /// How long such a connection is used and stays: the cuts of one crowd come within a second or two.

@@ -7,7 +7,9 @@ use super::connection::run_script;
 use super::pool::{Held, Pool, upstream_name};
 use crate::grant::Admission;
 use crate::model::{Name, Refusal, limits};
-use crate::protocol::session::{Boundary, Facts, Findings, Purpose, Report, ServerErrorKind, Upkeep, Wire};
+use crate::protocol::session::{
+    Boundary, Facts, Findings, Interruption, Purpose, Report, ServerErrorKind, Upkeep, Wire,
+};
 use crate::tls::Stream;
 
 /// An upstream connection while a session has it. Dropping it closes the connection: forgetting is
@@ -198,6 +200,13 @@ pub(super) async fn look<W: Wire>(pool: &Arc<Pool<W>>, mut held: Held<W>) {
     }
 }
 
+/// Has what runs there stopped. Where that fails, only the log says so: whoever is cut does not wait for it.
+async fn stop<W: Wire>(pool: &Arc<Pool<W>>, interruption: &Interruption) {
+    if let Err(error) = pool.interrupt(interruption).await {
+        tracing::warn!(?pool, error, "a statement could not be interrupted");
+    }
+}
+
 /// How long an upstream that is being left is given to fall silent after its statement was stopped.
 pub const SILENCE_WAIT: Duration = limits::INTERRUPT_WAIT;
 
@@ -208,9 +217,7 @@ impl<W: Wire> Lease<W> {
         let (pool, interruption) = (self.pool.clone(), self.facts.interruption());
         async move {
             tokio::time::sleep(wait).await;
-            if let Err(error) = pool.interrupt(&interruption).await {
-                tracing::warn!(?pool, error, "a statement could not be interrupted");
-            }
+            stop(&pool, &interruption).await;
         }
     }
 
@@ -240,9 +247,17 @@ impl<W: Wire> Lease<W> {
         // Asked once. A request that lands between two statements of a pipeline stops nothing, and code can
         // catch it: who is not silent soon after is ended without being asked.
         let ask = async {
-            if running && let Err(error) = pool.interrupt(&interruption).await {
-                tracing::warn!(?pool, error, "a statement could not be interrupted");
+            if !running {
+                return;
             }
+            // In a crowd not even asked: nobody uses the connection again, and its end takes one order among many on a
+            // connection that stands, where a request takes a process of the server's.
+            if let Some(of) = termination.as_ref().filter(|_| pool.is_stopping_many())
+                && pool.terminate(of).await.is_ok()
+            {
+                return;
+            }
+            stop(&pool, &interruption).await;
         };
         let end = async {
             loop {

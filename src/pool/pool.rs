@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::connection::{Connection, part, run_script};
@@ -72,6 +72,8 @@ pub struct Pool<W: Wire> {
     state: Mutex<State<W>>,
     warming: AtomicBool,
     pub(super) looks: Looks,
+    /// For requests to stop a statement that have a connection of their own each.
+    interrupts: Semaphore,
     pub(super) sides: Sides<W>,
     /// Of the login of upkeep, where the target has one.
     pub(super) upkeep_sides: Sides<W>,
@@ -166,6 +168,7 @@ impl<W: Wire> Pool<W> {
             state: Mutex::new(state),
             warming: AtomicBool::new(false),
             looks: Looks::new(),
+            interrupts: Semaphore::new(limits::INTERRUPTS_MAX),
             sides: Sides::new(),
             upkeep_sides: Sides::new(),
         })
@@ -644,9 +647,15 @@ impl<W: Wire> Pool<W> {
         if W::INTERRUPTS_LOGGED_IN {
             return self.order(Order::Stop(interruption.clone())).await;
         }
+        let _place = self.interrupts.acquire().await.map_err(|error| error.to_string())?;
         // Proven by the connection's own key: no login, and no secret that has to be read.
         let (plan, secret) = (self.plan.load_full(), Secret::new(String::new(), Default::default(), 0));
         plan.dialer.interrupt(&*self.wire, interruption, &secret).await.map_err(|error| error.to_string())
+    }
+
+    /// Whether a request to stop a statement would have to wait for others.
+    pub(super) fn is_stopping_many(&self) -> bool {
+        !W::INTERRUPTS_LOGGED_IN && self.interrupts.available_permits() == 0
     }
 
     /// Ends a connection of this pool at the server, over another one: procedural code may catch a request

@@ -22,6 +22,7 @@ on_both_servers!(
     a_server_that_hangs_keeps_no_session_that_is_cut,
     a_statement_that_refuses_to_be_stopped_is_ended,
     statements_that_wait_at_the_server_do_not_run_after_a_cut,
+    a_crowd_that_is_cut_at_once_is_told_and_stopped,
 );
 
 /// For what the proxy does by itself after it has said its last words to the client.
@@ -105,6 +106,35 @@ fn a_statement_that_refuses_to_be_stopped_is_ended(server: &'static Server) {
     node.place.wait_quiet(CUT);
     assert_eq!(running.told().code, "57P01");
     wait_until("the session is gone", PATIENCE, || node.sessions().is_empty());
+}
+
+/// Many more than requests to stop a statement that may be on their way at once; by none of them does the server see
+/// that its client is gone.
+fn a_crowd_that_is_cut_at_once_is_told_and_stopped(server: &'static Server) {
+    const CROWD: usize = 48;
+    let options = Options { pool: "size_max = 50", ..Options::default() };
+    let node = Node::with(server.place(), options);
+    let alice = node.user("alice");
+    let grant = node.grant("alice", "read", "1h", &[]);
+    let busy: Vec<_> = (0..CROWD)
+        .map(|_| {
+            let mut wire = alice.wire(&[]);
+            wire.query("set client_connection_check_interval = 0");
+            wire.until_ready();
+            wire.query("select pg_sleep(62)");
+            wire
+        })
+        .collect();
+    let running = "state = 'active' and query like '%pg_sleep(62)%'";
+    wait_until("all run", PATIENCE, || node.place.count(running) as usize == CROWD);
+    node.done(&["grant", "revoke", &grant]);
+    node.place.wait_quiet(PATIENCE);
+    for mut wire in busy {
+        let (messages, in_order) = wire.until_closed();
+        let told = messages.last().expect("the end is told").told();
+        assert!(in_order && told.code == "57P01" && told.message.starts_with("TG004"), "{told:?}");
+    }
+    wait_until("all are gone", PATIENCE, || node.sessions().is_empty());
 }
 
 /// Each of them short, so that a stop hits one and the next one runs.
