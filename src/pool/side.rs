@@ -1,12 +1,14 @@
 //! Connections on the side, over which what runs on the pool's connections is stopped, and they are ended.
 //!
 //! When hundreds of sessions are cut at once, a login for each would come at the very moment at which the server is
-//! to stop what they run. A few connections do it for all, one order after the other, and stay for some seconds.
+//! to stop what they run. A few connections do it for all, one order after the other, and stay for some seconds. What
+//! one order can end with it goes with it.
 //!
 //! An order names a connection by its number at the server, and is given by the session that has that connection.
 //! It is carried out by a task of its own: who gives it may go away, which must leave no connection with half an
 //! answer in it. An order that nobody waits for any more, and that has not been said yet, is not.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::ThreadId;
 
@@ -28,10 +30,23 @@ pub(super) enum Order {
     End(Termination),
 }
 
+/// An order, and where its outcome is waited for.
+struct Given {
+    order: Order,
+    hand: oneshot::Sender<Result<(), String>>,
+}
+
+/// What is said at once.
+enum Work {
+    Stop(Interruption),
+    End(Vec<Termination>),
+}
+
 /// The connections of one login.
 pub(super) struct Sides<W: Wire> {
     /// How many more there may be.
     places: Semaphore,
+    given: Mutex<VecDeque<Given>>,
     idle: Mutex<Vec<Side<W>>>,
 }
 
@@ -46,8 +61,8 @@ struct Side<W: Wire> {
 
 /// What came of saying an order on a connection that stands.
 enum Said {
-    /// The server answered, and the connection is as it was.
-    Done(Result<(), String>),
+    /// The server answered, and the connection is as it was. With those that it ends.
+    Done(Result<Vec<Termination>, String>),
     /// Nothing more is to be said there.
     Over(String),
     /// It broke. Whether the server has heard the order is not known.
@@ -56,7 +71,28 @@ enum Said {
 
 impl<W: Wire> Sides<W> {
     pub fn new() -> Self {
-        Self { places: Semaphore::new(limits::SIDE_CONNECTIONS_MAX), idle: Mutex::default() }
+        let places = Semaphore::new(limits::SIDE_CONNECTIONS_MAX);
+        Self { places, given: Mutex::default(), idle: Mutex::default() }
+    }
+
+    fn given(&self) -> MutexGuard<'_, VecDeque<Given>> {
+        self.given.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The next order that somebody waits for, with those after it that go with it; none where others took them.
+    fn next(&self) -> Vec<Given> {
+        let mut given = self.given();
+        let mut taken: Vec<Given> = Vec::new();
+        while let Some(next) = given.pop_front_if(|next| match (taken.first(), &next.order) {
+            (None, _) => true,
+            (Some(Given { order: Order::End(_), .. }), Order::End(_)) => taken.len() < W::TERMINATIONS_MAX,
+            _ => false,
+        }) {
+            if !next.hand.is_closed() {
+                taken.push(next);
+            }
+        }
+        taken
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Side<W>>> {
@@ -95,6 +131,15 @@ impl<W: Wire> Sides<W> {
     }
 }
 
+impl Given {
+    fn to_end(&self) -> Option<&Termination> {
+        match &self.order {
+            Order::End(of) => Some(of),
+            Order::Stop(_) => None,
+        }
+    }
+}
+
 impl<W: Wire> Side<W> {
     /// What a name or an address leads to may be another server by now, which has numbers of its own.
     fn is_old(&self) -> bool {
@@ -115,42 +160,56 @@ impl<W: Wire> Pool<W> {
     /// Has this done at the server. Returns when the server has answered. Cancel safe: what has been said is waited
     /// for without the caller, what has not been is given up.
     pub(super) async fn order(self: &Arc<Self>, order: Order) -> Result<(), String> {
-        let (mut hand, answer) = oneshot::channel();
+        let (hand, answer) = oneshot::channel();
+        // Looked at once: the plan may change before its turn comes.
+        let by_upkeep = matches!(order, Order::End(_)) && self.plan.load().upkeep.is_some();
+        self.sides_of(by_upkeep).given().push_back(Given { order, hand });
         let pool = self.clone();
         tokio::spawn(async move {
-            let sides = pool.sides_for(&order);
-            let place = tokio::select! {
-                biased;
-                () = hand.closed() => return,
-                place = sides.places.acquire() => place,
-            };
-            let outcome = match place {
-                Ok(_place) => pool.carry_out(sides, &order).await,
-                Err(error) => Err(error.to_string()),
-            };
-            let _ = hand.send(outcome);
+            let sides = pool.sides_of(by_upkeep);
+            let Ok(_place) = sides.places.acquire().await else { return };
+            pool.carry_out_next(sides).await;
         });
         answer.await.unwrap_or_else(|_| Err("it was not carried out to its end".into()))
     }
 
-    fn sides_for(&self, order: &Order) -> &Sides<W> {
-        match order {
-            Order::End(_) if self.plan.load().upkeep.is_some() => &self.upkeep_sides,
-            _ => &self.sides,
+    /// What waits for its turn, where others have not done it already.
+    async fn carry_out_next(&self, sides: &Sides<W>) {
+        let given = sides.next();
+        let Some(first) = given.first() else { return };
+        let work = match &first.order {
+            Order::Stop(of) => Work::Stop(of.clone()),
+            Order::End(_) => Work::End(given.iter().filter_map(Given::to_end).cloned().collect()),
+        };
+        let outcome = self.carry_out(sides, &work).await;
+        for given in given {
+            let outcome = match (&outcome, &given.order) {
+                (Ok(ended), Order::End(of)) if !ended.contains(of) => {
+                    Err("there is no such connection any more".into())
+                }
+                (Ok(_), _) => Ok(()),
+                (Err(why), _) => Err(why.clone()),
+            };
+            // Who gave it may have gone away.
+            let _ = given.hand.send(outcome);
         }
     }
 
+    fn sides_of(&self, upkeep: bool) -> &Sides<W> {
+        if upkeep { &self.upkeep_sides } else { &self.sides }
+    }
+
     /// Over a connection that is there, else over a new one.
-    async fn carry_out(&self, sides: &Sides<W>, order: &Order) -> Result<(), String> {
+    async fn carry_out(&self, sides: &Sides<W>, work: &Work) -> Result<Vec<Termination>, String> {
         let plan = self.plan.load_full();
-        let reference = match order {
-            Order::End(_) => plan.upkeep.as_ref().unwrap_or(&plan.secret),
-            Order::Stop(_) => &plan.secret,
+        let reference = match work {
+            Work::End(_) => plan.upkeep.as_ref().unwrap_or(&plan.secret),
+            Work::Stop(_) => &plan.secret,
         };
         let secret = self.secrets.read(reference).map_err(|error| error.to_string());
         let mut broke = None;
         if let Some(side) = sides.take(secret.as_ref().ok().map(Secret::epoch)) {
-            match self.say(sides, side, order).await {
+            match self.say(sides, side, work).await {
                 Said::Done(outcome) => return outcome,
                 Said::Over(why) => return Err(why),
                 Said::Broke(why) => broke = Some(why),
@@ -158,28 +217,28 @@ impl<W: Wire> Pool<W> {
         }
         let secret = secret?;
         // A login that only stops others need not be let into the database.
-        let database = match order {
-            Order::End(_) => &*self.database,
-            Order::Stop(_) => "",
+        let database = match work {
+            Work::End(_) => &*self.database,
+            Work::Stop(_) => "",
         };
         let login = plan.dialer.login(&*self.wire, &Upkeep::new(), (database, ""), &secret).await;
         let (stream, facts) = login.map_err(|fault| fault.to_string())?;
         let home = std::thread::current().id();
         let side = Side { stream, facts, home, epoch: secret.epoch(), born: Instant::now() };
-        match (self.say(sides, side, order).await, broke) {
-            (Said::Done(Ok(())), None) => Ok(()),
+        match (self.say(sides, side, work).await, broke) {
+            (Said::Done(Ok(ended)), None) => Ok(ended),
             // The first may still be heard, and must not be by what comes after this statement.
-            (Said::Done(Ok(())), Some(why)) => Err(format!("it had to be said twice: {why}")),
+            (Said::Done(Ok(_)), Some(why)) => Err(format!("it had to be said twice: {why}")),
             (Said::Done(Err(why)) | Said::Over(why) | Said::Broke(why), _) => Err(why),
         }
     }
 
-    async fn say(&self, sides: &Sides<W>, mut side: Side<W>, order: &Order) -> Said {
+    async fn say(&self, sides: &Sides<W>, mut side: Side<W>, work: &Work) -> Said {
         let upkeep = Upkeep::new();
-        let script = match order {
-            Order::Stop(interruption) => self.wire.stop(&upkeep, interruption, &side.facts),
-            Order::End(termination) => {
-                Some(self.wire.script(Purpose::Terminate { upkeep: &upkeep, termination }, &side.facts))
+        let script = match work {
+            Work::Stop(interruption) => self.wire.stop(&upkeep, interruption, &side.facts),
+            Work::End(terminations) => {
+                Some(self.wire.script(Purpose::Terminate { upkeep: &upkeep, terminations }, &side.facts))
             }
         };
         let Some(mut script) = script else {
@@ -187,7 +246,7 @@ impl<W: Wire> Pool<W> {
         };
         let timeout = self.plan.load().dialer.timeout;
         match tokio::time::timeout(timeout, run_script(&mut side.stream, &mut script)).await {
-            Ok(Ok(Report::Done(_))) => self.keep(sides, side, Ok(())),
+            Ok(Ok(Report::Done(findings))) => self.keep(sides, side, Ok(findings.ended)),
             Ok(Ok(Report::Unclean(what))) => self.keep(sides, side, Err(what)),
             Ok(Ok(Report::Refused(error))) => Said::Over(error.to_string()),
             Ok(Err(error @ Exchange::Io(_))) => Said::Broke(error.to_string()),
@@ -196,7 +255,7 @@ impl<W: Wire> Pool<W> {
         }
     }
 
-    fn keep(&self, sides: &Sides<W>, side: Side<W>, outcome: Result<(), String>) -> Said {
+    fn keep(&self, sides: &Sides<W>, side: Side<W>, outcome: Result<Vec<Termination>, String>) -> Said {
         match side.is_old() {
             true => part::<W>(side.stream),
             false => sides.idle().push(side),

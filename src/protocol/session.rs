@@ -109,6 +109,8 @@ pub trait Wire: Send + Sync + 'static {
     const SHARED_LOGIN: &'static str = "the SQL of --sql closes that";
     /// Stopping a statement takes a login, see [`Wire::stop`]; else a request of its own, [`DialPurpose::Interrupt`].
     const INTERRUPTS_LOGGED_IN: bool = false;
+    /// How many connections one [`Purpose::Terminate`] ends.
+    const TERMINATIONS_MAX: usize = 1;
     type Accept: Accept;
     /// What the client said that must be put on every connection it is lent (start-up settings).
     type Settings: Clone + Send + Sync;
@@ -741,8 +743,9 @@ pub enum Purpose<'a, S> {
     Try { upkeep: &'a Upkeep, act: Act<'a> },
     /// `target check --sql`: what makes logins that may do what their levels say and no more.
     Form { upkeep: &'a Upkeep, logins: &'a Logins },
-    /// Ends another connection at the server, whatever runs on it.
-    Terminate { upkeep: &'a Upkeep, termination: &'a Termination },
+    /// Ends other connections at the server, whatever runs on them: one at least, [`Wire::TERMINATIONS_MAX`] at most.
+    /// Done with [`Findings::ended`].
+    Terminate { upkeep: &'a Upkeep, terminations: &'a [Termination] },
 }
 
 /// One act of a trial with two connections of one login.
@@ -812,6 +815,8 @@ pub struct Findings {
     pub form: String,
     /// For [`Facts::termination`]; `None` where the script did not look.
     pub termination: Option<Termination>,
+    /// Which of the connections that were to be ended were there, and are being ended.
+    pub ended: Vec<Termination>,
     /// What the server reported of itself meanwhile (PostgreSQL: `ParameterStatus`), in order; for
     /// [`Facts::apply`].
     pub parameters: Vec<(String, String)>,

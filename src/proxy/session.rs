@@ -416,6 +416,8 @@ impl<W: Wire> SessionDoor<W> {
             Outcome::Cut(refusal, how) => {
                 let running = pump.relay.boundary() != Boundary::Idle;
                 let delivered = tell(&mut pump, &refusal).await;
+                // Of many that are cut at once each is told before the server has the work of stopping them.
+                tokio::task::yield_now().await;
                 let lease = pump.take_lease();
                 let stream = pump.into_downstream();
                 // In parallel: a client that is slow to hear must not keep the statement running.

@@ -61,7 +61,7 @@ pub fn script(data: &[u8]) -> String {
         6 => Job::Check { level: "read" },
         7 => Job::Form { logins: &logins },
         8 => Job::Try(Act::See(&of)),
-        _ => Job::Terminate { termination: &of },
+        _ => Job::Terminate { terminations: std::slice::from_ref(&of) },
     };
     let facts = talk::facts(setup / 10);
     let mut turns = Vec::new();

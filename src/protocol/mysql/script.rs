@@ -86,7 +86,7 @@ pub(crate) enum Job<'a> {
     /// One act of a trial.
     Try(Act<'a>),
     Terminate {
-        termination: &'a Termination,
+        terminations: &'a [Termination],
     },
     /// Stops what runs on another connection.
     Stop {
@@ -107,7 +107,7 @@ impl<'a> Job<'a> {
             Purpose::Check { level, .. } => Self::Check { level },
             Purpose::Form { logins, .. } => Self::Form { logins },
             Purpose::Try { act, .. } => Self::Try(act),
-            Purpose::Terminate { termination, .. } => Self::Terminate { termination },
+            Purpose::Terminate { terminations, .. } => Self::Terminate { terminations },
         }
     }
 }
@@ -124,7 +124,7 @@ enum Task {
     /// A statement of which nothing but its end is of interest.
     Run,
     See,
-    Terminate,
+    Terminate(Vec<Termination>),
     /// Gone is as good as stopped.
     Stop,
 }
@@ -190,7 +190,8 @@ impl MySqlScript {
             Job::Form { logins } => Task::Form(logins.clone()),
             Job::Try(Act::Run) => Task::Run,
             Job::Try(Act::See(_) | Act::SeeBehind(_)) => Task::See,
-            Job::Try(Act::Stop(_) | Act::End(_)) | Job::Terminate { .. } => Task::Terminate,
+            Job::Try(Act::Stop(of) | Act::End(of)) => Task::Terminate(vec![of.clone()]),
+            Job::Terminate { terminations } => Task::Terminate(terminations.to_vec()),
             Job::Stop { .. } => Task::Stop,
         };
         let mut script = Self {
@@ -223,8 +224,9 @@ impl MySqlScript {
             Job::Try(Act::See(of)) => script.aim(query::see(of), Due::Rows(Topic::Trial)),
             Job::Try(Act::SeeBehind(of)) => script.aim(query::see_behind(of), Due::Rows(Topic::Trial)),
             Job::Try(Act::Stop(of)) => script.aim(query::stop(of), Due::Ok),
-            Job::Try(Act::End(of)) | Job::Terminate { termination: of } => {
-                script.aim(query::terminate(of), Due::Ok)
+            Job::Try(Act::End(of)) => script.aim(query::terminate(of), Due::Ok),
+            Job::Terminate { terminations } => {
+                terminations.iter().for_each(|of| script.aim(query::terminate(of), Due::Ok));
             }
             Job::Stop { interruption: Interruption(number) } => {
                 let of = std::str::from_utf8(number).ok().map(|number| Termination(number.to_owned()));
@@ -341,7 +343,7 @@ impl MySqlScript {
                 return Ok(Some(Report::Unclean("an XA transaction is open".into())));
             }
             (Answer::Error { number: NO_SUCH_THREAD, .. }, Due::Ok)
-                if matches!(self.task, Task::Terminate) =>
+                if matches!(self.task, Task::Terminate(_)) =>
             {
                 return Ok(Some(Report::Unclean("there is no such connection any more".into())));
             }
@@ -441,7 +443,8 @@ impl MySqlScript {
     fn findings(&mut self) -> Findings {
         let mut findings = Findings::default();
         match &self.task {
-            Task::Prepare | Task::Ping | Task::Run | Task::Terminate | Task::Stop | Task::Probe => {}
+            Task::Prepare | Task::Ping | Task::Run | Task::Stop | Task::Probe => {}
+            Task::Terminate(ended) => findings.ended.clone_from(ended),
             Task::See => findings.seen = self.found.seen,
             Task::Reset => self.describe(&mut findings),
             Task::Baseline => {

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use sqlparser::dialect::PostgreSqlDialect;
 
 use crate::credential::Secret;
+use crate::model::limits;
 use crate::protocol::label::{self, Label};
 use crate::protocol::session::{AcceptContext, DialPurpose, DialWay, Entry, Purpose, Restore, Wire};
 
@@ -89,12 +90,18 @@ pub(crate) mod texts {
         text.starts_with(head)
     }
 
-    /// The process that is to be ended.
-    pub fn terminated(text: &str) -> Option<u32> {
-        let ended = query::terminate(query::Backend { process: 0, began: 0 });
-        let (head, _) = ended.split_once("(0)").unwrap();
-        let rest = text.strip_prefix(head)?.strip_prefix('(')?;
-        rest[..rest.find(')')?].parse().ok()
+    /// The processes that are to be ended, with when they began.
+    pub fn terminated(text: &str) -> Option<Vec<(u32, String)>> {
+        let ended = query::terminate(&[query::Backend { process: 0, began: 0 }]);
+        let (head, _) = ended.split_once("0]").unwrap();
+        let mut lists =
+            text.strip_prefix(head)?.split("ARRAY[").map(|list| list.split_once(']').map(|list| list.0));
+        let (processes, began) = (lists.next()??, lists.next()??);
+        processes
+            .split(',')
+            .zip(began.split(','))
+            .map(|(process, began)| Some((process.parse().ok()?, began.into())))
+            .collect()
     }
 }
 
@@ -125,6 +132,7 @@ impl Wire for Postgres {
     const PORT: u16 = 5432;
     const ALPN: &'static [&'static [u8]] = &[b"postgresql"];
     const SOCKET_NAME: Option<&'static str> = Some(".s.PGSQL.");
+    const TERMINATIONS_MAX: usize = limits::TERMINATIONS_MAX;
     type Accept = PostgresAccept;
     type Settings = Settings;
     type Facts = PostgresFacts;

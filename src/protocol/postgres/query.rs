@@ -262,10 +262,18 @@ impl Backend {
 
 /// Ends another connection, if it is still the one that was meant: the server allows it for those of the
 /// same role, and a role of upkeep for others. Behind a pooler a number may be anybody's.
-pub(super) fn terminate(backend: Backend) -> String {
-    let (process, is) = (backend.process, backend.is());
+/// Looking one up costs the server a look at all that there are, so it is done for many at once.
+pub(super) fn terminate(backends: &[Backend]) -> String {
+    let list = |of: fn(&Backend) -> String| backends.iter().map(of).collect::<Vec<_>>().join(",");
+    let (processes, began) = (list(|of| of.process.to_string()), list(|of| of.began.to_string()));
     qualify(&format!(
-        "{WHO} UNION ALL SELECT 'ended', pg_catalog.pg_terminate_backend({process})::pg_catalog.text, '' {is}"
+        "{WHO} UNION ALL
+         SELECT 'ended', pg_catalog.pg_terminate_backend(m.process)::pg_catalog.text,
+                pg_catalog.concat(m.process, ' ', m.began)
+         FROM ROWS FROM (pg_catalog.unnest(ARRAY[{processes}]::pg_catalog.int4[]),
+                         pg_catalog.unnest(ARRAY[{began}]::pg_catalog.int8[])) AS m(process, began)
+         JOIN pg_catalog.pg_stat_get_backend_idset() AS b(id)
+         ON pg_catalog.pg_stat_get_backend_pid(b.id) {{=}} m.process AND {BEGAN} {{=}} m.began"
     ))
 }
 
@@ -479,7 +487,7 @@ mod tests {
         texts.extend([proof(true, true), proof(false, false)].map(str::to_owned));
         let backend = Backend { process: 4711, began: 1 };
         texts.extend([
-            terminate(backend),
+            terminate(&[backend, backend]),
             stop(backend),
             see(backend),
             see_behind(backend),

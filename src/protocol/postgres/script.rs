@@ -75,7 +75,7 @@ pub(crate) enum Job<'a> {
     /// One act of a trial.
     Try(Act<'a>),
     Terminate {
-        termination: &'a Termination,
+        terminations: &'a [Termination],
     },
 }
 
@@ -92,7 +92,7 @@ impl<'a> Job<'a> {
             Purpose::Check { level, .. } => Self::Check { level },
             Purpose::Form { logins, .. } => Self::Form { logins },
             Purpose::Try { act, .. } => Self::Try(act),
-            Purpose::Terminate { termination, .. } => Self::Terminate { termination },
+            Purpose::Terminate { terminations, .. } => Self::Terminate { terminations },
         }
     }
 }
@@ -112,6 +112,8 @@ enum Task {
     /// A statement of which nothing but its end is of interest.
     Run,
     See,
+    /// Another connection, or what runs on it.
+    TryToEnd,
     Terminate,
 }
 
@@ -182,7 +184,8 @@ impl PostgresScript {
             Job::Form { logins } => Task::Form(logins.clone()),
             Job::Try(Act::Run) => Task::Run,
             Job::Try(Act::See(_) | Act::SeeBehind(_)) => Task::See,
-            Job::Try(Act::Stop(_) | Act::End(_)) | Job::Terminate { .. } => Task::Terminate,
+            Job::Try(Act::Stop(_) | Act::End(_)) => Task::TryToEnd,
+            Job::Terminate { .. } => Task::Terminate,
         };
         let mut script = Self {
             task,
@@ -220,7 +223,11 @@ impl PostgresScript {
             Job::Try(Act::See(of)) => script.aim(of, query::see),
             Job::Try(Act::SeeBehind(of)) => script.aim(of, query::see_behind),
             Job::Try(Act::Stop(of)) => script.aim(of, query::stop),
-            Job::Try(Act::End(of)) | Job::Terminate { termination: of } => script.aim(of, query::terminate),
+            Job::Try(Act::End(of)) => script.aim(of, |backend| query::terminate(&[backend])),
+            Job::Terminate { terminations } => {
+                let backends: Vec<_> = terminations.iter().filter_map(query::Backend::parse).collect();
+                script.select(&query::terminate(&backends));
+            }
         }
         script
     }
@@ -530,7 +537,7 @@ impl PostgresScript {
                 return Some(format!("the {known}'s setting {} changed while we logged in", row.subject));
             }
         }
-        if matches!(self.task, Task::Terminate) && !self.has(query::ENDED, "true") {
+        if matches!(self.task, Task::TryToEnd) && !self.has(query::ENDED, "true") {
             return Some("there is no such connection any more".into());
         }
         if !matches!(self.task, Task::Reset | Task::Glimpse(..) | Task::Glance(_)) {
@@ -562,7 +569,12 @@ impl PostgresScript {
         let mut findings =
             Findings { parameters: std::mem::take(&mut self.parameters), ..Default::default() };
         match &self.task {
-            Task::Ping | Task::Prepare(_) | Task::Terminate | Task::Run => return findings,
+            Task::Ping | Task::Prepare(_) | Task::TryToEnd | Task::Run => return findings,
+            Task::Terminate => {
+                let ended = self.rows.iter().filter(|row| row.topic == query::ENDED && row.subject == "true");
+                findings.ended = ended.map(|row| Termination(row.detail.clone())).collect();
+                return findings;
+            }
             Task::See => {
                 findings.seen = self.rows.iter().any(|row| row.topic == query::SEEN);
                 return findings;

@@ -749,9 +749,13 @@ impl Session<'_> {
         } else if texts::is_reseed(text) {
             self.left.retain(|left| left.what != "a seed");
             self.rows(simple, &[row("seed", "", "")]);
-        } else if let Some(process) = texts::terminated(text) {
-            let done = self.server.terminate(process, &self.role);
-            self.rows(simple, &[identity, row("ended", if done { "true" } else { "false" }, "")]);
+        } else if let Some(processes) = texts::terminated(text) {
+            let mut rows = vec![identity];
+            for (process, began) in processes {
+                let done = self.server.terminate(process, &self.role);
+                rows.push(row("ended", if done { "true" } else { "false" }, &format!("{process} {began}")));
+            }
+            self.rows(simple, &rows);
         } else if texts::is_proof(text) {
             self.prove(identity);
         } else if text == "DISCARD ALL" {
