@@ -9,11 +9,7 @@ use super::{client, installed, source};
 use crate::support::mysql::{Place, Release, on_all_releases, shared};
 use crate::support::{Node, Options, Person, text, tls};
 
-on_all_releases!(
-    the_lines_for_a_private_authority_work,
-    the_lines_without_tls_work,
-    the_lines_for_a_socket_work,
-);
+on_all_releases!(the_lines_for_a_private_authority_work, the_lines_without_tls_work);
 
 const QUESTION: &str = "select database(), current_user()";
 
@@ -198,20 +194,4 @@ fn the_lines_without_tls_work(release: Release) {
     jdbc(&node, &lines, &alice, None);
     let starts = node.events("session_start");
     assert!(starts.len() >= 7 && starts.iter().all(|line| line["tls"] == false), "{starts:#?}");
-}
-
-/// A socket of this machine, beside the port that the node of a test has.
-fn the_lines_for_a_socket_work(release: Release) {
-    let (node, alice) = node(release, |node, file| {
-        let socket = node.folder.join("mysqld.sock");
-        let port = format!("address = \"127.0.0.1:{}\"", node.port);
-        let listener = format!("address = \"unix:{}\"", socket.display());
-        let file = file.replacen(&port, &listener, 1).replacen("tls = \"optional\"\n", "", 1);
-        format!("{file}\n[[listener]]\n{port}\nprotocol = \"mysql\"\n")
-    });
-    let lines = Lines::of(&node);
-    assert!(lines.one("mysql").contains("--socket="), "{}", lines.one("mysql"));
-    command_lines(&node, &lines, &alice);
-    pymysql(&node, &lines, &alice);
-    go(&node, &lines, &alice);
 }
