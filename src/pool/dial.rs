@@ -9,6 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{ServerName, SubjectPublicKeyInfoDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use zeroize::Zeroize;
 
 use crate::credential::Secret;
 use crate::model::{UnixAddress, Upstream, limits};
@@ -202,6 +203,8 @@ impl Dialer {
             if !out.is_empty() {
                 stream.write_all(&out).await.map_err(|source| self.connect(source))?;
                 stream.flush().await.map_err(|source| self.connect(source))?;
+                // The connector's password may have been in it.
+                out.as_mut().zeroize();
                 out.clear();
             }
             step = match step {

@@ -6,6 +6,11 @@
 //! dearest part of one. So a pool looks at most once in
 //! [`POOL_LOOK_INTERVAL`](crate::model::limits::POOL_LOOK_INTERVAL), and after a return without a look it
 //! owes one.
+//!
+//! MySQL's servers have little that outlives a session, and no row that says cheaply what a session has left: hashing
+//! all of its variables is the dearest part of a reset there. Each return has the server hash those that matter to the
+//! next person, behind a reset that had something to put back; a look hashes all of them. What that leaves unseen, and
+//! why it is enough, stands at `protocol::mysql::query::state`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;

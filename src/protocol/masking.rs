@@ -1,5 +1,6 @@
 //! Passwords in text that is not SQL, or not SQL any more: inside literals and comments of any protocol's statements.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// What stands for a password; its length says nothing about it.
@@ -14,15 +15,37 @@ pub(crate) fn contains_password(text: &[u8]) -> bool {
     (0..text.len()).any(|at| begins_with(&text[at..], b"passw"))
 }
 
-/// Where the password of an address that begins with `://` is: `mysql://user:password@host/database`.
+/// Where the password of an address that begins with `://` is: `mysql://user:password@host/database`. libpq and others
+/// let it have a `?` and a `#`.
 pub(crate) fn password_in_address(text: &[u8]) -> Option<Range<usize>> {
     let rest = text.strip_prefix(b"://")?;
-    let ends =
-        |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'?' | b'#' | b'\'' | b'"' | b'`');
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'\'' | b'"' | b'`');
     let login = &rest[..rest.iter().position(ends).unwrap_or(rest.len())];
     let login = &login[..login.iter().rposition(|byte| *byte == b'@')?];
     let begin = login.iter().position(|byte| *byte == b':')? + 1;
     (begin < login.len()).then_some(begin + 3..login.len() + 3)
+}
+
+/// The passwords of addresses, wherever they stand: in a literal, a comment, a body, a value that was bound.
+pub(crate) fn mask_addresses(text: &[u8]) -> Cow<'_, [u8]> {
+    let (mut out, mut from, mut at) = (Vec::new(), 0, 0);
+    while let Some(found) = text[at..].iter().position(|byte| *byte == b':') {
+        at += found;
+        match password_in_address(&text[at..]) {
+            Some(password) => {
+                out.extend_from_slice(&text[from..at + password.start]);
+                out.extend_from_slice(MASK);
+                at += password.end;
+                from = at;
+            }
+            None => at += 1,
+        }
+    }
+    if out.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    out.extend_from_slice(&text[from..]);
+    Cow::Owned(out)
 }
 
 /// Masks the values behind `password` in something that is not SQL: a connection string, JSON, a
@@ -123,4 +146,24 @@ fn value_end(text: &[u8], start: usize) -> usize {
         }
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_addresses_are_masked_wherever_they_stand() {
+        for (text, result) in [
+            ("postgres://u:s3cret@h:5432/d", "postgres://u:***@h:5432/d"),
+            ("'redis://:s3cret@h' 'amqp://u:s3@cret@h'", "'redis://:***@h' 'amqp://u:***@h'"),
+            ("postgres://u:s3?#cret@h", "postgres://u:***@h"),
+            ("a://u:s3cret@h,b://u:s4cret@h", "a://u:***@h,b://u:***@h"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&mask_addresses(text.as_bytes())), result);
+        }
+        for text in ["", "a::text", "https://h:80/a@b:c@", "http://h:80", "u://a:b", "://", "x://u@h"] {
+            assert_eq!(mask_addresses(text.as_bytes()), text.as_bytes());
+        }
+    }
 }

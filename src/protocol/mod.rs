@@ -5,7 +5,7 @@ pub mod http;
 #[cfg(any(test, feature = "testing"))]
 pub mod kit;
 pub mod label;
-mod masking;
+pub(crate) mod masking;
 pub mod mysql;
 pub mod postgres;
 pub mod proxy_header;

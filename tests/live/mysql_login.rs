@@ -119,6 +119,7 @@ fn way(node: &Node<Place>) -> Result<bool, Told> {
 
 const VERIFIED: &str = "tls = \"verify-full\"\ntls_ca = \"ca.pem\"\n";
 const PLAIN: &str = "tls = \"disable\"\n";
+const SEALED: &str = "tls = \"disable\"\nrequire_auth = [\"caching_sha2_password\", \"password\"]\n";
 
 fn every_way_to_log_in_at_the_server_works(release: Release) {
     let place = shared(release).place();
@@ -138,8 +139,11 @@ fn every_way_to_log_in_at_the_server_works(release: Release) {
             ("caching_sha2_password", VERIFIED, Some(true)),
             // The server knows nothing of this password yet, and who stands there may be anybody.
             ("caching_sha2_password", PLAIN, None),
+            // Sealed under the key that it shows, where an operator has said that it may have it.
+            ("caching_sha2_password", SEALED, Some(false)),
             ("sha256_password", VERIFIED, Some(true)),
             ("sha256_password", PLAIN, None),
+            ("sha256_password", SEALED, Some(false)),
         ],
     };
     if release == Release::MariaDb11 {

@@ -48,7 +48,8 @@ pub(super) fn lines(way: &Way<'_>) -> String {
         Check::System => ("sslMode=VERIFY_IDENTITY".to_owned(), "sslMode=verify-full".to_owned()),
         Check::File(file) => (
             "sslMode=VERIFY_IDENTITY".to_owned(),
-            format!("sslMode=verify-full&serverSslCert={}", escape(file)),
+            // MariaDB's driver takes what it is given as it stands.
+            format!("sslMode=verify-full&serverSslCert={file}"),
         ),
     };
     let python_tls = match &check {
@@ -64,7 +65,8 @@ pub(super) fn lines(way: &Way<'_>) -> String {
     let mut text = format!("mysql    mysql {common} {mysql} --password {shown}\n");
     let _ = writeln!(text, "mariadb  mariadb {common} {mariadb} --password {shown}");
     let _ = writeln!(text, "JDBC     jdbc:mysql://{address}?user={}&{connector_j}", escape(user));
-    let _ = writeln!(text, "         jdbc:mariadb://{address}?user={}&{mariadb_j}", escape(user));
+    let literal = format!("{}:{port}/{database}", url_host(host));
+    let _ = writeln!(text, "         jdbc:mariadb://{literal}?user={user}&{mariadb_j}");
     let _ = writeln!(
         text,
         "PyMySQL  pymysql.connect(host={}, port={port}, user={}, password=SECRET, database={}{python_tls})",
@@ -149,7 +151,7 @@ mod tests {
         mysql    mysql --host="db.example.com" --port=3306 --user="alice+read_write@orders" --ssl-mode=VERIFY_IDENTITY --ssl-ca="/etc/tidegate/ca.pem" --password "shop"
         mariadb  mariadb --host="db.example.com" --port=3306 --user="alice+read_write@orders" --ssl-verify-server-cert --ssl-ca="/etc/tidegate/ca.pem" --password "shop"
         JDBC     jdbc:mysql://db.example.com:3306/shop?user=alice%2Bread_write%40orders&sslMode=VERIFY_IDENTITY
-                 jdbc:mariadb://db.example.com:3306/shop?user=alice%2Bread_write%40orders&sslMode=verify-full&serverSslCert=%2Fetc%2Ftidegate%2Fca.pem
+                 jdbc:mariadb://db.example.com:3306/shop?user=alice+read_write@orders&sslMode=verify-full&serverSslCert=/etc/tidegate/ca.pem
         PyMySQL  pymysql.connect(host="db.example.com", port=3306, user="alice+read_write@orders", password=SECRET, database="shop", ssl_ca="/etc/tidegate/ca.pem", ssl_verify_identity=True)
         Go       alice+read_write@orders:SECRET@tcp(db.example.com:3306)/shop?tls=tidegate
         DBeaver  host db.example.com, port 3306, database shop, user alice+read_write@orders

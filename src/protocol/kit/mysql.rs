@@ -182,7 +182,7 @@ impl Client {
         let response = Response {
             request,
             user: self.user.clone(),
-            proof,
+            proof: proof.into(),
             database: self.database.clone(),
             plugin: self.method.into(),
             attributes: self.attributes.clone(),

@@ -26,6 +26,7 @@
 //! only the relay says it, and the relay needs an admission.
 
 use bytes::{Buf, BufMut, BytesMut};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::capability::{Capabilities, status};
 use super::facts::{Learned, Settings};
@@ -105,6 +106,8 @@ pub struct MySqlAccept {
     fast: bool,
     /// It has been in before, on this connection.
     again: bool,
+    /// It was greeted by a version that looks older than words in the middle of a login are.
+    old: bool,
     /// What random bytes are where a test fixes them, used up from the front.
     fixed: Vec<u8>,
 }
@@ -115,6 +118,7 @@ pub(super) struct Doorway {
     tls: Option<TlsFacts>,
     agreed: Capabilities,
     zstd_level: u8,
+    old: bool,
 }
 
 impl Doorway {
@@ -128,14 +132,14 @@ impl Doorway {
     pub fn plain(agreed: Capabilities) -> Self {
         let peer = std::net::Ipv4Addr::LOCALHOST.into();
         let context = AcceptContext::new(None, peer, TlsOffer::Unavailable);
-        Self { context, tls: None, agreed, zstd_level: 0 }
+        Self { context, tls: None, agreed, zstd_level: 0, old: false }
     }
 }
 
 enum State {
     Fresh,
     /// The client is in, and has asked for another login with these words.
-    Returned(Box<[u8]>),
+    Returned(Zeroizing<Vec<u8>>),
     /// The client's first packet is due.
     Greeted,
     /// It wants TLS; whatever comes now is TLS.
@@ -177,6 +181,7 @@ impl MySqlAccept {
         Self {
             context: context.clone(),
             state: State::Fresh,
+            old: learned.version.starts_with("5.5.5-"),
             learned,
             offered,
             nonce: [0; NONCE_BYTES],
@@ -196,21 +201,21 @@ impl MySqlAccept {
 
     /// Another login of a client that came in this way: `body` is what follows the first byte of its
     /// `COM_CHANGE_USER`.
-    pub(super) fn again(doorway: Doorway, body: Box<[u8]>) -> Self {
-        let Doorway { context, tls, agreed, zstd_level } = doorway;
+    pub(super) fn again(doorway: Doorway, body: Zeroizing<Vec<u8>>) -> Self {
+        let Doorway { context, tls, agreed, zstd_level, old } = doorway;
         let mut machine = Self::new(&context);
         // Its command was the first packet.
         (machine.state, machine.sequence, machine.again) = (State::Returned(body), 1, true);
-        (machine.tls, machine.offered) = (tls, agreed);
+        (machine.tls, machine.offered, machine.old) = (tls, agreed, old);
         (machine.settings.capabilities, machine.settings.zstd_level) = (agreed, zstd_level);
         machine
     }
 
     pub(super) fn into_doorway(self) -> Doorway {
-        let Self { mut context, tls, settings, .. } = self;
+        let Self { mut context, tls, settings, old, .. } = self;
         // Nobody is greeted twice.
         (context.greeting.learned, context.greeting.version) = (Vec::new(), None);
-        Doorway { context, tls, agreed: settings.capabilities, zstd_level: settings.zstd_level }
+        Doorway { context, tls, agreed: settings.capabilities, zstd_level: settings.zstd_level, old }
     }
 
     /// The client's wish to be somebody else, which is its answer to a greeting of long ago.
@@ -284,23 +289,30 @@ impl MySqlAccept {
                 // What came too early stays where it is until it is due, and is then no proof.
                 _ => return Ok(AcceptStep::NeedBytes),
             };
-            let Some(body) = take_packet(input, self.sequence, longest)? else {
+            let Some(mut body) = take_packet(input, self.sequence, longest)? else {
                 return Ok(AcceptStep::NeedBytes);
             };
             self.sequence = self.sequence.wrapping_add(1);
-            let step = match std::mem::replace(&mut self.state, State::Over) {
-                State::Greeted => Some(self.open(&body)?),
-                State::Switched(exchange, method) => self.answered(exchange, method, &body, out)?,
-                State::Salted(exchange, scramble) => Some(self.signed(*exchange, &scramble, &body)?),
-                State::Waved(identity) => {
-                    self.fast = waits_for_word(&body);
-                    Some(self.enter(*identity))
-                }
-                _ => None,
-            };
-            if let Some(step) = step {
+            let step = self.see(&body, out);
+            // It may be the secret itself, and it is where it was read.
+            body.as_mut().zeroize();
+            if let Some(step) = step? {
                 return Ok(step);
             }
+        }
+    }
+
+    /// Looks at a whole packet.
+    fn see(&mut self, body: &[u8], out: &mut BytesMut) -> Result<Option<AcceptStep>, WireError> {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Greeted => self.open(body).map(Some),
+            State::Switched(exchange, method) => self.answered(exchange, method, body, out),
+            State::Salted(exchange, scramble) => self.signed(*exchange, &scramble, body).map(Some),
+            State::Waved(identity) => {
+                self.fast = self.waits_for_word(body);
+                Ok(Some(self.enter(*identity)))
+            }
+            _ => Ok(None),
         }
     }
 
@@ -360,10 +372,10 @@ impl MySqlAccept {
 
     /// The verifiers are here: judges what came with the answer to the greeting, or asks for something else.
     fn judge(&mut self, exchange: Box<Exchange>, out: &mut BytesMut) -> Result<AcceptStep, WireError> {
-        let Some(response) = &self.response else {
+        let Some(response) = &mut self.response else {
             return Err(WireError::new("login", "an answer to no question"));
         };
-        let (proof, plugin) = (response.proof.clone(), response.plugin.clone());
+        let (proof, plugin) = (std::mem::take(&mut response.proof), response.plugin.clone());
         let method = match &plugin[..] {
             name if name == CACHING_SHA2.as_bytes() && !self.again => {
                 return self.check_announced(*exchange, &proof);
@@ -447,13 +459,27 @@ impl MySqlAccept {
     }
 
     fn check_announced(&mut self, exchange: Exchange, proof: &[u8]) -> Result<AcceptStep, WireError> {
-        if proof.len() != 32 && waits_for_word(proof) {
+        if proof.len() != 32 && !says_nothing(proof) {
             return Err(WireError::new(CACHING_SHA2, "an answer of a wrong length"));
         }
         // A client without a secret sends nothing, or one zero byte; it fails as a wrong one does.
         let proven = exchange.caching_sha2(&self.nonce, proof);
-        self.fast = true;
+        self.fast = self.takes_words();
         Ok(self.decide(proven))
+    }
+
+    /// A client of caching_sha2_password with something to prove waits for a word ahead of the OK; one that has sent
+    /// nothing, or one zero byte, does not.
+    fn waits_for_word(&self, proof: &[u8]) -> bool {
+        !says_nothing(proof) && self.takes_words()
+    }
+
+    /// MySQL's Connector/J reads the version of MariaDB 10 (`5.5.5-10.11`) as 5.5.5, and a word in the middle of a
+    /// login as servers before 5.5.16 said it, without the byte in front: it takes ours for one that it does not
+    /// know. An OK at once it understands.
+    fn takes_words(&self) -> bool {
+        let names = ("_client_name".to_owned(), "MySQL Connector/J".to_owned());
+        !(self.old && self.settings.attributes.contains(&names))
     }
 
     /// The secret itself, up to its zero byte.
@@ -480,7 +506,7 @@ impl MySqlAccept {
         };
         match &response.plugin[..] {
             name if name == CACHING_SHA2.as_bytes() && !self.again => {
-                self.fast = waits_for_word(&response.proof);
+                self.fast = self.waits_for_word(&response.proof);
                 Ok(self.enter(identity))
             }
             name if name == NATIVE.as_bytes() && !self.again => Ok(self.enter(identity)),
@@ -535,10 +561,9 @@ pub(super) fn random<const N: usize>(fixed: &mut Vec<u8>) -> Result<[u8; N], Wir
     Ok(bytes)
 }
 
-/// A caching_sha2_password client with something to prove waits for a word ahead of the OK; one that has sent
-/// nothing, or one zero byte, does not.
-fn waits_for_word(proof: &[u8]) -> bool {
-    !matches!(proof, [] | [0])
+/// No proof at all, in either way of saying so.
+fn says_nothing(proof: &[u8]) -> bool {
+    matches!(proof, [] | [0])
 }
 
 /// What to greet with: what all servers have that the listener may lead to, under the lowest version. Where some

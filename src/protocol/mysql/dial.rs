@@ -195,7 +195,7 @@ impl MySqlDial {
         let response = Response {
             request: self.request(),
             user: self.prover.secret.username().into(),
-            proof: said.to_vec(),
+            proof: said,
             database: Some(self.database.as_bytes().into()),
             plugin: plugin.into(),
             attributes: vec![("program_name".into(), "tidegate".into())],
@@ -279,7 +279,7 @@ impl MySqlDial {
             status,
             termination: None,
             stamps_comments: self.prover.way.rules.stamp_comment,
-            baseline: "".into(),
+            baseline: None,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::capability::Capabilities;
+use super::query::Baseline;
 use crate::model::limits::{SETTINGS_MAX, SHOWN_SETTING_BYTES_MAX};
 use crate::protocol::session::{Facts, Findings, Framing, Interruption, Termination};
 
@@ -73,8 +74,8 @@ pub struct MySqlFacts {
     /// The connection's number as the server itself says it when asked: what stands in front of a server may greet
     /// with numbers of its own.
     pub termination: Option<Termination>,
-    /// How the session was when it was new, for the reset to compare with; what the probe found.
-    pub baseline: Arc<str>,
+    /// How the session was when it was new, for the reset to compare with: what the probe found, once it has.
+    pub(super) baseline: Option<Arc<Baseline>>,
 }
 
 impl MySqlFacts {
@@ -158,7 +159,7 @@ impl Facts for MySqlFacts {
             self.termination.clone_from(&findings.termination);
         }
         if let Some((_, baseline)) = findings.parameters.iter().find(|(name, _)| name == "baseline") {
-            self.baseline = baseline.as_str().into();
+            self.baseline = Baseline::parse(baseline).map(Arc::new);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! <https://mariadb.com/docs/server/reference/clientserver-protocol/1-connecting/connection>).
 
 use bytes::{BufMut, BytesMut};
+use zeroize::Zeroizing;
 
 use super::capability::Capabilities;
 use super::packet::{put_bytes, put_string, take, take_bytes, take_number, take_string};
@@ -153,7 +154,7 @@ pub enum Opening {
 pub struct Response {
     pub request: Request,
     pub user: Vec<u8>,
-    pub proof: Vec<u8>,
+    pub proof: Zeroizing<Vec<u8>>,
     pub database: Option<Vec<u8>>,
     /// The method that the proof is of; empty where the client did not say.
     pub plugin: Vec<u8>,
@@ -244,7 +245,7 @@ impl Response {
         Some(Self {
             request,
             user,
-            proof: proof.to_vec(),
+            proof: proof.to_vec().into(),
             database: database.filter(|name| !name.is_empty()).map(<[u8]>::to_vec),
             plugin: plugin.to_vec(),
             attributes,
@@ -271,7 +272,7 @@ impl ChangeUser {
         let body = &mut body;
         let user = take_string(body)?.to_vec();
         let [length] = take(body)?;
-        let proof = body.split_off(..usize::from(length))?.to_vec();
+        let proof = body.split_off(..usize::from(length))?.to_vec().into();
         // Some clients leave the zero byte out of what comes last, and what follows it altogether.
         let database = take_string(body).unwrap_or_else(|| std::mem::take(body));
         let collation = take(body).map_or(0, u16::from_le_bytes);

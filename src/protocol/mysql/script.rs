@@ -12,14 +12,16 @@
 //! | the role | all | `SET ROLE` |
 //! | `COM_SET_OPTION` | all | said again |
 //! | the character set is the server's, or that of the login | all | set, to the same for the baseline too |
-//! | a prepared XA transaction that breaks later writes of the connection | MariaDB | seen by a refused `ROLLBACK`: closed |
+//! | a prepared XA transaction that breaks later writes of the connection | MariaDB | seen by a refused `ROLLBACK`:
+//! closed |
 //! | texts of profiled statements | MariaDB | closed |
 //! | how statements were planned, with their texts | MySQL | forgotten as that setting is set |
 //! | `BACKUP LOCK` | MariaDB, for logins that may take it | `BACKUP UNLOCK` |
 //! | the resource group | MySQL, for logins that may set it | set back |
 //!
 //! Gone are: transactions, locks of every kind else, temporary tables, user variables, prepared statements, handlers,
-//! last ids and values of sequences, the state of packages, warnings, and all variables; which one hash proves.
+//! last ids and values of sequences, the state of packages, warnings, and all variables; which hashes prove:
+//! [`query::state`] says which of them when, and why that is enough.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,7 +31,7 @@ use bytes::{Buf, BytesMut};
 use super::answer::{Answer, Answers, Row};
 use super::capability::{Capabilities, status};
 use super::facts::{MySqlFacts, Settings};
-use super::query::{self, Baseline, Server};
+use super::query::{self, Baseline, Server, Variable};
 use super::{check, command};
 use crate::model::limits;
 use crate::protocol::session::{
@@ -54,7 +56,9 @@ pub struct MySqlScript {
     /// The connection's number at the server itself, once it is known.
     connection: Option<Termination>,
     /// How the session was when it was new.
-    baseline: Option<Baseline>,
+    baseline: Option<Arc<Baseline>>,
+    /// What is sent where the client's character set was refused.
+    undressed: Option<String>,
     /// What is to be sent, until it has been.
     request: BytesMut,
     due: VecDeque<Due>,
@@ -133,20 +137,23 @@ enum Task {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
     Ok,
-    /// OK or an error, whatever it is: which one is remembered for some.
+    /// OK or an error, whatever it is: which one is remembered.
     Any(Note),
     /// OK, unless an XA transaction is open.
     Rollback,
     /// Rows for this.
     Rows(Topic),
+    /// Rows, of which there must be none.
+    NoProfiles,
     /// Rows, or an error where the server does not have that.
     RowsOrNone(Topic),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Note {
-    Nothing,
+    Dress,
     Extras,
+    Socket,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +161,10 @@ enum Topic {
     Identity,
     State,
     DefaultRole,
+    /// Names, and whether each may be NULL.
     Names,
+    /// Names and values.
+    AllNames,
     Trial,
     Check(check::Topic),
 }
@@ -166,9 +176,15 @@ struct Found {
     state: Option<Row>,
     /// What the role will be that the next login begins with.
     default_role: Option<String>,
-    names: Vec<String>,
+    variables: Vec<Variable>,
     asked_for_all: bool,
     extras: bool,
+    socket: bool,
+    /// The client's character set was refused.
+    bare: bool,
+    /// The role was set back, as it had changed.
+    righted: bool,
+    profiles: bool,
     seen: bool,
     stopped: bool,
     status: u16,
@@ -201,7 +217,8 @@ impl MySqlScript {
             database: facts.database.clone(),
             agreed: facts.capabilities,
             connection: facts.termination.clone(),
-            baseline: Baseline::parse(&facts.baseline),
+            baseline: facts.baseline.clone(),
+            undressed: None,
             request: BytesMut::new(),
             due: VecDeque::new(),
             answers: Answers::new(facts.capabilities),
@@ -258,30 +275,37 @@ impl MySqlScript {
         self.query(&query::identity(self.server), Due::Rows(Topic::Identity));
         self.query(query::names(self.server), Due::RowsOrNone(Topic::Names));
         self.query(query::extras(self.server), Due::Any(Note::Extras));
+        if self.server.is_mariadb {
+            self.query(query::SOCKET, Due::Any(Note::Socket));
+        }
     }
 
     /// The second part of a probe: what a reset makes of the session is what it is compared with from then on.
     fn look_after_reset(&mut self) -> Option<Report> {
         let found = &mut self.found;
-        let names: Vec<String> =
-            std::mem::take(&mut found.names).into_iter().filter(|name| query::is_telling(name)).collect();
-        if names.is_empty() {
+        let mut variables = std::mem::take(&mut found.variables);
+        variables.retain(|variable| query::is_telling(&variable.name));
+        if variables.is_empty() {
             if std::mem::replace(&mut found.asked_for_all, true) {
                 return Some(Report::Unclean("the server does not tell the names of its variables".into()));
             }
             // It does not tell which are the session's: all are looked at.
-            self.query(query::ALL_NAMES, Due::Rows(Topic::Names));
+            self.query(query::ALL_NAMES, Due::Rows(Topic::AllNames));
             return None;
         }
-        let role = found.identity.as_ref().and_then(|row| row.get(3)?.clone()).unwrap_or_default();
-        self.baseline = Some(Baseline { hash: String::new(), role, extras: found.extras, names });
+        let said =
+            |at: usize| found.identity.as_ref().and_then(|row| row.get(at)?.clone()).unwrap_or_default();
+        let (account, role) = (said(1), said(3));
+        let (extras, socket, variables) = (found.extras, found.socket, variables.into());
+        let baseline = Baseline { account, role, extras, socket, variables, ..Baseline::default() };
+        self.baseline = Some(Arc::new(baseline));
         self.task = Task::Baseline;
         self.reset(getrandom::u64().ok(), false);
         None
     }
 
     fn reset(&mut self, random: Option<u64>, look: bool) {
-        let Some(baseline) = self.baseline.take() else {
+        let Some(baseline) = self.baseline.clone() else {
             self.outcome = Some(own_fault("how the connection was when it was new is not known"));
             return;
         };
@@ -289,7 +313,10 @@ impl MySqlScript {
             self.outcome = Some(own_fault("no random bytes to be had"));
             return;
         };
+        // The first look of all is what later ones compare with.
+        let look = look || matches!(self.task, Task::Baseline);
         self.query("ROLLBACK", Due::Rollback);
+        self.query(query::MARK, Due::Ok);
         self.command(command::RESET_CONNECTION, b"", Due::Ok);
         let option: u16 = if self.agreed.has(Capabilities::MULTI_STATEMENTS) { 0 } else { 1 };
         self.command(command::SET_OPTION, &option.to_le_bytes(), Due::Ok);
@@ -297,34 +324,52 @@ impl MySqlScript {
             let database = self.database.clone();
             self.command(command::INIT_DB, database.as_bytes(), Due::Ok);
         }
-        if let Some(text) = query::role(self.server, &baseline) {
-            self.query(&text, Due::Ok);
-        }
         if baseline.extras {
             self.query(query::extras(self.server), Due::Ok);
         }
-        if let Some(text) = query::forget(self.server) {
-            self.query(text, Due::Ok);
+        self.query(&query::undo(self.server, random, baseline.socket), Due::Ok);
+        if look {
+            self.right_role(&baseline);
         }
-        // The state behind RAND() is no setting: whoever has seen enough numbers knows those of the next person.
-        self.query(&query::reseed(random), Due::Ok);
-        self.query(&query::own_collation(), Due::Ok);
-        let text = query::state(self.server, baseline.names.iter().map(String::as_str));
-        self.query(&text, Due::Rows(Topic::State));
+        if let Some(text) = query::profiles(self.server) {
+            self.query(text, Due::NoProfiles);
+        }
+        self.query(&query::state(self.server, &baseline.variables, look), Due::Rows(Topic::State));
         if let Some(text) = query::default_role(self.server).filter(|_| look) {
             self.query(text, Due::RowsOrNone(Topic::DefaultRole));
         }
-        self.baseline = Some(baseline);
     }
 
-    /// The client's character set, as the handshake would have set it: of one that cannot be, or is not known there,
-    /// the server's own. Then who is there, and who we are.
-    fn prepare(&mut self, stamp: &str, collation: u16) {
-        self.query(query::SERVER_COLLATION, Due::Ok);
-        if let Some(text) = query::collation(self.server, collation).filter(|_| collation != 0) {
-            self.query(&text, Due::Any(Note::Nothing));
+    fn right_role(&mut self, baseline: &Baseline) {
+        self.found.righted = true;
+        if let Some(text) = query::role(self.server, baseline) {
+            self.query(&text, Due::Ok);
         }
-        self.query(&command::stamp(stamp), Due::Ok);
+    }
+
+    /// The second part of a reset, where the row shows that the session changed its role: hardly any does, so the role
+    /// is not set back at each.
+    fn look_after_role(&mut self) {
+        let Some(baseline) = self.baseline.clone().filter(|_| !self.found.righted) else { return };
+        let now = self.found.state.as_ref().and_then(|row| row.get(3)?.as_deref()).unwrap_or_default();
+        if !same_role(now, &baseline.role) {
+            self.right_role(&baseline);
+            self.query(&query::state(self.server, &baseline.variables, false), Due::Rows(Topic::State));
+        }
+    }
+
+    /// Who is there, and the client's character set, as the handshake would have set it: of one that cannot be, or is
+    /// not known there, the server's own. Then who we are.
+    fn prepare(&mut self, stamp: &str, collation: u16) {
+        let stamp = command::stamp(stamp);
+        let bare = format!("{stamp},{}", query::SERVER_COLLATION);
+        match query::collation(self.server, collation).filter(|_| collation != 0) {
+            Some(dress) => {
+                self.query(&format!("{stamp},{dress}"), Due::Any(Note::Dress));
+                self.undressed = Some(bare);
+            }
+            None => self.query(&bare, Due::Ok),
+        }
         self.query(&query::identity(self.server), Due::Rows(Topic::Identity));
     }
 
@@ -337,8 +382,14 @@ impl MySqlScript {
             (Answer::Ok { status }, Due::Ok | Due::Rollback | Due::Any(_)) => {
                 self.found.status = status;
                 self.found.extras |= due == Due::Any(Note::Extras);
+                self.found.socket |= due == Due::Any(Note::Socket);
             }
+            (Answer::Error { .. }, Due::Any(Note::Dress)) => self.found.bare = true,
             (Answer::Error { .. }, Due::Any(_) | Due::RowsOrNone(_)) => {}
+            (Answer::Rows { rows, status }, Due::NoProfiles) => {
+                self.found.status = status;
+                self.found.profiles |= !rows.is_empty();
+            }
             (Answer::Error { number: XA_STATE, .. }, Due::Rollback) => {
                 return Ok(Some(Report::Unclean("an XA transaction is open".into())));
             }
@@ -378,7 +429,17 @@ impl MySqlScript {
             Topic::DefaultRole => {
                 found.default_role = Some(first_column(rows).into_iter().next().unwrap_or_default());
             }
-            Topic::Names => found.names = first_column(rows),
+            Topic::Names | Topic::AllNames => {
+                let variable = |row: Row| {
+                    let mut row = row.into_iter();
+                    let name = row.next().flatten()?;
+                    // Nothing is known where there is a value.
+                    let nullable =
+                        topic == Topic::AllNames || row.next().flatten().is_none_or(|is| is != "0");
+                    Some(Variable { name, nullable })
+                };
+                found.variables = rows.into_iter().filter_map(variable).collect();
+            }
             // MySQL's SLEEP() that was stopped says so by its value.
             Topic::Trial => {
                 found.seen = !rows.is_empty();
@@ -408,9 +469,14 @@ impl MySqlScript {
         let text = |row: &[Option<String>], at: usize| row.get(at).cloned().flatten().unwrap_or_default();
         let row = self.found.state.as_deref().or(self.found.identity.as_deref());
         if let Some(row) = row {
-            let user = text(row, 1);
-            if user.rsplit_once('@').is_none_or(|(user, _)| user != &*self.user) {
-                return Some(format!("we are {user:?} there"));
+            let account = text(row, 1);
+            let is_ours = match &self.baseline {
+                Some(baseline) => account == baseline.account,
+                // Before it is known from where we are let in there.
+                None => account.rsplit_once('@').is_some_and(|(user, _)| user == &*self.user),
+            };
+            if !is_ours {
+                return Some(format!("we are {account:?} there"));
             }
             if self.connection.as_ref().is_some_and(|Termination(known)| *known != text(row, 0)) {
                 return Some(format!("the connection there is {:?}", text(row, 0)));
@@ -428,7 +494,7 @@ impl MySqlScript {
         if text(row, 4) != "1" {
             return Some("a variable of ours is left".into());
         }
-        if text(row, 5) != "1" {
+        if self.found.profiles {
             return Some("texts of profiled statements are left".into());
         }
         let baseline = self.baseline.as_ref()?;
@@ -436,8 +502,13 @@ impl MySqlScript {
         if self.server.is_mariadb && !same_role(&text(row, 3), &baseline.role) {
             return Some(format!("the role there is {:?}", text(row, 3)));
         }
-        (matches!(self.task, Task::Reset) && text(row, 6) != baseline.hash)
-            .then(|| "variables of the session are not what they were when it was new".into())
+        if matches!(self.task, Task::Baseline) {
+            return None;
+        }
+        // Not looked at thoroughly, it is NULL.
+        let hash = row.get(6).cloned().flatten();
+        let differs = text(row, 5) != baseline.glance || hash.is_some_and(|hash| hash != baseline.hash);
+        differs.then(|| "variables of the session are not what they were when it was new".into())
     }
 
     fn findings(&mut self) -> Findings {
@@ -450,8 +521,9 @@ impl MySqlScript {
             Task::Baseline => {
                 let state = self.found.state.as_deref().unwrap_or_default();
                 let text = |at: usize| state.get(at).cloned().flatten();
-                if let (Some(baseline), Some(hash)) = (&mut self.baseline, text(6)) {
-                    baseline.hash = hash;
+                if let (Some(baseline), Some(glance), Some(hash)) = (&mut self.baseline, text(5), text(6)) {
+                    let baseline = Arc::make_mut(baseline);
+                    (baseline.glance, baseline.hash) = (glance, hash);
                     findings.parameters.push(("baseline".into(), baseline.to_text()));
                 }
                 findings.termination = text(0).map(Termination);
@@ -542,6 +614,15 @@ impl MySqlScript {
             Task::Probe => {
                 let unclean = self.unclean().map(Report::Unclean);
                 unclean.or_else(|| self.look_after_reset()).or_else(|| self.outcome.take())
+            }
+            Task::Prepare if std::mem::take(&mut self.found.bare) => {
+                let text = self.undressed.take()?;
+                self.query(&text, Due::Ok);
+                None
+            }
+            Task::Reset => {
+                self.look_after_role();
+                self.due.is_empty().then(|| self.report())
             }
             Task::Check(_) | Task::Form(_) => {
                 for text in self.found.facts.further_questions(self.server) {

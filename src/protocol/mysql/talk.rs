@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::capability::{Capabilities, status};
 use super::facts::{Learned, MySqlFacts};
 use super::lexer;
-use super::query::Baseline;
+use super::query::{Baseline, Variable};
 use super::value::{self, Form};
 
 /// Every reading of a statement's text that decides something. Panics when a promise is broken.
@@ -61,8 +61,13 @@ pub(crate) fn facts(bits: u8) -> MySqlFacts {
     let agreed =
         [Capabilities::DEPRECATE_EOF, Capabilities::MARIADB_PROGRESS, Capabilities::QUERY_ATTRIBUTES];
     let chosen = agreed.into_iter().zip(1..).filter(|(_, bit)| bits >> bit & 1 == 1);
-    let names = vec!["autocommit".into()];
-    let baseline = Baseline { hash: "ab".into(), role: String::new(), extras: false, names };
+    let baseline = Baseline {
+        account: "conn@%".into(),
+        hash: "ab".into(),
+        glance: "cd".into(),
+        variables: [Variable { name: "autocommit".into(), nullable: false }].into(),
+        ..Baseline::default()
+    };
     MySqlFacts {
         learned: Arc::new(Learned {
             version: version.into(),
@@ -78,6 +83,6 @@ pub(crate) fn facts(bits: u8) -> MySqlFacts {
         status: status::AUTOCOMMIT,
         termination: None,
         stamps_comments: false,
-        baseline: baseline.to_text().into(),
+        baseline: Some(Arc::new(baseline)),
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::packet::{take, take_bytes, take_number};
 use crate::model::Parameters;
+use crate::protocol::masking::mask_addresses;
 
 /// A flag of EXECUTE: the number of parameters is in it also where the statement has none.
 pub(super) const PARAMETER_COUNT_AVAILABLE: u8 = 8;
@@ -367,10 +368,10 @@ fn fraction(rest: &[u8], mut text: String) -> Option<String> {
 /// Text where it is some; blobs often are.
 fn text(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => text.into(),
+        Ok(text) if !text.contains('\0') => String::from_utf8_lossy(&mask_addresses(bytes)).into(),
         // A limit may have cut a character in two.
         Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => {
-            String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into()
+            String::from_utf8_lossy(&mask_addresses(&bytes[..error.valid_up_to()])).into()
         }
         _ => hex(bytes),
     }

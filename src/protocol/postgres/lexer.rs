@@ -14,6 +14,7 @@ pub(crate) use words::first_words;
 
 use std::ops::Range;
 
+use crate::protocol::masking::password_in_address;
 use crate::protocol::scan;
 
 /// Words in a text that make a closer look necessary. Found in one pass over each text.
@@ -29,7 +30,7 @@ pub(crate) struct Signs {
 
 const CLASS: [u8; 256] = {
     let mut class = [0; 256];
-    let marks = b"pPiIrRdD";
+    let marks = b"pPiIrRdD:";
     let mut i = 0;
     while i < marks.len() {
         class[marks[i] as usize] = 1;
@@ -51,6 +52,7 @@ pub(crate) fn signs(text: &[u8]) -> Signs {
                 match byte | 0x20 {
                     b'p' => signs.secret |= begins_with(rest, b"passw"),
                     b'i' => signs.secret |= begins_with(rest, b"identified"),
+                    b':' => signs.secret |= password_in_address(rest).is_some(),
                     b'r' => signs.reset |= begins_with(rest, b"reset"),
                     _ => signs.reset |= begins_with(rest, b"discard") || begins_with(rest, b"default"),
                 }
@@ -421,6 +423,7 @@ mod tests {
         assert_eq!(signs(b"select 1"), Signs::default());
         assert!(signs(b"alter role a PassWord 'x'").secret);
         assert!(signs(b"... IDENTIFIED by").secret);
+        assert!(signs(b"... 'postgres://u:p@h/d'").secret && !signs(b"'https://h:80/a@b:c@'::text").secret);
         assert!(signs(b"DISCARD all").reset && signs(b"set a to default").reset && signs(b"ReSet a").reset);
         assert!(signs(b"a\0").nul);
         assert_eq!(signs(b"pass res dis"), Signs::default());

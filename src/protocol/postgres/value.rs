@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::model::Parameters;
+use crate::protocol::masking::mask_addresses;
 
 /// The bound values of a statement, in order, as JSON.
 ///
@@ -92,7 +93,7 @@ impl<'a> Reader<'a> {
 }
 
 fn text(bytes: &[u8]) -> Value {
-    Value::String(String::from_utf8_lossy(bytes).into_owned())
+    Value::String(String::from_utf8_lossy(&mask_addresses(bytes)).into_owned())
 }
 
 fn hex_text(bytes: &[u8]) -> String {

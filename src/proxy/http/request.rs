@@ -27,6 +27,7 @@ use crate::model::{
 use crate::protocol::http::{
     ContentType, Credentials, Path, Routed, SENT_ON, TOLD, Wrong, answer, credentials,
 };
+use crate::protocol::masking::mask_addresses;
 use crate::protocol::session::AcceptContext;
 use crate::proxy::clock;
 use crate::proxy::door::Drain;
@@ -253,9 +254,12 @@ impl Connection {
         let mut text = format!("{method} {target}").into_bytes();
         if let Held::Read(bytes, _) = held {
             text.push(b'\n');
-            let room = limits::AUDIT_TEXT_BYTES_MAX.saturating_sub(text.len());
+            // What the limit cuts in two is masked whole before it does.
+            let room =
+                (limits::AUDIT_TEXT_BYTES_MAX + limits::SMALL_MESSAGE_BYTES_MAX).saturating_sub(text.len());
             text.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
+        let mut text = mask_addresses(&text).into_owned();
         let body = if let Held::Read(bytes, _) = held { bytes.len() + 1 } else { 0 };
         let length = (method.len() + 1 + target.len() + body) as u64;
         text.truncate(limits::AUDIT_TEXT_BYTES_MAX);

@@ -399,7 +399,7 @@ impl<C: Cast> Stage<C> {
         let peer = peer.to_string();
         let Some(info) = self.registry.list().into_iter().find(|info| info.peer == peer) else { return };
         self.witness.tell(format_args!("c{client} is killed"));
-        self.witness.with(client, |known| known.killed = true);
+        self.witness.killed(client);
         self.registry.kill(info.session);
     }
 }

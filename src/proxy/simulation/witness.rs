@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A statement: which client sent it, and which of that client's it is. Part of its text or values, and
-/// of every answer to it: `c3.17`.
+/// of every answer to it: `c3.17`. Who logs in again on the same connection is another client from then on:
+/// see [`connection`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag {
     pub client: u32,
@@ -48,6 +49,14 @@ impl Tag {
     pub fn first(text: &str) -> Option<Self> {
         Self::all(text).into_iter().next()
     }
+}
+
+/// Client 3 is client 1003 after its first other login, and 2003 after the second.
+const ANOTHER_LOGIN: u32 = 1_000;
+
+/// The number of the connection that a client is on: that of the client whom it began with.
+pub fn connection(client: u32) -> u32 {
+    client % ANOTHER_LOGIN
 }
 
 /// How long after its end a grant's last bytes may leave (design 1.5.2).
@@ -125,6 +134,10 @@ pub struct Known {
     pub sent: u32,
     /// The last statement that it was given an answer of.
     heard: u32,
+    /// When it said who it is.
+    asked: Instant,
+    /// It was asked for a proof on a connection on which there was another before.
+    pub returned: bool,
     entered: Option<Instant>,
     /// When it was told that it is over, with what, or saw that it is.
     pub ended: Option<(Instant, Option<String>)>,
@@ -136,6 +149,12 @@ pub struct Known {
     pub deaf: bool,
     /// An administrator ended its session.
     pub killed: bool,
+}
+
+impl Known {
+    pub fn was_let_in(&self) -> bool {
+        self.entered.is_some()
+    }
 }
 
 #[derive(Default)]
@@ -192,6 +211,11 @@ impl Witness {
         seen.wrong.push(line.to_string());
     }
 
+    /// Nothing is lost on the way to a client.
+    pub fn is_calm(&self) -> bool {
+        self.sky.clients_calm
+    }
+
     /// A number for all that happened.
     pub fn fingerprint(&self) -> u64 {
         self.see().hash
@@ -206,6 +230,8 @@ impl Witness {
             who,
             sent: 0,
             heard: 0,
+            asked: Instant::now(),
+            returned: false,
             entered: None,
             ended: None,
             left: None,
@@ -214,6 +240,27 @@ impl Witness {
             killed: false,
         };
         self.see().clients.insert(client, known);
+    }
+
+    /// It begins to say who it is.
+    pub fn asks(&self, client: u32) {
+        self.with(client, |known| known.asked = Instant::now());
+    }
+
+    /// The client asks to be somebody else from now on, and is another client then.
+    pub fn turns_into(&self, client: u32, who: Who) -> u32 {
+        let next = client + ANOTHER_LOGIN;
+        self.tell(format_args!("c{client} is to be c{next}, {who:?}"));
+        self.client(next, who);
+        next
+    }
+
+    /// An administrator ends the session that there is on a connection.
+    pub fn killed(&self, on: u32) {
+        let mut seen = self.see();
+        seen.clients.iter_mut().filter(|(client, _)| connection(**client) == on).for_each(|(_, known)| {
+            known.killed = true;
+        });
     }
 
     pub fn next_tag(&self, client: u32) -> Tag {
@@ -229,7 +276,16 @@ impl Witness {
 
     pub fn entered(&self, client: u32) {
         self.tell(format_args!("c{client} is in"));
-        self.with(client, |known| known.entered = Some(Instant::now()));
+        let now = Instant::now();
+        let wrong = {
+            let mut seen = self.see();
+            seen.clients.get_mut(&client).unwrap().entered = Some(now);
+            let known = &seen.clients[&client];
+            !seen.authority.open_between(&known.who, known.asked, now)
+        };
+        if wrong {
+            self.wrong(format_args!("c{client} was let in without an open grant"));
+        }
     }
 
     // -- at the server
@@ -358,6 +414,9 @@ impl Witness {
                 Some(code @ ("TG009" | "TG013" | "TG014" | "TG019" | "TG020" | "TG021" | "TG024")) => {
                     wrong = Some(format!("c{client} was told {code}"));
                 }
+                Some(code @ ("TG001" | "TG002")) if !entered && seen.open_since_it_asked(client) => {
+                    wrong = Some(format!("c{client} was told {code} although a grant is open"));
+                }
                 Some("TG001" | "TG002") if entered => {
                     wrong = Some(format!("c{client} was told {code:?} after it was let in"));
                 }
@@ -379,12 +438,15 @@ impl Witness {
 
     /// The trail says that the client at `peer` was told `code`.
     pub fn delivered(&self, peer: &str, code: &str) {
-        let client = peer.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0) - super::PORTS;
-        let heard = {
+        let on = peer.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0) - super::PORTS;
+        let (client, heard) = {
             let seen = self.see();
-            let known = &seen.clients[&client];
+            // Words that end a connection are for the last who was let in on it.
+            let mut of = seen.clients.iter().filter(|(client, _)| connection(**client) == on);
+            let (client, known) =
+                of.clone().rfind(|(_, known)| known.entered.is_some()).or(of.next_back()).unwrap();
             let heard = known.ended.as_ref().is_none_or(|(_, heard)| heard.as_deref() == Some(code));
-            heard || known.left.is_some() || !self.sky.clients_calm
+            (*client, heard || known.left.is_some() || !self.sky.clients_calm)
         };
         if !heard {
             self.wrong(format_args!("c{client} was not told {code}, as the trail says"));
@@ -414,6 +476,12 @@ impl Witness {
 }
 
 impl Seen {
+    /// Whether it could have been let in at every moment since it said who it is.
+    fn open_since_it_asked(&self, client: u32) -> bool {
+        let known = &self.clients[&client];
+        self.authority.open_throughout(&known.who, known.asked, Instant::now())
+    }
+
     /// Whoever listens is told why it is over, or the grant has ended in the middle of a message.
     fn without_a_word(&self, client: u32, sky: &Sky) -> Option<String> {
         let (now, known) = (Instant::now(), &self.clients[&client]);

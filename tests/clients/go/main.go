@@ -35,5 +35,7 @@ func main() {
 		withPq()
 	case "mysql":
 		withMysql()
+	case "mysql-dsn":
+		withMysqlDSN()
 	}
 }

@@ -44,6 +44,22 @@ func openMysql(more func(*mysql.Config)) *sql.DB {
 	return db
 }
 
+// A line as `tidegate connect` prints it, whose TLS has the name that it says.
+func withMysqlDSN() {
+	if path := os.Getenv("DB_CA"); path != "" {
+		pem, err := os.ReadFile(path)
+		must(err)
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(pem)
+		must(mysql.RegisterTLSConfig("tidegate", &tls.Config{RootCAs: roots}))
+	}
+	db, err := sql.Open("mysql", os.Getenv("DB_DSN"))
+	must(err)
+	var database, user string
+	must(db.QueryRow("select database(), current_user()").Scan(&database, &user))
+	fmt.Println(database, user)
+}
+
 func withMysql() {
 	for _, text := range []bool{false, true} {
 		db := openMysql(func(c *mysql.Config) { c.InterpolateParams, c.MultiStatements, c.MaxAllowedPacket = text, text, 64<<20 })

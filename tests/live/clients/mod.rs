@@ -4,6 +4,7 @@
 mod drivers;
 mod graphical;
 mod mysql;
+mod mysql_lines;
 mod pgx_suite;
 mod tools;
 

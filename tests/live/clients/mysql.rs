@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use super::{Mode, WITHOUT_DIRECT, client, installed, source};
 use crate::support::mysql::{Place, Release, on_all_releases, shared};
 use crate::support::server::ROLE_PASSWORD;
-use crate::support::{Node, Options, PATIENCE, Person, field, text, wait_until};
+use crate::support::{Node, Options, PATIENCE, Person, field, text, tls, wait_until};
 
 on_all_releases!(
     pymysql,
@@ -19,6 +19,7 @@ on_all_releases!(
     mariadb_connector_j,
     go_sql_driver,
     command_line_clients,
+    command_line_clients_that_compress,
     ctrl_c_stops_the_statement,
     a_dump_is_the_same_and_comes_back,
     sysbench_runs_its_own_load,
@@ -170,17 +171,8 @@ fn java(driver: &str) -> Command {
     command
 }
 
-/// MariaDB 10 calls itself 5.5.5 for the sake of old replicas, and this driver then reads what caching_sha2_password
-/// says as servers before 5.5.16 said it; called 10.11, it asks for variables that only MySQL and MariaDB 11 have.
+/// MariaDB 10 calls itself 5.5.5 for the sake of old replicas, which this driver takes for its version.
 fn connector_j(release: Release) {
-    if release == Release::Distribution {
-        let (node, alice) = node_and_admin(release);
-        let mut command = java("mysql");
-        Way::proxied(&node, &alice).set(Mode::Plain, &mut command);
-        let output = command.output().expect("timeout is part of coreutils");
-        assert!(text(&output.stderr).contains("Unknown server response after fast auth"), "it works by now");
-        return;
-    }
     same_both_ways(release, 55, || java("mysql"));
 }
 
@@ -222,6 +214,32 @@ fn command_line_clients(release: Release) {
         assert!(expected.lines().count() > 300, "the client did too little:\n{expected}");
         for mode in WITHOUT_DIRECT {
             super::assert_same(&expected, &run(&Way::proxied(&node, &alice), *mode), *mode);
+        }
+    }
+    all_ended(&node);
+}
+
+/// Zlib, and zstd where a client knows it; with TLS and without.
+fn command_line_clients_that_compress(release: Release) {
+    let (node, alice) = node_and_admin(release);
+    let ways = [
+        (Release::Distribution, "--compress"),
+        (Release::MariaDb11, "--compress"),
+        (Release::MySql9, "--compression-algorithms=zlib"),
+        (Release::MySql9, "--compression-algorithms=zstd"),
+    ];
+    let question = "select id, repeat(sha2(id, 256), 500) from items order by id; select sha2(repeat('x', 20000000), 256)";
+    let run = |way: &Way, of: Release, mode: Mode, words: &[&str]| {
+        let mut command = way.options(of, mode, of.client());
+        command.args(words).args([&way.database, "--batch", "--execute", question]);
+        way.output(mode, command)
+    };
+    let expected = run(&Way::direct(&node), Release::Distribution, Mode::Tls, &[]);
+    assert!(expected.len() > 30_000_000, "{}", expected.len());
+    for (of, word) in ways {
+        for mode in WITHOUT_DIRECT {
+            let seen = run(&Way::proxied(&node, &alice), of, *mode, &[word]);
+            assert!(expected == seen, "{of:?} {word} {mode:?}: {} bytes", seen.len());
         }
     }
     all_ended(&node);
@@ -289,9 +307,17 @@ fn a_dump_is_the_same_and_comes_back(release: Release) {
 fn sysbench_runs_its_own_load(release: Release) {
     let (node, alice) = node_and_admin(release);
     let way = Way::proxied(&node, &alice);
+    // It looks for these names where it is started, and shows a certificate whether one is asked for or not.
+    tls::authority().write_certificate(&way.folder, "client", &["alice"]);
+    for (from, to) in
+        [("client.pem", "client-cert.pem"), ("client.key", "client-key.pem"), ("ca.pem", "cacert.pem")]
+    {
+        std::fs::copy(way.folder.join(from), way.folder.join(to)).expect("a file");
+    }
     let sysbench = |arguments: &[&str]| {
         let mut command = client("sysbench");
         command
+            .current_dir(&way.folder)
             .args(["oltp_read_write", "--tables=2", "--table-size=500", "--mysql-host=127.0.0.1"])
             .arg(format!("--mysql-port={}", way.port))
             .arg(format!("--mysql-user={}", way.user))
@@ -301,12 +327,20 @@ fn sysbench_runs_its_own_load(release: Release) {
         way.output(Mode::Plain, command)
     };
     sysbench(&["prepare"]);
-    for more in ["--db-ps-mode=auto", "--db-ps-mode=disable"] {
-        let done =
-            sysbench(&["--threads=4", "--events=80", "--time=0", "--mysql-ignore-errors=all", more, "run"]);
+    for more in [
+        &["--db-ps-mode=auto"][..],
+        &["--db-ps-mode=disable"],
+        &["--mysql-ssl=on"],
+        &["--mysql-compression=on"],
+        &["--mysql-ssl=on", "--mysql-compression=on", "--db-ps-mode=disable"],
+    ] {
+        let common = ["--threads=4", "--events=80", "--time=0", "--mysql-ignore-errors=all"];
+        let done = sysbench(&[&common, more, &["run"]].concat());
         assert!(done.contains("total number of events:              80"), "{done}");
     }
     sysbench(&["cleanup"]);
+    let with_tls = node.events("session_start").iter().filter(|line| line["tls"] == true).count();
+    assert!(with_tls >= 8, "{with_tls}");
     all_ended(&node);
 }
 

@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 
 use super::{Kind, Lexer, Mode, Token, signs};
-use crate::protocol::masking::{MASK, contains_password, mask_inside};
+use crate::protocol::masking::{MASK, contains_password, mask_addresses, mask_inside};
 
 /// The text with every password in it replaced: literals behind `IDENTIFIED …`, behind `PASSWORD` or any name like it
 /// (`MASTER_PASSWORD = …`, `PASSWORD('…')`, `SET PASSWORD FOR … = …`), behind the `REPLACE` that names an old one, and
-/// `password=…` inside other literals and comments.
+/// `password=…` inside other literals and comments, and those of addresses anywhere.
 pub(crate) fn mask(text: &[u8], mode: Mode) -> Cow<'_, [u8]> {
     if !signs(text).secret {
         return Cow::Borrowed(text);
     }
+    let text = mask_addresses(text);
+    let text = &*text;
     let mut out = Vec::with_capacity(text.len());
     let mut expect = Expect::Nothing;
     for token in Lexer::new(text, mode) {

@@ -189,7 +189,7 @@ impl MySqlRelay {
         if !self.due.is_empty() || self.from_server.is_under_way() {
             return Err(Stop::Step(RelayStep::Hold));
         }
-        self.change = Some(body.into());
+        self.change = Some(body.to_vec().into());
         flow.plan.drop(HEADER_BYTES + 1 + body.len());
         Err(Stop::Step(RelayStep::LoginAgain))
     }

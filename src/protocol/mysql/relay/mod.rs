@@ -31,6 +31,7 @@ mod server;
 mod tests;
 
 use bytes::BytesMut;
+use zeroize::Zeroizing;
 
 use file::File;
 use outstanding::{Answer, Outstanding, Run, Stage};
@@ -64,7 +65,7 @@ pub struct MySqlRelay {
     file: Option<Box<File>>,
     /// How the client came in, and with what words it asks to come in anew.
     doorway: Box<Doorway>,
-    change: Option<Box<[u8]>>,
+    change: Option<Zeroizing<Vec<u8>>>,
     /// The databases that the grant covers.
     scope: Scope,
     agreed: Capabilities,

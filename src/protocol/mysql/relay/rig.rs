@@ -55,7 +55,7 @@ pub(super) fn facts(capabilities: Capabilities) -> MySqlFacts {
         status: status::AUTOCOMMIT,
         termination: None,
         stamps_comments: false,
-        baseline: "".into(),
+        baseline: None,
     }
 }
 

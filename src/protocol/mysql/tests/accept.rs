@@ -105,6 +105,25 @@ fn every_method_of_a_client_leads_in() {
     }
 }
 
+/// It takes the version for that of a server which has no words in the middle of a login.
+#[test]
+fn connector_j_is_let_in_by_mariadb_10_without_a_word() {
+    let of = |version: &str, client: &str| {
+        let mut context = context(TlsOffer::Unavailable);
+        context.greeting.learned = vec![learned(version, Capabilities::PLUGIN_AUTH)];
+        let mut machine = machine_of(&context);
+        let mut client_of = Client::new("alice", "tg_secret", "caching_sha2_password");
+        client_of.attributes = vec![("_client_name".into(), client.into())];
+        assert_eq!(login(&mut machine, &mut client_of).end, IN);
+        let mut out = BytesMut::new();
+        machine.admit(&mut out);
+        out.is_empty()
+    };
+    assert!(of("5.5.5-10.11.6-MariaDB", "MySQL Connector/J"));
+    assert!(!of("5.5.5-10.11.6-MariaDB", "libmariadb"));
+    assert!(!of("11.8.2-MariaDB", "MySQL Connector/J"));
+}
+
 #[test]
 fn a_wrong_secret_an_unknown_user_and_no_name_at_all_look_the_same() {
     for method in CLIENT_METHODS {
@@ -493,7 +512,7 @@ fn proofs_of_a_wrong_length_are_errors() {
                 Ok(super::super::greeting::Opening::Response(response)) => *response,
                 other => panic!("{other:?}"),
             };
-        response.proof = first;
+        response.proof = first.into();
         let mut body = BytesMut::new();
         response.put(&mut body);
         let mut turns = vec![packet(1, &body)];

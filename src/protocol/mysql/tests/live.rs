@@ -17,8 +17,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::super::accept::MySqlAccept;
+use super::super::capability::Capabilities;
 use super::super::dial::{Goal, MySqlDial};
 use super::super::facts::MySqlFacts;
+use super::super::facts::Settings;
 use super::super::packet;
 use super::super::script::{Job, MySqlScript};
 use crate::credential::Secret;
@@ -26,7 +28,7 @@ use crate::model::Name;
 use crate::protocol::kit::{mysql::RANDOM, postgres::lenient};
 use crate::protocol::session::{
     Accept, AcceptContext, AcceptInput, AcceptStep, Dial, DialInput, DialStep, DialTls, DialWay, Facts,
-    Interruption, Report, Script, ScriptStep, TlsOffer,
+    Findings, Interruption, Report, Script, ScriptStep, TlsOffer,
 };
 
 fn lines(variable: &str) -> Vec<Vec<String>> {
@@ -89,18 +91,16 @@ impl Peer {
 }
 
 impl Peer {
-    /// A script that must be done.
-    fn run(&mut self, mut script: MySqlScript) {
+    /// A script that must be done; what it found.
+    fn run(&mut self, mut script: MySqlScript) -> Findings {
         let mut out = BytesMut::new();
         loop {
             let step = script.step(&mut self.input, &mut out).unwrap();
             self.write('>', &mut out);
             match step {
                 ScriptStep::NeedBytes => assert!(self.read('<')),
-                ScriptStep::Done(report) => {
-                    assert!(matches!(report, Report::Done(_)), "{report:?}");
-                    break;
-                }
+                ScriptStep::Done(Report::Done(findings)) => return findings,
+                ScriptStep::Done(report) => panic!("{report:?}"),
             }
         }
     }
@@ -173,6 +173,68 @@ fn record_servers() {
         // Nothing to stop.
         other.run(MySqlScript::run(Job::Stop { interruption: &Interruption(b"99999999".to_vec()) }, &own));
     }
+}
+
+/// What `script/tests.rs` reads. A line of `TIDEGATE_MYSQL_TALKS` is a name and an address, where `tidegate` may enter
+/// `shop` with the password `tg_golden`.
+#[test]
+#[ignore = "needs running servers, and writes into the tree"]
+fn record_talks() {
+    let multi = Capabilities::DEPRECATE_EOF | Capabilities::MULTI_STATEMENTS;
+    for line in lines("TIDEGATE_MYSQL_TALKS") {
+        let [name, address] = &line[..] else { panic!("{line:?}") };
+        for (end, agreed, words) in [
+            ("", Capabilities::NONE, "neither DEPRECATE_EOF nor MULTI_STATEMENTS"),
+            ("-deprecate", multi, "DEPRECATE_EOF and MULTI_STATEMENTS"),
+        ] {
+            let secret = Secret::new("tidegate".into(), zeroize::Zeroizing::new("tg_golden".into()), 1);
+            let goal = Goal { database: "shop".into(), flavour: agreed.flavour() };
+            let (mut peer, end_of_login) = attempt(address, goal, &secret);
+            let mut facts = end_of_login.unwrap();
+            peer.transcript.clear();
+            facts.apply(&peer.run(MySqlScript::run(Job::Probe, &facts)));
+            let settings = Settings { collation: 224, ..Settings::default() };
+            let stamp = "alice/s-0dj3k8v7q2m1a";
+            peer.run(MySqlScript::run(Job::Prepare { stamp, settings: &settings }, &facts));
+            let mut query = BytesMut::new();
+            packet::put(&mut query, 0, |out| out.extend_from_slice(b"\x03select 1"));
+            peer.write('>', &mut query);
+            assert!(peer.read('<'));
+            peer.input.clear();
+            for look in [false, true] {
+                peer.run(MySqlScript::run(Job::Reset { random: Some(7), look }, &facts));
+            }
+            let version = facts.server_version().trim_start_matches("5.5.5-");
+            save(
+                &format!("talk-{name}{end}"),
+                &format!(
+                    "{version}: a probe in two parts, a preparation, a client's statement, a reset, one with a thorough \
+                     look.\n# Agreed to: {words}."
+                ),
+                &joined(&peer.transcript),
+            );
+        }
+    }
+}
+
+/// What one side wrote or was read of it in pieces is one line.
+fn joined(transcript: &str) -> String {
+    let mut out = String::new();
+    let mut last = None;
+    for line in transcript.lines() {
+        match line.split_at(2) {
+            (side, bytes) if last == Some(side) => out.push_str(bytes),
+            (side, bytes) => {
+                if last.is_some() {
+                    out.push('\n');
+                }
+                out.push_str(side);
+                out.push_str(bytes);
+                last = Some(side);
+            }
+        }
+    }
+    out + "\n"
 }
 
 #[test]

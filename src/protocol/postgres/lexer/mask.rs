@@ -3,20 +3,20 @@
 use std::borrow::Cow;
 
 use super::{Kind, Lexer, Token, signs};
-use crate::protocol::masking::{MASK, contains_password, mask_inside};
+use crate::protocol::masking::{MASK, contains_password, mask_addresses, mask_inside};
 
 /// Bodies within bodies (`DO $a$ … $b$ … $b$ $a$`) are looked into this deep, deeper ones are masked whole.
 const DEPTH_MAX: usize = 8;
 
 /// The text with every password in it replaced: literals behind `PASSWORD` or any name like it (with
 /// `=`, `:=`, `TO`, a function call between), behind `IDENTIFIED BY`, and `password=…` inside other
-/// literals and comments (connection strings, dynamic SQL, JSON).
+/// literals and comments (connection strings, dynamic SQL, JSON); and those of addresses anywhere.
 pub(crate) fn mask(text: &[u8], conforming: bool) -> Cow<'_, [u8]> {
     if !signs(text).secret {
         return Cow::Borrowed(text);
     }
     let mut out = Vec::with_capacity(text.len());
-    mask_into(text, conforming, 0, &mut out);
+    mask_into(&mask_addresses(text), conforming, 0, &mut out);
     Cow::Owned(out)
 }
 
@@ -143,6 +143,10 @@ mod tests {
             ("set my.password to 's3cret'", "set my.password to '***'"),
             ("select '{\"password\": \"s3cret\", \"a\": 1}'", "select '{\"password\": ***, \"a\": 1}'"),
             ("select 1 -- password=s3cret", "select 1 -- password=***"),
+            ("select dblink('postgres://u:s3cret@h/d', 'x')", "select dblink('postgres://u:***@h/d', 'x')"),
+            ("do $$ postgresql://u:s3cret@h/d $$", "do $$ postgresql://u:***@h/d $$"),
+            ("select 1 /* http://u:s3cret@h */", "select 1 /* http://u:***@h */"),
+            ("copy t from program 'curl ftp://u:s3cret@h/x'", "copy t from program 'curl ftp://u:***@h/x'"),
         ] {
             assert_eq!(masked(text), result);
             assert!(!result.contains("cret"), "{result}");

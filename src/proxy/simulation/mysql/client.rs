@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::stage::{DATABASE, secret};
-use super::super::witness::Tag;
+use super::super::stage::{DATABASE, LEVELS, USERS, secret};
+use super::super::witness::{Tag, Who};
 use super::super::{PATIENCE, Player, pick};
 use super::capability;
 use super::lane::{Lane, Packet, lost};
@@ -51,16 +51,19 @@ struct Client {
 }
 
 pub async fn play(player: Player, pipe: Pipe) {
-    let (witness, number) = (player.witness.clone(), player.number);
+    let witness = player.witness.clone();
     let mut client = Client {
-        agreed: capability::of_client(number),
+        agreed: capability::of_client(player.number),
         player,
         lane: Lane::new(pipe),
         due: 0,
         answer: Answer::Begins,
         next: 1,
     };
-    match client.live().await {
+    let end = client.live().await;
+    // Another than at first, perhaps.
+    let number = client.player.number;
+    match end {
         Err(Stop::Over(code)) => witness.ended(number, code.as_deref()),
         Ok(()) | Err(Stop::Vanish) => {
             witness.tell(format_args!("c{number} leaves"));
@@ -269,11 +272,7 @@ impl Client {
         let rest = &greeting[version.len() + 2..];
         let nonce = [&rest[4..12], &rest[31..43]].concat();
         let who = self.player.who.clone();
-        let lies = self.player.dice.once_in(20);
-        let password = match lies {
-            true => "guessed".to_owned(),
-            false => secret(&who).password().to_owned(),
-        };
+        let (lies, password) = self.password(20);
         let mut body = self.agreed.to_le_bytes().to_vec();
         body.extend_from_slice(&(16u32 << 20).to_le_bytes());
         body.push(45);
@@ -284,6 +283,7 @@ impl Client {
         body.extend_from_slice(format!("{DATABASE}\0caching_sha2_password\0").as_bytes());
         self.lane.number = 1;
         self.lane.say(&body);
+        self.player.witness.asks(self.player.number);
         if self.player.dice.once_in(20) {
             // Begins, and is seen no more.
             let some = self.player.dice.below(body.len() as u64) as usize;
@@ -292,6 +292,21 @@ impl Client {
             tokio::time::sleep(Duration::from_secs(2)).await;
             return Err(Stop::Vanish);
         }
+        self.be_let_in(lies).await
+    }
+
+    /// What it proves itself with: a guess, once in so many times.
+    fn password(&mut self, lies_once_in: u64) -> (bool, String) {
+        let lies = self.player.dice.once_in(lies_once_in);
+        let password = match lies {
+            true => "guessed".to_owned(),
+            false => secret(&self.player.who).password().to_owned(),
+        };
+        (lies, password)
+    }
+
+    /// What comes behind a proof.
+    async fn be_let_in(&mut self, lies: bool) -> Result<(), Stop> {
         loop {
             let packet = match self.packet().await {
                 Err(Stop::Over(code)) if lies => {
@@ -317,6 +332,83 @@ impl Client {
         Ok(())
     }
 
+    /// `COM_CHANGE_USER`: to somebody who may come in, or may not, at that moment or any more; from a transaction, or
+    /// with answers on their way. From the moment it asks its old self is at nothing any more.
+    async fn change_user(&mut self) -> Result<(), Stop> {
+        let ahead = self.player.dice.once_in(15);
+        if !ahead && self.player.dice.once_in(3) {
+            let text = self.statement();
+            self.query(&text);
+        }
+        let who = Who {
+            user: (*pick(&mut self.player.dice, &USERS)).to_owned(),
+            level: pick::<&str>(&mut self.player.dice, &LEVELS),
+            credential: 0,
+        };
+        let mut body = format!("\x11{}+{}\0", who.user, who.level).into_bytes();
+        // The proof of a nonce that is used up, as some clients have it, or nothing.
+        let stale = if self.player.dice.once_in(2) { vec![7; 32] } else { Vec::new() };
+        body.push(stale.len() as u8);
+        body.extend_from_slice(&stale);
+        body.extend_from_slice(format!("{DATABASE}\0\x2d\0caching_sha2_password\0").as_bytes());
+        self.lane.number = 0;
+        self.lane.say(&body);
+        let old = self.player.number;
+        self.player.witness.with(old, |known| known.left = Some(tokio::time::Instant::now()));
+        if ahead {
+            return self.talk_ahead(who).await;
+        }
+        if self.player.dice.once_in(15) {
+            self.send().await;
+            return Err(Stop::Vanish);
+        }
+        self.settle().await?;
+        // Whatever comes ahead of this is for who it was.
+        let switch = self.packet().await?;
+        let nonce = match switch.body.strip_prefix(b"\xfecaching_sha2_password\0") {
+            Some(nonce) if switch.number == 1 && nonce.len() == 21 => nonce[..20].to_vec(),
+            _ => {
+                self.wrong(&format!("is sent {:?} when it logs in again", switch.body));
+                return Err(Stop::Vanish);
+            }
+        };
+        self.player.who = who.clone();
+        self.player.number = self.player.witness.turns_into(old, who);
+        self.player.witness.with(self.player.number, |known| known.returned = true);
+        // While it thinks, what it may do can end, or begin.
+        let time = self.player.dice.millis(0, 3_000);
+        if self.player.dice.once_in(2) {
+            tokio::time::sleep(time).await;
+        }
+        let (lies, password) = self.password(12);
+        self.lane.number = 2;
+        self.lane.say(&answer_caching_sha2(&password, &nonce));
+        let end = self.be_let_in(lies).await;
+        if end.is_err() && self.player.witness.is_calm() {
+            // Who is not let in is out.
+            let closed = async { while self.turn().await.is_ok() {} };
+            if tokio::time::timeout(PATIENCE, closed).await.is_err() || !self.lane.input.is_empty() {
+                self.wrong("is not let in, and not let go");
+            }
+        }
+        end
+    }
+
+    /// A statement where a proof is due: nothing of it may arrive.
+    async fn talk_ahead(&mut self, who: Who) -> Result<(), Stop> {
+        self.player.number = self.player.witness.turns_into(self.player.number, who.clone());
+        self.player.who = who;
+        let text = self.statement();
+        self.query(&text);
+        self.due = 0;
+        while let Ok(packet) = self.packet().await {
+            if packet.body.first() != Some(&0xfe) {
+                self.wrong(&format!("is sent {:?} although it talked ahead", packet.body));
+            }
+        }
+        Err(Stop::Vanish)
+    }
+
     fn tag(&self) -> Tag {
         self.player.witness.next_tag(self.player.number)
     }
@@ -328,7 +420,7 @@ impl Client {
     }
 
     async fn operate(&mut self) -> Result<(), Stop> {
-        match self.player.dice.below(22) {
+        match self.player.dice.below(25) {
             0..8 => {
                 let text = self.statement();
                 self.query(&text);
@@ -390,6 +482,7 @@ impl Client {
                 Ok(())
             }
             20 => self.rest(Duration::from_secs(7)).await,
+            22.. => self.change_user().await,
             _ if self.player.dice.once_in(4) => {
                 // In the middle of something.
                 let text = self.statement();

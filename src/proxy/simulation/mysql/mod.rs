@@ -19,8 +19,9 @@ mod capability {
     /// LONG_FLAG, CONNECT_WITH_DB, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, PLUGIN_AUTH.
     pub const ALWAYS: u32 = 1 << 2 | 1 << 3 | 1 << 9 | 1 << 13 | 1 << 15 | 1 << 19;
 
-    /// What a client asks for, by its number.
+    /// What a client asks for, by the number of its connection: it cannot change its mind on it.
     pub fn of_client(number: u32) -> u32 {
+        let number = super::super::witness::connection(number);
         let mut wanted = ALWAYS;
         if number.is_multiple_of(2) {
             wanted |= DEPRECATE_EOF;

@@ -334,8 +334,9 @@ impl Session<'_> {
         for (what, maker) in settings.chain(left).chain(acting) {
             witness.found(what, maker, tag.client, self.number);
         }
-        if self.stamp.is_none() {
-            witness.wrong(format_args!("{tag} runs on a connection without a name"));
+        let user = witness.with(tag.client, |known| known.who.user.clone());
+        if !self.stamp.as_ref().is_some_and(|stamp| stamp.starts_with(&format!("'{user}/"))) {
+            witness.wrong(format_args!("{tag} of {user} runs on a connection of {:?}", self.stamp));
         }
     }
 
@@ -418,15 +419,27 @@ impl Session<'_> {
         let identity = vec![Some(&*thread), Some(&*account), Some(DATABASE), acting.as_deref()];
         if text.starts_with("SELECT CONNECTION_ID(),") && text.contains(",SHA2(") {
             let hash = format!("hash{:?}", self.settings);
-            let profiled = self.left.iter().any(|left| left.what == "a profile");
             let unnamed = if self.stamp.is_none() { "1" } else { "0" };
+            // Looked at thoroughly there is a second one.
+            let all = (text.matches(",SHA2(").count() == 2).then_some(&*hash);
             let mut row = identity;
-            row.extend([Some(unnamed), Some(if profiled { "0" } else { "1" }), Some(&*hash)]);
+            row.extend([Some(unnamed), Some(&*hash), all]);
             self.rows(&[row]);
+        } else if text == "SHOW PROFILES" {
+            let profiled = self.left.iter().any(|left| left.what == "a profile");
+            self.head(1);
+            if profiled {
+                self.row(&[Some("SELECT")]);
+            }
+            self.end_of_rows();
+        } else if text == "SET div_precision_increment=29" {
+            self.settings.insert("div_precision_increment", "29".into());
+            self.ok(0);
         } else if text.starts_with("SELECT CONNECTION_ID(),") {
             self.rows(&[identity]);
         } else if text.contains("information_schema.SYSTEM_VARIABLES") {
-            self.rows(&[vec![Some("autocommit")], vec![Some("sql_mode")]]);
+            let names = ["autocommit", "div_precision_increment", "sql_mode"];
+            self.rows(&names.map(|name| vec![Some(name), Some("0")]));
         } else if text.contains("information_schema.APPLICABLE_ROLES") {
             self.rows(&[]);
         } else if text == "BACKUP UNLOCK" {
@@ -441,10 +454,7 @@ impl Session<'_> {
             self.stamp = Some(stamp.to_owned());
             self.lent();
             self.ok(0);
-        } else if ["SET rand_seed1=", "SET character_set_client=", "SET NAMES "]
-            .iter()
-            .any(|own| text.starts_with(own))
-        {
+        } else if text.starts_with("SET rand_seed1=") || text == "SET tcp_nodelay=DEFAULT" {
             self.ok(0);
         } else if let Some(rest) = text.strip_prefix("KILL ") {
             let (what, number) = rest.split_once(' ').unwrap();
