@@ -72,6 +72,8 @@ pub struct Pool<W: Wire> {
     state: Mutex<State<W>>,
     warming: AtomicBool,
     pub(super) looks: Looks,
+    /// Of the connection that was made last: what others have in common with it they share.
+    alike: Mutex<Option<W::Facts>>,
     pub(super) sides: Sides<W>,
     /// Of the login of upkeep, where the target has one.
     pub(super) upkeep_sides: Sides<W>,
@@ -166,6 +168,7 @@ impl<W: Wire> Pool<W> {
             state: Mutex::new(state),
             warming: AtomicBool::new(false),
             looks: Looks::new(),
+            alike: Mutex::default(),
             sides: Sides::new(),
             upkeep_sides: Sides::new(),
         })
@@ -184,12 +187,15 @@ impl<W: Wire> Pool<W> {
     /// first served. Cancel safe: who goes away leaves the line, and what was handed over is given on.
     pub(super) async fn obtain(self: &Arc<Self>, user: &Name, flavour: &str) -> Result<Held<W>, Refusal> {
         let flavour = self.ask_for(flavour);
-        self.overcome().await?;
+        if self.is_in_trouble() {
+            Box::pin(self.overcome()).await?;
+        }
         let settings = self.plan.load().settings;
         let deadline = Instant::now() + Duration::from_secs(settings.wait_seconds_max.into());
         match self.take(user, &flavour, &settings)? {
             Taken::Held(held) => Ok(held),
-            Taken::Slot(slot) => self.make(slot, &flavour).await,
+            // Apart, here and below: connecting takes much room, and hardly any session has to do it.
+            Taken::Slot(slot) => Box::pin(self.make(slot, &flavour)).await,
             Taken::Line(mut turn) => {
                 let handed = tokio::time::timeout_at(deadline, &mut turn.turn).await;
                 match handed {
@@ -213,9 +219,6 @@ impl<W: Wire> Pool<W> {
     /// Where the target refuses the login, nothing is lent until it takes it again: it is tried here, if it is
     /// time to.
     async fn overcome(self: &Arc<Self>) -> Result<(), Refusal> {
-        if !self.troubles.holds(&self.place) {
-            return Ok(());
-        }
         self.warm().await?;
         match self.troubles.holds(&self.place) {
             true => Err(Refusal::ConnectorRefused),
@@ -289,7 +292,7 @@ impl<W: Wire> Pool<W> {
     async fn receive(self: &Arc<Self>, handed: Handed<W>, flavour: &Arc<str>) -> Result<Held<W>, Refusal> {
         match handed {
             Handed::Connection(connection) => Ok(Held { connection: *connection, slot: self.slot() }),
-            Handed::Slot(slot) => self.make(slot, flavour).await,
+            Handed::Slot(slot) => Box::pin(self.make(slot, flavour)).await,
         }
     }
 
@@ -404,6 +407,7 @@ impl<W: Wire> Pool<W> {
             Report::Unclean(what) => return Err(MakeFault::Probe(what)),
         };
         facts.apply(&findings);
+        self.share(&mut facts);
         if !self.keeper.is_known(&self.target, &self.level, &findings.fingerprint).await {
             return Err(MakeFault::Probe(ROLE_CHANGED.into()));
         }
@@ -423,6 +427,14 @@ impl<W: Wire> Pool<W> {
             last_user: None,
             used: false,
         })
+    }
+
+    fn share(&self, facts: &mut W::Facts) {
+        let mut alike = self.alike.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(other) = &*alike {
+            facts.share(other);
+        }
+        *alike = Some(facts.clone());
     }
 
     /// Looks whether the secret has changed while nobody needed a new connection. What cannot be read changes
