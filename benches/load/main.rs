@@ -269,11 +269,12 @@ impl Bench {
 
     fn idle(&mut self) {
         let sessions = if self.arguments.quick { 2_000 } else { 10_000 };
-        let node = &self.parties.node;
         // Ours have given their server connections back, which then bear no name any more. Those that go through
         // to the server need a process there for each.
         let few = 300;
         for (name, tls) in [("plain", false), ("TLS", true)] {
+            self.parties.renew();
+            let node = &self.parties.node;
             let cells = self.parties.all.iter().map(|party| {
                 let login =
                     if tls { party.tls_port.map(|_| party.with_tls(false))? } else { party.login.clone() };

@@ -42,7 +42,10 @@ pub struct Parties {
     pub node: Node,
     /// The grant of the user `crowd`, whose login this is.
     pub crowd: (String, Login),
-    _proxies: Vec<Proxy>,
+    alice: Login,
+    workers: usize,
+    programs: Vec<(String, String)>,
+    proxies: Vec<Proxy>,
 }
 
 pub struct Proxy(Child);
@@ -70,17 +73,6 @@ impl Parties {
         let programs = setup();
         let mut versions = vec![format!("PostgreSQL {}", place.ask("show server_version"))];
         versions.extend(programs[..2].iter().map(|(name, program)| version(name, program)));
-        let direct = Login {
-            port: place.port,
-            user: place.role("read"),
-            password: ROLE_PASSWORD.into(),
-            database: place.database.clone(),
-            tls: None,
-        };
-        let (relay, relay_port) = start_relay(place.port, workers, None);
-        let (tls_relay, tls_relay_port) = start_relay(place.port, workers, Some(&certificate()));
-        let (haproxy, haproxy_port) = start_haproxy(&programs[1].1, place.port);
-        let (pgbouncer, pgbouncer_port) = start_pgbouncer(&programs[0].1, &place);
         let limits = format!("workers = {workers}\npark_seconds = 1");
         let options = Options {
             pool: "size_max = 1100",
@@ -94,47 +86,80 @@ impl Parties {
         let person = |name: &str| {
             let person = node.user(name);
             let grant = node.grant(name, "read", "8h", &[]);
-            let login =
-                Login { port: node.port, user: person.name, password: person.secret, ..direct.clone() };
-            (grant, login)
+            let direct = direct(&node.place);
+            (grant, Login { port: node.port, user: person.name, password: person.secret, ..direct })
         };
         let ((_, alice), crowd) = (person("alice"), person("crowd"));
         versions.push(text(&node.tg(&["--version"]).stdout).trim().to_owned());
-        let proxy = |name, child: &Proxy, port, tls_port| Party {
-            name,
-            login: Login { port, ..direct.clone() },
-            tls_port,
-            pid: Some(child.0.id()),
-            tls_pid: Some(child.0.id()),
-        };
-        let all = vec![
-            Party {
-                name: "direct",
-                login: direct.clone(),
-                tls_port: Some(direct.port),
-                pid: None,
-                tls_pid: None,
-            },
-            Party {
-                tls_pid: Some(tls_relay.0.id()),
-                ..proxy("tokio relay", &relay, relay_port, Some(tls_relay_port))
-            },
-            proxy("HAProxy", &haproxy, haproxy_port, None),
-            proxy("PgBouncer", &pgbouncer, pgbouncer_port, Some(pgbouncer_port)),
-            Party {
-                name: "Tidegate",
-                tls_port: Some(alice.port),
-                login: alice,
-                pid: Some(node.pid()),
-                tls_pid: Some(node.pid()),
-            },
-        ];
-        Self { all, versions, node, crowd, _proxies: vec![relay, tls_relay, haproxy, pgbouncer] }
+        let (all, proxies) = proxies(&node, &alice, workers, &programs);
+        Self { all, versions, node, crowd, alice, workers, programs, proxies }
+    }
+
+    /// Every proxy anew: memory that one has had from the system it keeps, and takes again without asking.
+    pub fn renew(&mut self) {
+        self.proxies.clear();
+        self.node.kill();
+        self.node.resume();
+        (self.all, self.proxies) = proxies(&self.node, &self.alice, self.workers, &self.programs);
     }
 
     pub fn party(&self, name: &str) -> &Party {
         self.all.iter().find(|party| party.name == name).expect("one of ours")
     }
+}
+
+fn direct(place: &Place) -> Login {
+    Login {
+        port: place.port,
+        user: place.role("read"),
+        password: ROLE_PASSWORD.into(),
+        database: place.database.clone(),
+        tls: None,
+    }
+}
+
+/// Starts those that are compared with.
+fn proxies(
+    node: &Node,
+    alice: &Login,
+    workers: usize,
+    programs: &[(String, String)],
+) -> (Vec<Party>, Vec<Proxy>) {
+    let (place, direct) = (&node.place, direct(&node.place));
+    let (relay, relay_port) = start_relay(place.port, workers, None);
+    let (tls_relay, tls_relay_port) = start_relay(place.port, workers, Some(&certificate()));
+    let (haproxy, haproxy_port) = start_haproxy(&programs[1].1, place.port);
+    let (pgbouncer, pgbouncer_port) = start_pgbouncer(&programs[0].1, place);
+    let proxy = |name, child: &Proxy, port, tls_port| Party {
+        name,
+        login: Login { port, ..direct.clone() },
+        tls_port,
+        pid: Some(child.0.id()),
+        tls_pid: Some(child.0.id()),
+    };
+    let all = vec![
+        Party {
+            name: "direct",
+            login: direct.clone(),
+            tls_port: Some(direct.port),
+            pid: None,
+            tls_pid: None,
+        },
+        Party {
+            tls_pid: Some(tls_relay.0.id()),
+            ..proxy("tokio relay", &relay, relay_port, Some(tls_relay_port))
+        },
+        proxy("HAProxy", &haproxy, haproxy_port, None),
+        proxy("PgBouncer", &pgbouncer, pgbouncer_port, Some(pgbouncer_port)),
+        Party {
+            name: "Tidegate",
+            tls_port: Some(alice.port),
+            login: alice.clone(),
+            pid: Some(node.pid()),
+            tls_pid: Some(node.pid()),
+        },
+    ];
+    (all, vec![relay, tls_relay, haproxy, pgbouncer])
 }
 
 /// User and system time of all threads of a process so far.

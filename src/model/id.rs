@@ -6,18 +6,26 @@ use serde::{Deserialize, Serialize, Serializer};
 /// Crockford's base 32, lower case: no i, l, o, u, so an id can be read aloud.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const DIGITS: usize = 13;
+/// A letter and a dash.
+const PREFIX_BYTES: usize = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an id looks like {0}0123456789abc")]
 pub struct IdError(&'static str);
 
-fn encode(prefix: &str, value: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut digits = [0u8; DIGITS];
+/// The text of an id, without an allocation: each line of the trail has several.
+fn encode<'a>(
+    prefix: &str,
+    value: u64,
+    text: &'a mut [u8; PREFIX_BYTES + DIGITS],
+) -> Result<&'a str, fmt::Error> {
+    let (head, digits) = text.split_at_mut(PREFIX_BYTES);
+    head.copy_from_slice(prefix.as_bytes());
     for (i, digit) in digits.iter_mut().enumerate() {
         *digit = ALPHABET[(value >> (5 * (DIGITS - 1 - i)) & 31) as usize];
     }
     // The alphabet is ASCII.
-    f.pad(&format!("{prefix}{}", std::str::from_utf8(&digits).map_err(|_| fmt::Error)?))
+    std::str::from_utf8(text).map_err(|_| fmt::Error)
 }
 
 fn decode(prefix: &'static str, text: &str) -> Result<u64, IdError> {
@@ -57,17 +65,20 @@ macro_rules! id {
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                encode($prefix, self.0, f)
+                const { assert!($prefix.len() == PREFIX_BYTES) };
+                f.pad(encode($prefix, self.0, &mut [0; PREFIX_BYTES + DIGITS])?)
             }
         }
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                encode($prefix, self.0, f)
+                fmt::Display::fmt(self, f)
             }
         }
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                let mut text = [0; PREFIX_BYTES + DIGITS];
+                let text = encode($prefix, self.0, &mut text).map_err(serde::ser::Error::custom)?;
+                serializer.serialize_str(text)
             }
         }
         impl FromStr for $name {

@@ -265,9 +265,16 @@ impl Members<'_> {
 /// The protocol's name among a context's members. A string within JSON cannot pass for the member: each
 /// quote in it has a backslash before it.
 fn protocol_of(context: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(context).ok()?;
-    let (_, rest) = text.split_once("\"protocol\":\"")?;
-    Some(rest.split_once('"')?.0)
+    const MEMBER: &[u8] = b"\"protocol\":\"";
+    let quote = |bytes: &[u8]| bytes.iter().position(|byte| *byte == b'"');
+    let mut rest = context;
+    loop {
+        rest = &rest[quote(rest)?..];
+        if let Some(name) = rest.strip_prefix(MEMBER) {
+            return std::str::from_utf8(&name[..quote(name)?]).ok();
+        }
+        rest = &rest[1..];
+    }
 }
 
 /// Closes a line that begins at `start` of `out`, without newline, and returns its chain value:

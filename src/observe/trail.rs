@@ -209,7 +209,8 @@ impl Trail {
     /// The same for the fact that something has ended. A trail that cannot be written at the moment, which
     /// ends the sessions, takes it all the same where the journal has room: it is written later.
     pub fn end(&self, event: &Event) -> Result<(), TrailError> {
-        let payload = serde_json::to_vec(event)
+        let mut payload = Vec::with_capacity(EVENT_BYTES);
+        serde_json::to_writer(&mut payload, event)
             .map_err(|error| TrailError(format!("an event has no JSON form: {error}")))?;
         let draft =
             Draft { kind: Kind::Event, lines: 1, micros: now_micros(), context: b"", payload: &payload };
@@ -261,6 +262,11 @@ impl Trail {
     /// Whether records can be had now; for `/health` and for the sessions' watch.
     pub fn failed(&self) -> watch::Receiver<bool> {
         self.handle.shared.health.subscribe()
+    }
+
+    /// Whether records are refused now because the trail has failed; never with `continue_on_failure`.
+    pub fn is_refusing(&self) -> bool {
+        self.handle.shared.health.refusing()
     }
 
     /// Waits until records are refused because the trail has failed; never ends with
@@ -505,6 +511,9 @@ fn lock(path: &Path) -> Result<std::fs::File, TrailError> {
     })?;
     Ok(file)
 }
+
+/// As long as most events are at most.
+const EVENT_BYTES: usize = 512;
 
 fn malformed() -> TrailError {
     TrailError("the notes of a session are malformed".into())

@@ -74,6 +74,8 @@ pub struct Pool<W: Wire> {
     pub(super) looks: Looks,
     /// For requests to stop a statement that have a connection of their own each.
     interrupts: Semaphore,
+    /// Of the connection that was made last: what others have in common with it they share.
+    alike: Mutex<Option<W::Facts>>,
     pub(super) sides: Sides<W>,
     /// Of the login of upkeep, where the target has one.
     pub(super) upkeep_sides: Sides<W>,
@@ -169,6 +171,7 @@ impl<W: Wire> Pool<W> {
             warming: AtomicBool::new(false),
             looks: Looks::new(),
             interrupts: Semaphore::new(limits::INTERRUPTS_MAX),
+            alike: Mutex::default(),
             sides: Sides::new(),
             upkeep_sides: Sides::new(),
         })
@@ -187,12 +190,15 @@ impl<W: Wire> Pool<W> {
     /// first served. Cancel safe: who goes away leaves the line, and what was handed over is given on.
     pub(super) async fn obtain(self: &Arc<Self>, user: &Name, flavour: &str) -> Result<Held<W>, Refusal> {
         let flavour = self.ask_for(flavour);
-        self.overcome().await?;
+        if self.is_in_trouble() {
+            Box::pin(self.overcome()).await?;
+        }
         let settings = self.plan.load().settings;
         let deadline = Instant::now() + Duration::from_secs(settings.wait_seconds_max.into());
         match self.take(user, &flavour, &settings)? {
             Taken::Held(held) => Ok(held),
-            Taken::Slot(slot) => self.make(slot, &flavour).await,
+            // Apart, here and below: connecting takes much room, and hardly any session has to do it.
+            Taken::Slot(slot) => Box::pin(self.make(slot, &flavour)).await,
             Taken::Line(mut turn) => {
                 let handed = tokio::time::timeout_at(deadline, &mut turn.turn).await;
                 match handed {
@@ -216,9 +222,6 @@ impl<W: Wire> Pool<W> {
     /// Where the target refuses the login, nothing is lent until it takes it again: it is tried here, if it is
     /// time to.
     async fn overcome(self: &Arc<Self>) -> Result<(), Refusal> {
-        if !self.troubles.holds(&self.place) {
-            return Ok(());
-        }
         self.warm().await?;
         match self.troubles.holds(&self.place) {
             true => Err(Refusal::ConnectorRefused),
@@ -292,7 +295,7 @@ impl<W: Wire> Pool<W> {
     async fn receive(self: &Arc<Self>, handed: Handed<W>, flavour: &Arc<str>) -> Result<Held<W>, Refusal> {
         match handed {
             Handed::Connection(connection) => Ok(Held { connection: *connection, slot: self.slot() }),
-            Handed::Slot(slot) => self.make(slot, flavour).await,
+            Handed::Slot(slot) => Box::pin(self.make(slot, flavour)).await,
         }
     }
 
@@ -407,6 +410,7 @@ impl<W: Wire> Pool<W> {
             Report::Unclean(what) => return Err(MakeFault::Probe(what)),
         };
         facts.apply(&findings);
+        self.share(&mut facts);
         if !self.keeper.is_known(&self.target, &self.level, &findings.fingerprint).await {
             return Err(MakeFault::Probe(ROLE_CHANGED.into()));
         }
@@ -426,6 +430,14 @@ impl<W: Wire> Pool<W> {
             last_user: None,
             used: false,
         })
+    }
+
+    fn share(&self, facts: &mut W::Facts) {
+        let mut alike = self.alike.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(other) = &*alike {
+            facts.share(other);
+        }
+        *alike = Some(facts.clone());
     }
 
     /// Looks whether the secret has changed while nobody needed a new connection. What cannot be read changes

@@ -473,6 +473,8 @@ pub trait Facts: Clone + Send + Sync + 'static {
     }
     /// Takes over what a script learnt: call it with the findings of every script that was done.
     fn apply(&mut self, findings: &Findings);
+    /// Takes over from another connection to the same server what is equal, so that it is in memory once.
+    fn share(&mut self, _other: &Self) {}
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -820,6 +822,16 @@ pub struct Findings {
     /// What the server reported of itself meanwhile (PostgreSQL: `ParameterStatus`), in order; for
     /// [`Facts::apply`].
     pub parameters: Vec<(String, String)>,
+    /// All that it reports of itself is as it was after the login; what it reported meanwhile is not in `parameters`.
+    pub restored: bool,
+}
+
+impl Findings {
+    /// Whatever it reported meanwhile, it is back to what it was after the login.
+    pub fn restore(&mut self) {
+        self.parameters.clear();
+        self.restored = true;
+    }
 }
 
 /// One finding of `target check`.

@@ -156,7 +156,7 @@ impl<W: Wire> SessionDoor<W> {
         allowed: Allowed,
     ) -> Served {
         let Allowed { arrival, place } = allowed;
-        let (door, gate, peer) = (self.clone(), entrance.clone(), caller.peer);
+        let (door, gate) = (self.clone(), entrance.clone());
         // The login's state is given back before the conversation begins: it may last for days.
         let login = Box::pin(async move {
             let entered = door.login(session, caller, &gate).await;
@@ -167,7 +167,7 @@ impl<W: Wire> SessionDoor<W> {
             let mut login = login.await;
             while let Some(entered) = login {
                 let Some(again) = self.converse(entered).await else { break };
-                login = Box::pin(self.login_again(again, peer, &entrance)).await;
+                login = Box::pin(self.login_again(again, &entrance)).await;
             }
             drop(place);
         })

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -96,12 +97,7 @@ impl Gate {
             workers.spawn(socket, move |socket| {
                 let caller = Caller { stream: Stream::Plain(socket), peer, input: BytesMut::new() };
                 let place = place.filter(|_| welcome);
-                let greeted = Box::pin(gate.greet(caller, brings, place, arrival, told));
-                async move {
-                    if let Some(served) = greeted.await {
-                        served.await;
-                    }
-                }
+                Visit::Greeted(Box::pin(gate.greet(caller, brings, place, arrival, told)))
             });
         }
     }
@@ -198,6 +194,28 @@ fn due(complaint: &Mutex<Seldom>) -> Option<u64> {
 
 /// Serves a connection to its end.
 pub(super) type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A connection from its acceptance to its end. By hand, as it is in memory for as long as the client is there.
+enum Visit {
+    Greeted(Pin<Box<dyn Future<Output = Option<Served>> + Send>>),
+    Served(Served),
+}
+
+impl Future for Visit {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut *self {
+                Self::Greeted(greeted) => match ready!(greeted.as_mut().poll(cx)) {
+                    Some(served) => *self = Self::Served(served),
+                    None => return Poll::Ready(()),
+                },
+                Self::Served(served) => return served.as_mut().poll(cx),
+            }
+        }
+    }
+}
 
 /// What a connection takes of what there is of its listener.
 pub(super) struct Allowed {

@@ -40,11 +40,10 @@ pub(super) struct Entered<W: Wire> {
     pub admission: Arc<Admission>,
     pub seat: Seat,
     pub entry: Entry,
-    pub stamp: String,
     pub settings: W::Settings,
     pub berth: Berth,
-    /// The end that the client has been told of ahead of time.
-    pub noticed: Option<crate::model::Time>,
+    /// The end that the client has been told of ahead of time, in microseconds.
+    pub noticed: Option<i64>,
     /// The grant by which it came in.
     pub first_grant: GrantId,
     pub began: Instant,
@@ -55,6 +54,7 @@ pub(super) struct Entered<W: Wire> {
 /// A client that logs in again on the connection of a session that has ended: as another session.
 pub(super) struct Again<W: Wire> {
     pub session: SessionId,
+    pub peer: Peer,
     pub stream: Stream,
     pub accept: W::Accept,
     /// What it has sent behind its wish.
@@ -144,7 +144,7 @@ impl<W: Wire> SessionDoor<W> {
         entrance: &Entrance,
     ) -> Option<Box<Entered<W>>> {
         let began = Instant::now();
-        let learned = self.learned(entrance).await;
+        let learned = if W::GREETS { Box::pin(self.learned(entrance)).await } else { Vec::new() };
         let guest = self.guest(session, caller, entrance, learned).ok()?;
         self.receive(guest, entrance, began).await
     }
@@ -153,10 +153,9 @@ impl<W: Wire> SessionDoor<W> {
     pub(super) async fn login_again(
         &self,
         again: Box<Again<W>>,
-        peer: Peer,
         entrance: &Entrance,
     ) -> Option<Box<Entered<W>>> {
-        let Again { session, stream, accept, input, out, key } = *again;
+        let Again { session, peer, stream, accept, input, out, key } = *again;
         let fresh = !input.is_empty();
         let guest = Guest { session, peer, stream, accept, fresh, input, out, key: Some(key) };
         self.receive(guest, entrance, Instant::now()).await
@@ -184,16 +183,14 @@ impl<W: Wire> SessionDoor<W> {
             Ok(Err(stop)) => stop,
             Err(_) => Stop::refuse(Refusal::LoginTimeout, "it took too long"),
         };
-        self.turn_away(guest, stop).await;
+        // Apart, as TLS below: a login is in memory for as long as its largest part.
+        Box::pin(self.turn_away(guest, stop)).await;
         None
     }
 
     /// What the servers that this listener leads to say of themselves, for the greeting; of a fixed target that is
     /// not known yet it is asked for.
     async fn learned(&self, entrance: &Entrance) -> Vec<Arc<str>> {
-        if !W::GREETS {
-            return Vec::new();
-        }
         let book = self.shared.ledger.book();
         let Some(name) = &entrance.target else {
             let targets = book.snapshot().targets.iter().filter(|target| target.protocol == W::NAME);
@@ -297,7 +294,7 @@ impl<W: Wire> SessionDoor<W> {
                     guest.accept.step(AcceptInput::Bytes(&mut guest.input), &mut guest.out)
                 }
                 AcceptStep::StartTls(start) => {
-                    let facts = guest.secure(entrance, start).await?;
+                    let facts = Box::pin(guest.secure(entrance, start)).await?;
                     guest.accept.step(AcceptInput::TlsReady(&facts), &mut guest.out)
                 }
                 other => return Ok(other),
@@ -389,7 +386,7 @@ impl<W: Wire> SessionDoor<W> {
         began: Instant,
     ) -> Result<Box<Entered<W>>, (Box<Guest<W>>, Stop)> {
         let settings = self.wire.settings(&guest.accept);
-        let stamp = format!("{}/{}", admission.user(), guest.session);
+        let stamp = stamp(&admission, guest.session);
         let waited = Instant::now();
         let deadline = began + self.shared.limits.load().login;
         let mut waiter = Entering { guest: &mut guest, admission, seat: &mut seat, deadline };
@@ -490,17 +487,16 @@ impl<W: Wire> SessionDoor<W> {
         let Guest { session, peer, stream, accept, input, mut out, fresh: _, key: _ } = guest;
         let admission = Arc::new(admission);
         let now = self.shared.ledger.now();
-        let stats = Arc::new(Stats::default());
         let upstream = lease.upstream_name();
         let entry = self.shared.registry.enter(Listed {
             session,
-            peer: peer.to_string(),
+            peer,
             process: issued.key.process,
             protocol: W::NAME,
             started_at: now,
             admission: arc_swap::ArcSwap::new(admission.clone()),
             upstream: arc_swap::ArcSwapOption::from_pointee(upstream),
-            stats: stats.clone(),
+            stats: Stats::default(),
             commands: Mailbox::default(),
         });
         let first_grant = admission.grant();
@@ -521,7 +517,8 @@ impl<W: Wire> SessionDoor<W> {
         let context = context::<W>(session, &admission);
         // The words that end the login are the last that are not framed.
         let (stream, input) = framed(stream, framing, &mut out, input);
-        let mut pump = Pump::new(relay, context, stream, lease, self.shared.trail.clone(), stats);
+        let mut pump =
+            Pump::new(relay, context, stream, lease, self.shared.trail.clone(), entry.listed.clone());
         pump.welcome(&out, input);
         Box::new(Entered {
             session,
@@ -529,7 +526,6 @@ impl<W: Wire> SessionDoor<W> {
             admission,
             seat,
             entry,
-            stamp,
             settings,
             berth: Berth::new(process_known),
             noticed: None,
@@ -665,6 +661,11 @@ fn start<W: Wire>(guest: &Guest<W>, admission: &Admission) -> SessionStart {
     }
 }
 
+/// What a connection says of the session that has it.
+pub(super) fn stamp(admission: &Admission, session: SessionId) -> String {
+    format!("{}/{session}", admission.user())
+}
+
 /// The row of the history of a session that has not ended.
 pub(super) fn row(listed: &Listed, admission: &Admission, grant: GrantId) -> SessionRow {
     SessionRow {
@@ -674,7 +675,7 @@ pub(super) fn row(listed: &Listed, admission: &Admission, grant: GrantId) -> Ses
         level: admission.level().clone(),
         grant,
         database: admission.database().map(str::to_owned),
-        peer: listed.peer.clone(),
+        peer: listed.peer.to_string(),
         protocol: listed.protocol.into(),
         started_at: listed.started_at,
         ended_at: None,

@@ -139,6 +139,7 @@ impl Node {
         for engine in engines.all() {
             tokio::spawn(engine.maintain());
         }
+        tokio::spawn(ring_for_trail(ledger.clone(), trail.failed()));
         tokio::spawn(keep_history(ledger.store().clone(), rows));
         tokio::spawn(count_refusals(shared.clone()));
         let tls: Vec<_> = tls.into_iter().flatten().collect();
@@ -179,6 +180,7 @@ impl Node {
         }
         let left = self.registry.len();
         self.drain.send_replace(Drain::Now);
+        self.ledger.wake();
         let gone = tokio::time::timeout(limits::INTERRUPT_WAIT + 2 * limits::CUT_FLUSH, self.empty()).await;
         if gone.is_err() {
             tracing::warn!(sessions = self.registry.len(), "sessions did not end in time");
@@ -420,6 +422,13 @@ pub(super) async fn follow_targets(ledger: Arc<Ledger>, engines: Vec<Arc<dyn Eng
         if changed.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Has every session look around when the trail fails, and when it is well again. Ends with the trail.
+pub(super) async fn ring_for_trail(ledger: Arc<Ledger>, mut failed: watch::Receiver<bool>) {
+    while failed.changed().await.is_ok() {
+        ledger.wake();
     }
 }
 

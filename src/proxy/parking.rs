@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::clock;
 use super::door::SessionDoor;
-use super::login::Entered;
+use super::login::{Entered, stamp};
 use super::registry::State;
 use super::waiting::{Resuming, WaitEnd};
 use crate::model::{Event, Loss, Parking, Refusal};
@@ -188,7 +188,7 @@ impl<W: Wire> SessionDoor<W> {
         let parked = entered.berth.parked.take();
         let restore = parked.map_or_else(Restore::default, |parked| parked.restore);
         let settings = self.wire.dressed(&entered.settings, &restore);
-        let stamp = entered.stamp.clone();
+        let stamp = stamp(&entered.admission, entered.session);
         entered.entry.listed.stats.see(entered.pump.relay.statements(), State::Waiting);
         let mut waiter = Resuming { entered: &mut *entered };
         let lease = self.wait_for_lease(&mut waiter, &stamp, &settings).await?;

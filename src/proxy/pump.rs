@@ -16,7 +16,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clock;
-use super::registry::{State, Stats};
+use super::registry::{Listed, State};
 use crate::model::{Notes, Refusal, SessionContext, Verdict, limits};
 use crate::observe::Trail;
 use crate::pool::Lease;
@@ -77,6 +77,12 @@ struct Half {
     asks: bool,
 }
 
+/// A connection that the session is lent, and what waits on it.
+struct Upstream<W: Wire> {
+    lease: Lease<W>,
+    half: Half,
+}
+
 /// How often a client that we do not read from is looked at.
 pub(super) const VANISH_LOOK: Duration = Duration::from_millis(500);
 
@@ -84,12 +90,12 @@ pub(super) struct Pump<W: Wire> {
     pub relay: W::Relay,
     pub context: SessionContext,
     downstream: Stream,
-    /// Apart: a session that sits there has none.
-    lease: Option<Box<Lease<W>>>,
     client: Half,
-    server: Half,
+    /// Apart: a session that sits there has none.
+    upstream: Option<Box<Upstream<W>>>,
     trail: Trail,
-    stats: Arc<Stats>,
+    /// Where others see what it does.
+    listed: Arc<Listed>,
     /// The client's bytes are to be looked at although no new ones have come.
     look_again: bool,
     /// Until the trail's writer has caught up.
@@ -107,17 +113,16 @@ impl<W: Wire> Pump<W> {
         downstream: Stream,
         lease: Lease<W>,
         trail: Trail,
-        stats: Arc<Stats>,
+        listed: Arc<Listed>,
     ) -> Self {
         Self {
             relay,
             context,
             downstream,
-            lease: Some(Box::new(lease)),
             client: Half::default(),
-            server: Half::default(),
+            upstream: Some(Box::new(Upstream { lease, half: Half::default() })),
             trail,
-            stats,
+            listed,
             look_again: false,
             room: None,
             watch: None,
@@ -131,23 +136,26 @@ impl<W: Wire> Pump<W> {
         // The words may be in the stream already, ahead of what it frames.
         self.client.flush = self.downstream.holds_back();
         self.look_again = !ahead.is_empty();
-        self.client.rest = ahead;
+        // An empty one still has the memory that the login was read into.
+        if self.look_again {
+            self.client.rest = ahead;
+        }
     }
 
     pub fn lease(&self) -> Option<&Lease<W>> {
-        self.lease.as_deref()
+        self.upstream.as_ref().map(|upstream| &upstream.lease)
     }
 
-    /// Takes the lease out. What is unread or unwritten towards the server stays behind, see
-    /// [`Pump::server_is_empty`].
+    /// Takes the lease out. What is unread or unwritten towards the server is lost: ask
+    /// [`Pump::server_is_empty`] before.
     pub fn take_lease(&mut self) -> Option<Lease<W>> {
-        self.lease.take().map(|lease| *lease)
+        self.upstream.take().map(|upstream| upstream.lease)
     }
 
     /// Goes on with another connection; `first` is written to it ahead of anything else.
     pub fn put_lease(&mut self, lease: Lease<W>, first: &[u8]) {
-        self.server = Half { out: BytesMut::from(first), ..Half::default() };
-        self.lease = Some(Box::new(lease));
+        let half = Half { out: BytesMut::from(first), ..Half::default() };
+        self.upstream = Some(Box::new(Upstream { lease, half }));
         self.client.held = false;
         self.look_again = true;
         // However long the wait was, its end is a sign of life.
@@ -156,7 +164,13 @@ impl<W: Wire> Pump<W> {
 
     /// Nothing read from the server is unconsumed, nothing for it is unwritten.
     pub fn server_is_empty(&self) -> bool {
-        self.server.rest.is_empty() && self.server.out.is_empty() && !self.server.flush
+        let Some(Upstream { half, .. }) = self.upstream.as_deref() else { return true };
+        half.rest.is_empty() && half.out.is_empty() && !half.flush
+    }
+
+    /// Bytes for the server that it has not taken yet.
+    fn server_waits_for(&self) -> usize {
+        self.upstream.as_ref().map_or(0, |upstream| upstream.half.out.len())
     }
 
     /// Nothing waits on either side.
@@ -167,7 +181,10 @@ impl<W: Wire> Pump<W> {
 
     /// Asks the server whether anything would be lost without this connection.
     pub fn prove(&mut self, ask: Ask) -> Result<(), Pinned> {
-        self.relay.prove(ask, &mut self.server.out)
+        match &mut self.upstream {
+            Some(upstream) => self.relay.prove(ask, &mut upstream.half.out),
+            None => Err(Pinned("it has no connection")),
+        }
     }
 
     /// What came of the client's wish to stop another session.
@@ -201,7 +218,7 @@ impl<W: Wire> Pump<W> {
     /// an answer is waited for: then its end is not seen by reading.
     fn reading_is_paused(&self) -> bool {
         let waits = self.client.held || self.client.asks || self.room.is_some();
-        waits || self.server.out.len() >= limits::PENDING_BYTES_MAX
+        waits || self.server_waits_for() >= limits::PENDING_BYTES_MAX
     }
 
     /// Moves bytes until the conversation ends. Cancel safe: all state is kept.
@@ -286,7 +303,7 @@ impl<W: Wire> Pump<W> {
             let mut moved = false;
             let crowded = self.wait_for_room(cx);
             // Our own words come on top of what the client sends: they wait for the server like that.
-            let full = self.server.out.len() >= limits::PENDING_BYTES_MAX;
+            let full = self.server_waits_for() >= limits::PENDING_BYTES_MAX;
             if !crowded && !full && !self.client.asks && std::mem::take(&mut self.look_again) {
                 let looked = SCRATCH.with_borrow_mut(|scratch| self.feed(cx, Side::Downstream, 0, scratch));
                 if let Err(end) = looked {
@@ -350,8 +367,8 @@ impl<W: Wire> Pump<W> {
     fn write(&mut self, cx: &mut Context<'_>, side: Side) -> io::Result<bool> {
         let (half, stream) = match side {
             Side::Downstream => (&mut self.client, &mut self.downstream),
-            Side::Upstream => match &mut self.lease {
-                Some(lease) => (&mut self.server, lease.stream()),
+            Side::Upstream => match self.upstream.as_deref_mut() {
+                Some(Upstream { lease, half }) => (half, lease.stream()),
                 None => return Ok(false),
             },
         };
@@ -387,20 +404,20 @@ impl<W: Wire> Pump<W> {
     /// Reads from this side once and deals with it. True: something was moved.
     fn read(&mut self, cx: &mut Context<'_>, from: Side) -> Result<bool, PumpEnd> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let (half, other) = match from {
-                Side::Downstream => (&self.client, &self.server),
-                Side::Upstream => (&self.server, &self.client),
+            let waits = match from {
+                Side::Downstream => self.server_waits_for(),
+                Side::Upstream => self.client.out.len(),
             };
-            if half.held || half.asks || other.out.len() >= limits::PENDING_BYTES_MAX {
-                return Ok(false);
-            }
-            let stream = match from {
-                Side::Downstream => &mut self.downstream,
-                Side::Upstream => match &mut self.lease {
-                    Some(lease) => lease.stream(),
+            let (half, stream) = match from {
+                Side::Downstream => (&self.client, &mut self.downstream),
+                Side::Upstream => match self.upstream.as_deref_mut() {
+                    Some(Upstream { lease, half }) => (&*half, lease.stream()),
                     None => return Ok(false),
                 },
             };
+            if half.held || half.asks || waits >= limits::PENDING_BYTES_MAX {
+                return Ok(false);
+            }
             let mut buffer = ReadBuf::new(&mut scratch.read);
             match Pin::new(stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Ok(false),
@@ -414,8 +431,8 @@ impl<W: Wire> Pump<W> {
             // The answer to a question of ours is nothing of the client's.
             let ours = from == Side::Upstream && self.relay.is_proving();
             let counter = match from {
-                Side::Downstream => &self.stats.bytes_up,
-                Side::Upstream => &self.stats.bytes_down,
+                Side::Downstream => &self.listed.stats.bytes_up,
+                Side::Upstream => &self.listed.stats.bytes_down,
             };
             if !ours {
                 counter.store(counter.load(Relaxed) + count as u64, Relaxed);
@@ -423,21 +440,24 @@ impl<W: Wire> Pump<W> {
             self.feed(cx, from, count, scratch)?;
             // An answer may be what the other side was held for.
             let other_is_held = match from {
-                Side::Downstream => self.server.held,
+                Side::Downstream => self.upstream.as_ref().is_some_and(|upstream| upstream.half.held),
                 Side::Upstream => self.client.held && !self.client.asks,
             };
             if other_is_held {
-                self.half(from.other()).held = false;
+                if let Some(half) = self.half(from.other()) {
+                    half.held = false;
+                }
                 self.feed(cx, from.other(), 0, scratch)?;
             }
             Ok(true)
         })
     }
 
-    fn half(&mut self, side: Side) -> &mut Half {
+    /// `None`: there is no connection to the server.
+    fn half(&mut self, side: Side) -> Option<&mut Half> {
         match side {
-            Side::Downstream => &mut self.client,
-            Side::Upstream => &mut self.server,
+            Side::Downstream => Some(&mut self.client),
+            Side::Upstream => self.upstream.as_mut().map(|upstream| &mut upstream.half),
         }
     }
 
@@ -450,7 +470,8 @@ impl<W: Wire> Pump<W> {
         count: usize,
         scratch: &mut Scratch,
     ) -> Result<(), PumpEnd> {
-        let mut rest = std::mem::take(&mut self.half(from).rest);
+        let Some(half) = self.half(from) else { return Ok(()) };
+        let mut rest = std::mem::take(&mut half.rest);
         let Scratch { read, plan, notes, back } = scratch;
         let end = if rest.is_empty() {
             let input = &read[..count];
@@ -466,7 +487,9 @@ impl<W: Wire> Pump<W> {
         if rest.is_empty() {
             rest = BytesMut::new();
         }
-        self.half(from).rest = rest;
+        if let Some(half) = self.half(from) {
+            half.rest = rest;
+        }
         end
     }
 
@@ -497,10 +520,12 @@ impl<W: Wire> Pump<W> {
             return Err(PumpEnd::Refuse(Refusal::TrailUnavailable));
         }
         if !self.relay.is_proving() {
-            self.stats.see(self.relay.statements(), State::of(self.relay.boundary()));
+            self.listed.stats.see(self.relay.statements(), State::of(self.relay.boundary()));
         }
-        if !back.is_empty() {
-            self.half(from).out.extend_from_slice(back);
+        if !back.is_empty()
+            && let Some(half) = self.half(from)
+        {
+            half.out.extend_from_slice(back);
         }
         self.send(cx, from.other(), plan, input).map_err(|_| PumpEnd::Gone(from.other()))?;
         match step {
@@ -522,7 +547,9 @@ impl<W: Wire> Pump<W> {
                 Ok(())
             }
             Ok(RelayStep::Hold) => {
-                self.half(from).held = true;
+                if let Some(half) = self.half(from) {
+                    half.held = true;
+                }
                 Ok(())
             }
             Ok(RelayStep::NeedLease) => Err(PumpEnd::NeedLease),
@@ -545,8 +572,8 @@ impl<W: Wire> Pump<W> {
     fn send(&mut self, cx: &mut Context<'_>, to: Side, plan: &Plan, input: &[u8]) -> io::Result<()> {
         let (half, stream) = match to {
             Side::Downstream => (&mut self.client, &mut self.downstream),
-            Side::Upstream => match &mut self.lease {
-                Some(lease) => (&mut self.server, lease.stream()),
+            Side::Upstream => match self.upstream.as_deref_mut() {
+                Some(Upstream { lease, half }) => (half, lease.stream()),
                 None => return Ok(()),
             },
         };

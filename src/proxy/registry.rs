@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 
+use super::peer::Peer;
 use crate::grant::{Admission, Book, Standing};
 use crate::model::{AccessLevel, GrantId, Name, SessionId, Time};
 use crate::protocol::session::Boundary;
@@ -179,14 +180,14 @@ const COMMANDS_MAX: usize = 8;
 /// What the registry knows of one session.
 pub(super) struct Listed {
     pub session: SessionId,
-    pub peer: String,
+    pub peer: Peer,
     /// The number by which its own client knows it.
     pub process: u32,
     pub protocol: &'static str,
     pub started_at: Time,
     pub admission: ArcSwap<Admission>,
     pub upstream: ArcSwapOption<String>,
-    pub stats: Arc<Stats>,
+    pub stats: Stats,
     pub commands: Mailbox,
 }
 
@@ -287,7 +288,7 @@ impl Listed {
             level: admission.level().clone(),
             grant: admission.grant(),
             database: admission.database().map(str::to_owned),
-            peer: self.peer.clone(),
+            peer: self.peer.to_string(),
             protocol: self.protocol.to_owned(),
             started_at: self.started_at,
             until: admission.until(),

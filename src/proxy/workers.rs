@@ -2,8 +2,10 @@
 //! and the connection it is lent is registered there, so moving a message crosses no thread.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
@@ -37,6 +39,20 @@ struct Load {
 impl Drop for Load {
     fn drop(&mut self) {
         self.loads[self.worker].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What serves a connection, and its part of the load. By hand: an async block would have room for it twice.
+struct Loaded<F> {
+    served: F,
+    _load: Load,
+}
+
+impl<F: Future<Output = ()> + Unpin> Future for Loaded<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.served).poll(cx)
     }
 }
 
@@ -74,7 +90,7 @@ impl Workers {
 
     /// Serves a connection on the worker that serves the fewest, which is this one where it is a tie;
     /// `serve` is called there, with the socket registered there.
-    pub fn spawn<F: Future<Output = ()> + Send + 'static>(
+    pub fn spawn<F: Future<Output = ()> + Send + Unpin + 'static>(
         &self,
         socket: Socket,
         serve: impl FnOnce(Socket) -> F + Send + 'static,
@@ -87,20 +103,15 @@ impl Workers {
         let load = Load { loads: self.loads.clone(), worker };
         // A task is as large as the largest of what it ever holds, so what it begins with is apart.
         if Some(worker) == here {
-            let served = serve(socket);
-            self.handles[worker].spawn(async move {
-                let _load = load;
-                served.await;
-            });
+            self.handles[worker].spawn(Loaded { served: serve(socket), _load: load });
             return;
         }
         let Ok(socket) = socket.into_std() else { return };
         let begin: Box<dyn FnOnce() -> std::io::Result<F> + Send> =
             Box::new(move || Socket::from_std(socket).map(serve));
         self.handles[worker].spawn(async move {
-            let _load = load;
             if let Ok(served) = begin() {
-                served.await;
+                Loaded { served, _load: load }.await;
             }
         });
     }
@@ -126,10 +137,12 @@ mod tests {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 let names = names.clone();
-                spawning.spawn(tcp.into(), |mut socket| async move {
-                    names.send(HERE.get().unwrap()).unwrap();
-                    // Until the peer closes.
-                    let _ = tokio::io::AsyncReadExt::read(&mut socket, &mut [0]).await;
+                spawning.spawn(tcp.into(), |mut socket| {
+                    Box::pin(async move {
+                        names.send(HERE.get().unwrap()).unwrap();
+                        // Until the peer closes.
+                        let _ = tokio::io::AsyncReadExt::read(&mut socket, &mut [0]).await;
+                    })
                 });
             }
         });

@@ -1,53 +1,66 @@
 //! The history of sessions: for lists and look-ups. The audit trail is the record.
 
+use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 
-use serde::Serialize;
 use sqlx::SqlitePool;
 
 use super::failure::Trouble;
-use super::rows::{Reader, json, time};
+use super::rows::{Reader, time};
 use super::{SessionRow, Store, StoreError};
 use crate::model::limits::{SESSION_ROWS_MAX, SESSION_ROWS_SWEEP};
 use crate::model::{SessionId, Time};
 
-/// Writes these rows in one statement, each in the place of an earlier one of its session: a crowd that comes
+/// Rows of one statement. Each number is a statement of its own, which stays prepared.
+const PIECES: [usize; 3] = [64, 8, 1];
+const COLUMNS: usize = 15;
+
+/// Writes these rows in one transaction, each in the place of an earlier one of its session: a crowd that comes
 /// and goes costs one write and not one each.
-pub(super) async fn put(pool: &SqlitePool, rows: &[&SessionRow]) -> Result<(), Trouble> {
-    let rows: Vec<_> = rows.iter().map(|row| columns(row)).collect();
-    sqlx::query(
-        "INSERT OR REPLACE INTO sessions (id, user_name, target, level, grant_id, database, peer, protocol, \
-         started_at, ended_at, how, code, statements, bytes_up, bytes_down) \
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-         value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, \
-         value ->> 14 FROM json_each(?)",
-    )
-    .bind(json(&rows))
-    .execute(pool)
-    .await?;
+pub(super) async fn put(pool: &SqlitePool, mut rows: &[&SessionRow]) -> Result<(), Trouble> {
+    static TEXTS: LazyLock<[String; PIECES.len()]> = LazyLock::new(|| PIECES.map(insert));
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    for (count, text) in PIECES.into_iter().zip(&*TEXTS) {
+        while let Some((piece, rest)) = rows.split_at_checked(count) {
+            let query = sqlx::query(text.as_str());
+            piece.iter().fold(query, |query, row| bind(query, row)).execute(&mut *transaction).await?;
+            rows = rest;
+        }
+    }
+    transaction.commit().await?;
     Ok(())
 }
 
-fn columns(row: &SessionRow) -> impl Serialize + '_ {
+fn insert(rows: usize) -> String {
+    let row = format!("({})", ["?"; COLUMNS].join(", "));
+    format!(
+        "INSERT OR REPLACE INTO sessions (id, user_name, target, level, grant_id, database, peer, protocol, \
+         started_at, ended_at, how, code, statements, bytes_up, bytes_down) VALUES {}",
+        vec![row; rows].join(", ")
+    )
+}
+
+type Insert<'a> = sqlx::query::Query<'a, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+fn bind<'a>(insert: Insert<'a>, row: &'a SessionRow) -> Insert<'a> {
     // SQLite's numbers have a sign; nobody transfers 9 exabytes in a session.
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    (
-        row.session,
-        row.user.as_str(),
-        row.target.as_str(),
-        row.level.as_str(),
-        row.grant,
-        &row.database,
-        &row.peer,
-        &row.protocol,
-        time(row.started_at),
-        row.ended_at.map(time),
-        &row.how,
-        &row.code,
-        number(row.statements),
-        number(row.bytes_up),
-        number(row.bytes_down),
-    )
+    insert
+        .bind(row.session.to_string())
+        .bind(row.user.as_str())
+        .bind(row.target.as_str())
+        .bind(row.level.as_str())
+        .bind(row.grant.to_string())
+        .bind(row.database.as_deref())
+        .bind(row.peer.as_str())
+        .bind(row.protocol.as_str())
+        .bind(time(row.started_at))
+        .bind(row.ended_at.map(time))
+        .bind(row.how.as_deref())
+        .bind(row.code.as_deref())
+        .bind(number(row.statements))
+        .bind(number(row.bytes_up))
+        .bind(number(row.bytes_down))
 }
 
 pub(super) async fn newest(pool: &SqlitePool, limit: u32) -> Result<Vec<SessionRow>, Trouble> {

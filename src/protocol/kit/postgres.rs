@@ -237,13 +237,13 @@ pub fn relay(data: &[u8]) {
 
 /// A connection as `alice`, with one reported parameter.
 pub fn facts() -> PostgresFacts {
-    let parameters: std::sync::Arc<[_]> = [("TimeZone".to_owned(), "UTC".to_owned())].into();
+    let parameters: std::sync::Arc<[_]> = [("TimeZone".into(), "UTC".into())].into();
     PostgresFacts {
         dialled: parameters.clone(),
         parameters,
         user: "alice".into(),
         process_id: 1,
-        secret_key: vec![1; 4],
+        secret_key: [1; 4].into(),
         termination: None,
         version: "15.0".into(),
     }

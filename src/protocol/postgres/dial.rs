@@ -14,13 +14,11 @@
 
 mod proof;
 
-use std::sync::Arc;
-
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::frontend;
 
 use self::proof::{Proof, Prover};
-use super::facts::{PostgresFacts, put_parameter};
+use super::facts::{Parameters, PostgresFacts, put_parameter};
 use super::message::{Complaint, Message, Reader, parameter, status, take};
 use super::relay::DIAL_APPLICATION_NAME;
 use super::startup::CANCEL_REQUEST;
@@ -271,15 +269,16 @@ impl PostgresDial {
             "login",
             "no BackendKeyData: a statement there could not be stopped when a grant ends",
         ))?;
-        let dialled: Arc<[_]> = std::mem::take(&mut self.parameters).into();
-        let version = dialled.iter().find(|(name, _)| name == "server_version");
+        let parameters = std::mem::take(&mut self.parameters).into_iter();
+        let dialled: Parameters = parameters.map(|(name, value)| (name.into(), value.into())).collect();
+        let version = dialled.iter().find(|(name, _)| **name == *"server_version");
         Ok(PostgresFacts {
             version: version.map(|(_, value)| value.clone()).unwrap_or_default(),
             parameters: dialled.clone(),
             dialled,
             user: self.prover.secret.username().into(),
             process_id,
-            secret_key,
+            secret_key: secret_key.into(),
             termination: None,
         })
     }

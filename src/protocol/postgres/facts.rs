@@ -44,22 +44,25 @@ impl Settings {
     }
 }
 
+/// What a server reports of itself, by name: a session takes up a few and shares the others.
+pub type Parameters = Arc<[(Arc<str>, Arc<str>)]>;
+
 /// What a server told us while we logged in, and what it reported since.
 #[derive(Clone)]
 pub struct PostgresFacts {
     /// What `ParameterStatus` says now.
-    pub parameters: Arc<[(String, String)]>,
+    pub parameters: Parameters,
     /// What it said when the login was done; a reset brings it back.
-    pub dialled: Arc<[(String, String)]>,
+    pub dialled: Parameters,
     /// The role that we logged in as.
     pub user: Arc<str>,
     pub process_id: u32,
     /// With the process id, what stops a statement there.
-    pub secret_key: Vec<u8>,
+    pub secret_key: Arc<[u8]>,
     /// The backend's own process id and start, as it says when asked: what `process_id` means is between us and
     /// whoever answered the login, which may be a pooler.
     pub termination: Option<Termination>,
-    pub version: String,
+    pub version: Arc<str>,
 }
 
 impl std::fmt::Debug for PostgresFacts {
@@ -93,9 +96,25 @@ impl Facts for PostgresFacts {
         &self.user
     }
 
+    fn share(&mut self, other: &Self) {
+        for (one, other) in [(&mut self.dialled, &other.dialled), (&mut self.parameters, &other.parameters)] {
+            if one == other {
+                one.clone_from(other);
+            }
+        }
+        for (one, other) in [(&mut self.user, &other.user), (&mut self.version, &other.version)] {
+            if one == other {
+                one.clone_from(other);
+            }
+        }
+    }
+
     fn apply(&mut self, findings: &Findings) {
         if findings.termination.is_some() {
             self.termination.clone_from(&findings.termination);
+        }
+        if findings.restored {
+            self.parameters = self.dialled.clone();
         }
         if !findings.parameters.is_empty() {
             let mut parameters = self.parameters.to_vec();
@@ -108,11 +127,14 @@ impl Facts for PostgresFacts {
 }
 
 /// The last value of a name counts; names beyond [`PARAMETERS_MAX`] do not.
-pub(super) fn put_parameter(parameters: &mut Vec<(String, String)>, name: &str, value: &str) {
-    if let Some((_, old)) = parameters.iter_mut().find(|(known, _)| known == name) {
-        *old = value.to_owned();
+pub(super) fn put_parameter<T>(parameters: &mut Vec<(T, T)>, name: &str, value: &str)
+where
+    T: AsRef<str> + for<'a> From<&'a str>,
+{
+    if let Some((_, old)) = parameters.iter_mut().find(|(known, _)| known.as_ref() == name) {
+        *old = value.into();
     } else if parameters.len() < PARAMETERS_MAX {
-        parameters.push((name.to_owned(), value.to_owned()));
+        parameters.push((name.into(), value.into()));
     }
 }
 

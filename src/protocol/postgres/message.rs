@@ -63,23 +63,35 @@ pub(super) fn parameter(mut body: &[u8]) -> Option<(String, String)> {
 }
 
 /// `DataRow` in text format; NULL becomes an empty text.
-pub(super) fn row(body: &[u8]) -> Option<Vec<String>> {
-    Some(cells(body)?.into_iter().map(Option::unwrap_or_default).collect())
+pub(super) fn row(mut body: &[u8]) -> Option<Vec<String>> {
+    let columns = u16::from_be_bytes(take(&mut body)?);
+    let mut texts = Vec::new();
+    for _ in 0..columns {
+        texts.push(cell(&mut body)?.map(lossy).unwrap_or_default());
+    }
+    body.is_empty().then_some(texts)
 }
 
-/// The same, with NULL told from an empty text.
-pub(super) fn cells(mut body: &[u8]) -> Option<Vec<Option<String>>> {
+/// The same with so many columns, where they lie; NULL told from an empty text.
+pub(super) fn cells<const N: usize>(mut body: &[u8]) -> Option<[Option<&[u8]>; N]> {
     let columns = u16::from_be_bytes(take(&mut body)?);
-    let mut cells = Vec::new();
-    for _ in 0..columns {
-        let length = i32::from_be_bytes(take(&mut body)?);
-        cells.push(match usize::try_from(length) {
-            Ok(length) => Some(lossy(body.split_off(..length)?)),
-            Err(_) if length == -1 => None,
-            Err(_) => return None,
-        });
+    if usize::from(columns) != N {
+        return None;
+    }
+    let mut cells = [None; N];
+    for cell_of in &mut cells {
+        *cell_of = cell(&mut body)?;
     }
     body.is_empty().then_some(cells)
+}
+
+fn cell<'a>(body: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    let length = i32::from_be_bytes(take(body)?);
+    match usize::try_from(length) {
+        Ok(length) => body.split_off(..length).map(Some),
+        Err(_) if length == -1 => Some(None),
+        Err(_) => None,
+    }
 }
 
 /// The transaction status of a `ReadyForQuery`.
@@ -90,7 +102,7 @@ pub(super) fn status(body: &[u8]) -> Option<u8> {
     }
 }
 
-fn lossy(text: &[u8]) -> String {
+pub(super) fn lossy(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 

@@ -362,15 +362,15 @@ const UNCHANGING: [&str; 6] = [
     "session_authorization",
 ];
 
-/// Of the names of [`reported`], those that a [`glimpse`] asks for.
-pub(super) fn changing<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
-    reported(names).filter(|name| !UNCHANGING.contains(name))
+/// Whether a glance, or a glimpse, asks for this setting of those that the server reported at login.
+pub(super) fn asks_for(name: &str, glimpse: bool) -> bool {
+    // The names come from the server; what is no name of a setting is not put in a text.
+    is_setting_name(name) && !(glimpse && UNCHANGING.contains(&name))
 }
 
 /// The names of the settings, of those that the server reported at login, that are asked for.
 pub(super) fn reported<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
-    // The names come from the server; what is no name of a setting is not put in a text.
-    names.filter(|name| is_setting_name(name))
+    names.filter(|name| asks_for(name, false))
 }
 
 /// What of [`reset`] a session can have done to its own connection, as one row of functions: no planning to
@@ -390,7 +390,7 @@ pub(super) fn glance<'a>(names: impl Iterator<Item = &'a str>, random: u64, snap
 /// two thirds of the time of a glance).
 pub(super) fn glimpse<'a>(names: impl Iterator<Item = &'a str>, random: u64) -> String {
     let mut text = format!("{GLIMPSE}{HISTORY}, ");
-    push_values(&mut text, random, changing(names));
+    push_values(&mut text, random, names.filter(|name| asks_for(name, true)));
     text.push_str(GLIMPSED);
     text
 }

@@ -5,14 +5,15 @@
 //! never taken for a clean one. Asynchronous messages (notices, notifications, parameter reports)
 //! may come anywhere.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::frontend;
 
-use super::facts::{PostgresFacts, Settings, put_parameter};
-use super::message::{Complaint, Message, Reader, cells, kind_of, parameter, row, status};
+use super::facts::{Parameters, PostgresFacts, Settings, put_parameter};
+use super::message::{Complaint, Message, Reader, cells, kind_of, lossy, parameter, row, status};
 use super::relay::stamped_name;
 use super::{check, frame, query, stateful};
 use crate::model::limits;
@@ -29,7 +30,7 @@ pub struct PostgresScript {
     task: Task,
     /// The role that we must be there.
     user: Arc<str>,
-    dialled: Arc<[(String, String)]>,
+    dialled: Parameters,
     /// The server tells what of the database's history is seen.
     snapshots: bool,
     /// What is to be sent, until it has been.
@@ -139,7 +140,7 @@ enum Due {
 /// One row of our queries: what it is about, of what, and a detail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
-    pub topic: String,
+    pub topic: Cow<'static, str>,
     pub subject: String,
     pub detail: String,
 }
@@ -266,17 +267,17 @@ impl PostgresScript {
     }
 
     fn verify(&mut self) {
-        self.select(&query::reset(self.dialled.iter().map(|(name, _)| name.as_str()), self.snapshots));
+        self.select(&query::reset(self.dialled.iter().map(|(name, _)| &**name), self.snapshots));
     }
 
     fn glance(&mut self, random: u64) {
-        let names = self.dialled.iter().map(|(name, _)| name.as_str());
+        let names = self.dialled.iter().map(|(name, _)| &**name);
         let text = query::glance(names, random, self.snapshots);
         self.simple(&text, [Due::Description, Due::Glance]);
     }
 
     fn glimpse(&mut self, random: u64) {
-        let text = query::glimpse(self.dialled.iter().map(|(name, _)| name.as_str()), random);
+        let text = query::glimpse(self.dialled.iter().map(|(name, _)| &**name), random);
         self.simple(&text, [Due::Description, Due::Glimpse]);
     }
 
@@ -353,13 +354,15 @@ impl PostgresScript {
             (b'D', Some(Due::Rows)) => {
                 let columns = row(body).and_then(|columns| <[String; 3]>::try_from(columns).ok());
                 let [topic, subject, detail] = columns.ok_or(WireError::new("DataRow", "malformed"))?;
-                self.rows.push(Row { topic, subject, detail });
+                self.rows.push(Row { topic: topic.into(), subject, detail });
             }
             (b'D', Some(Due::Glance)) => {
                 self.glanced(row(body).ok_or(WireError::new("DataRow", "malformed"))?.into_iter())?;
             }
             (b'D', Some(Due::Glimpse)) => {
-                self.glimpsed(cells(body).ok_or(WireError::new("DataRow", "malformed"))?)?;
+                self.glimpsed(
+                    cells(body).ok_or(WireError::new("DataRow", "not the columns that were asked for"))?,
+                );
             }
             (b'C', Some(Due::Glimpse)) if body.starts_with(b"SELECT ") => {
                 self.due.pop_front();
@@ -378,16 +381,13 @@ impl PostgresScript {
     }
 
     /// Takes one value of a glimpse, and what is left beside it.
-    fn glimpsed(&mut self, cells: Vec<Option<String>>) -> Result<(), WireError> {
-        let [value, prepared, cursor, channel] = <[Option<String>; 4]>::try_from(cells)
-            .map_err(|_| WireError::new("DataRow", "not the columns that were asked for"))?;
+    fn glimpsed(&mut self, [value, prepared, cursor, channel]: [Option<&[u8]>; 4]) {
         for (what, is_left) in REMAINS.into_iter().zip([prepared, cursor, channel]) {
             if is_left.is_some() {
                 self.add(query::LEFTOVER, what, "");
             }
         }
-        self.values.push(value.unwrap_or_default());
-        Ok(())
+        self.values.push(value.map(lossy).unwrap_or_default());
     }
 
     /// Takes the row of a glance for the rows that the whole question would have given.
@@ -416,23 +416,21 @@ impl PostgresScript {
         let (session, current, temporary) = (next()?, next()?, next()?);
         let history = if self.snapshots || glimpse { Some((next()?, next()?)) } else { None };
         let _seed = next()?;
-        self.add(query::IDENTITY, &session, &current);
+        self.add(query::IDENTITY, session, current);
         // It stays where there ever was one; whether something is in it is another question.
         if temporary != "0" {
-            self.add(query::TEMPORARY, &temporary, "");
+            self.add(query::TEMPORARY, temporary, "");
         }
         if let Some((follows, snapshot)) = history {
-            self.add(query::SNAPSHOT, &snapshot, &follows);
+            self.add(query::SNAPSHOT, snapshot, follows);
         }
         let dialled = self.dialled.clone();
-        let reported = dialled.iter().map(|(name, _)| name.as_str());
-        let names: Vec<&str> = match glimpse {
-            true => query::changing(reported).collect(),
-            false => query::reported(reported).collect(),
-        };
-        for name in names {
+        for (name, before) in dialled.iter().filter(|(name, _)| query::asks_for(name, glimpse)) {
             let value = values.next().ok_or(WireError::new("DataRow", "fewer values than were asked for"))?;
-            self.add(query::REPORTED, name, &value);
+            // What is as it was after the login has nothing to tell.
+            if *value != **before {
+                self.add(query::REPORTED, &**name, value);
+            }
         }
         // Beside what is left there may be more rows than values.
         match values.next() {
@@ -443,9 +441,8 @@ impl PostgresScript {
         }
     }
 
-    fn add(&mut self, topic: &str, subject: &str, detail: &str) {
-        let [topic, subject, detail] = [topic, subject, detail].map(str::to_owned);
-        self.rows.push(Row { topic, subject, detail });
+    fn add(&mut self, topic: &'static str, subject: impl Into<String>, detail: impl Into<String>) {
+        self.rows.push(Row { topic: topic.into(), subject: subject.into(), detail: detail.into() });
     }
 
     /// After a look that shows something new: takes the next longer one.
@@ -547,8 +544,8 @@ impl PostgresScript {
         let reported = self.parameters.iter().map(|(name, value)| (name, value));
         let asked = self.rows.iter().filter(|row| row.topic == query::REPORTED);
         reported.chain(asked.map(|row| (&row.subject, &row.detail))).find_map(|(name, value)| {
-            let (_, dialled) = self.dialled.iter().find(|(known, _)| known == name)?;
-            (dialled != value).then(|| format!("the setting {name} is not what it was after login"))
+            let (_, dialled) = self.dialled.iter().find(|(known, _)| **known == **name)?;
+            (**dialled != **value).then(|| format!("the setting {name} is not what it was after login"))
         })
     }
 
@@ -585,17 +582,17 @@ impl PostgresScript {
             }
             // All that it reports is back to what it was, as was just verified.
             Task::Glimpse(..) => {
-                findings.parameters = self.dialled.to_vec();
+                findings.restore();
                 return findings;
             }
             Task::Glance(before) => {
-                findings.parameters = self.dialled.to_vec();
+                findings.restore();
                 // Where much is written a glimpse finds another history each time, and is asked for in vain.
                 let same = history(before) == told(&self.rows);
                 findings.glanced = told(&self.rows).map(|_| known(&self.rows, same));
                 return findings;
             }
-            Task::Reset => findings.parameters = self.dialled.to_vec(),
+            Task::Reset => findings.restore(),
             Task::Probe | Task::Check(_) => {}
         }
         findings.fingerprint = fingerprint(&self.rows);

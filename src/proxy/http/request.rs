@@ -213,14 +213,8 @@ impl Connection {
             // It has ended in this very moment.
             return session.ok_or_else(|| Refused::of(Refusal::NotGranted));
         };
-        let beginning = Beginning {
-            admission,
-            seat,
-            protocol: self.door.name,
-            peer: self.peer.to_string(),
-            via: self.peer.via(),
-            tls: self.tls.is_some(),
-        };
+        let beginning =
+            Beginning { admission, seat, protocol: self.door.name, peer: self.peer, tls: self.tls.is_some() };
         let session = Session::begin(&self.door.shared, beginning).map_err(Refused::of)?;
         self.keep(session.clone());
         Ok(session)

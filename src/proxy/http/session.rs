@@ -19,6 +19,7 @@ use crate::observe::SessionMeter;
 use crate::proxy::clock;
 use crate::proxy::door::{Drain, History, Shared};
 use crate::proxy::login::row;
+use crate::proxy::peer::Peer;
 use crate::proxy::registry::{Command, Entry, Listed, Mailbox, State, Stats};
 use crate::proxy::session::{how_word, sleep_until};
 
@@ -60,8 +61,7 @@ pub(super) struct Beginning<'a> {
     pub admission: &'a Admission,
     pub seat: Seat,
     pub protocol: &'static str,
-    pub peer: String,
-    pub via: Option<String>,
+    pub peer: Peer,
     pub tls: bool,
 }
 
@@ -81,7 +81,7 @@ struct Watch {
 impl Session {
     /// Begins one: in the trail first, then in the list.
     pub fn begin(shared: &Arc<Shared>, beginning: Beginning<'_>) -> Result<Arc<Self>, Refusal> {
-        let Beginning { admission, seat, protocol, peer, via, tls } = beginning;
+        let Beginning { admission, seat, protocol, peer, tls } = beginning;
         let id = shared.ids.next();
         let start = SessionStart {
             session: id,
@@ -90,8 +90,8 @@ impl Session {
             level: admission.level().clone(),
             grant: admission.grant(),
             database: None,
-            peer: peer.clone(),
-            via,
+            peer: peer.to_string(),
+            via: peer.via(),
             protocol,
             tls,
         };
@@ -116,7 +116,7 @@ impl Session {
             started_at: shared.ledger.now(),
             admission: ArcSwap::new(kept.clone()),
             upstream: ArcSwapOption::empty(),
-            stats: Arc::new(Stats::default()),
+            stats: Stats::default(),
             commands: Mailbox::default(),
         });
         let row = row(&entry.listed, &kept, kept.grant());

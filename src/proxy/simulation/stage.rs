@@ -32,7 +32,7 @@ use crate::proxy::door::{Caller, Drain, Entrance, SessionDoor, SessionLimits, Sh
 use crate::proxy::ids::SessionIds;
 use crate::proxy::keeper::LedgerKeeper;
 use crate::proxy::listener::Allowed;
-use crate::proxy::node::{end_grants, follow_targets};
+use crate::proxy::node::{end_grants, follow_targets, ring_for_trail};
 use crate::proxy::peer::Peer;
 use crate::proxy::registry::Registry;
 use crate::proxy::tally::Tally;
@@ -200,6 +200,7 @@ impl<C: Cast> Stage<C> {
             proxy_from: Vec::new(),
         };
         tokio::spawn(end_grants(ledger.clone()));
+        tokio::spawn(ring_for_trail(ledger.clone(), trail.failed()));
         tokio::spawn(follow_targets(ledger.clone(), vec![door.clone()]));
         tokio::spawn(pools.maintain());
         let stage = Arc::new(Self {

@@ -206,7 +206,7 @@ fn hba(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn row(topic: &str, subject: &str, detail: &str) -> Row {
+    fn row(topic: &'static str, subject: &str, detail: &str) -> Row {
         Row { topic: topic.into(), subject: subject.into(), detail: detail.into() }
     }
 

@@ -91,7 +91,8 @@ impl PostgresRelay {
                 return Ok(RelayStep::Continue);
             }
             // Words of ours can be a thousand times as long as the Execute that they follow.
-            if flow.notes.bytes_pending() + self.unrun.bytes >= NOTES_BYTES_MAX
+            if flow.notes.bytes_pending() + self.unrun.as_ref().map_or(0, |unrun| unrun.bytes)
+                >= NOTES_BYTES_MAX
                 || flow.plan.own_bytes() >= PENDING_BYTES_MAX
             {
                 return Ok(RelayStep::Again);
@@ -156,7 +157,7 @@ impl PostgresRelay {
             return Err(violation("a COPY failed and no Sync followed"));
         }
         // What a name stands for is certain when all are back.
-        if !self.attaching.is_empty() {
+        if self.moving.as_ref().is_some_and(|moving| moving.is_under_way()) {
             return Err(Stop::Step(RelayStep::Hold));
         }
         let words = self.stamp.wants_words() && self.client_at_sync();
@@ -352,7 +353,7 @@ impl PostgresRelay {
         }
         if name.is_empty() && !self.skipping {
             self.statements.change(statement, |statement| statement.is_unrun = true);
-            self.unrun.statements.push(statement);
+            self.unrun.get_or_insert_default().statements.push(statement);
         }
         self.statements.propose(entry, Some(statement), self.batch, |_| {});
         self.pass(seen, flow);
@@ -405,8 +406,10 @@ impl PostgresRelay {
             portal.is_unrun = !self.skipping;
         });
         if !self.skipping {
-            self.unrun.portals.push(portal);
-            self.unrun.bytes += self.note_bytes(portal);
+            let bytes = self.note_bytes(portal);
+            let unrun = self.unrun.get_or_insert_default();
+            unrun.portals.push(portal);
+            unrun.bytes += bytes;
         }
         let statements = &mut self.statements;
         self.portals.propose(entry, Some(portal), self.batch, |portal| {
@@ -537,7 +540,10 @@ impl PostgresRelay {
     fn will_run(&mut self, portal: Id) -> Option<u64> {
         let record = self.portals.record(portal);
         if record.is_unrun {
-            self.unrun.bytes = self.unrun.bytes.saturating_sub(self.note_bytes(portal));
+            let bytes = self.note_bytes(portal);
+            if let Some(unrun) = &mut self.unrun {
+                unrun.bytes = unrun.bytes.saturating_sub(bytes);
+            }
         }
         let statement = record.statement;
         if let Some(statement) = statement.filter(|statement| self.statements.record(*statement).is_unrun) {
@@ -563,9 +569,9 @@ impl PostgresRelay {
     /// domain: a Bind or even a Parse may do things that no Execute follows. So whatever leaves without its
     /// Execute is noted by itself, a Bind under the number that its Execute will have.
     fn note_unrun(&mut self, flow: &mut Flow<'_>) {
-        self.unrun.bytes = 0;
-        let mut portals = std::mem::take(&mut self.unrun.portals);
-        for portal in portals.drain(..) {
+        let Some(mut unrun) = self.unrun.take() else { return };
+        unrun.bytes = 0;
+        for portal in unrun.portals.drain(..) {
             if !self.portals.record(portal).is_unrun {
                 continue;
             }
@@ -574,9 +580,7 @@ impl PostgresRelay {
             self.portals.change(portal, |portal| portal.noted = Some(run.number));
             self.note_execute(run, b"", Some(portal), flow);
         }
-        self.unrun.portals = portals;
-        let mut statements = std::mem::take(&mut self.unrun.statements);
-        for statement in statements.drain(..) {
+        for statement in unrun.statements.drain(..) {
             let record = self.statements.record(statement);
             if !record.is_unrun {
                 continue;
@@ -592,7 +596,7 @@ impl PostgresRelay {
             }
             self.statements.change(statement, |statement| statement.is_unrun = false);
         }
-        self.unrun.statements = statements;
+        self.unrun = Some(unrun);
     }
 
     /// A Bind that was noted by itself did not do.
@@ -666,7 +670,9 @@ impl PostgresRelay {
 
     /// A simple statement was run: the server had dropped its unnamed statement before.
     pub(super) fn forget_unnamed(&mut self) {
-        self.statements.set_confirmed(UNNAMED, None, |_| {});
+        if let Some(statements) = self.statements.made() {
+            statements.set_confirmed(UNNAMED, None, |_| {});
+        }
     }
 }
 

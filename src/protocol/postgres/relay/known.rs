@@ -1,25 +1,33 @@
-//! What a client was last told of the server's settings, in one piece of memory: it is kept by sessions that sit
-//! there and do nothing.
+//! What a client was last told of the server's settings. Sessions that sit there and do nothing keep it, so what
+//! all sessions of a connection were told alike is theirs together.
 
+use super::super::facts::Parameters;
 use super::super::frame;
 use crate::model::limits::PARAMETERS_MAX;
 
-/// Names and values, each with a zero byte behind it.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// As the connection that the session began on reported them after its login.
+    dialled: Parameters,
+    /// What differs from that: names and values, each with a zero byte behind it.
     text: Vec<u8>,
+    /// Of the names in `text`, those that are not in `dialled`.
     count: usize,
 }
 
 impl Known {
-    /// With room for these, and no more.
-    pub fn for_all<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let bytes = settings.take(PARAMETERS_MAX).map(|(name, value)| name.len() + value.len() + 2).sum();
-        Self { text: Vec::with_capacity(bytes), count: 0 }
+    /// Where nothing was told otherwise yet.
+    pub fn new(dialled: Parameters) -> Self {
+        Self { dialled, ..Self::default() }
     }
 
     pub fn value(&self, wanted: &[u8]) -> Option<&[u8]> {
-        self.find(wanted).map(|(_, value)| &self.text[value])
+        self.find(wanted).map(|(_, value)| &self.text[value]).or_else(|| self.dialled(wanted))
+    }
+
+    fn dialled(&self, wanted: &[u8]) -> Option<&[u8]> {
+        let mut dialled = self.dialled.iter();
+        dialled.find(|(name, _)| name.as_bytes() == wanted).map(|(_, value)| value.as_bytes())
     }
 
     /// Where an entry begins, and its value without the zero byte.
@@ -41,19 +49,24 @@ impl Known {
     pub fn put(&mut self, name: &[u8], value: &[u8]) -> bool {
         // Settings of a server have no zero bytes: they came as strings that end with one.
         let value = value.split(|byte| *byte == 0).next().unwrap_or_default();
+        if self.value(name) == Some(value) {
+            return false;
+        }
+        let dialled = self.dialled(name);
+        let (is_extra, is_back) = (dialled.is_none(), dialled == Some(value));
         match self.find(name) {
-            Some((_, at)) if &self.text[at.clone()] == value => return false,
             Some((start, at)) => {
                 self.text.drain(start..=at.end);
             }
-            None if self.count >= PARAMETERS_MAX => return true,
-            None => self.count += 1,
+            None if is_extra && self.dialled.len() + self.count >= PARAMETERS_MAX => return true,
+            None => self.count += usize::from(is_extra),
         }
-        let more = name.len() + value.len() + 2;
-        self.text.reserve_exact(more);
-        for part in [name, value] {
-            self.text.extend_from_slice(part);
-            self.text.push(0);
+        if !is_back {
+            self.text.reserve_exact(name.len() + value.len() + 2);
+            for part in [name, value] {
+                self.text.extend_from_slice(part);
+                self.text.push(0);
+            }
         }
         true
     }
@@ -62,6 +75,10 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn dialled(settings: &[(&str, &str)]) -> Known {
+        Known::new(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+    }
 
     #[test]
     fn the_last_value_is_known() {
@@ -76,5 +93,24 @@ mod tests {
         }
         assert_eq!(known.count, PARAMETERS_MAX);
         assert!(known.put(b"one more", b"x") && known.value(b"one more").is_none());
+    }
+
+    #[test]
+    fn only_what_differs_is_kept() {
+        let mut known = dialled(&[("TimeZone", "UTC"), ("DateStyle", "ISO")]);
+        assert!(!known.put(b"TimeZone", b"UTC") && known.text.is_empty());
+        assert!(known.put(b"TimeZone", b"Europe/Berlin") && known.put(b"x.y", b"1"));
+        assert!(!known.put(b"TimeZone", b"Europe/Berlin"));
+        let values = [&b"TimeZone"[..], b"DateStyle", b"x.y"].map(|name| known.value(name));
+        assert_eq!(values, [Some(&b"Europe/Berlin"[..]), Some(b"ISO"), Some(b"1")]);
+        // Back to what it was.
+        assert!(known.put(b"TimeZone", b"UTC") && known.value(b"TimeZone") == Some(b"UTC"));
+        assert_eq!((&known.text[..], known.count), (&b"x.y\x001\0"[..], 1));
+        // Those that were there from the beginning count against the limit too.
+        for at in 0..2 * PARAMETERS_MAX {
+            known.put(at.to_string().as_bytes(), b"x");
+        }
+        assert_eq!(known.count, PARAMETERS_MAX - 2);
+        assert!(known.put(b"DateStyle", b"German") && !known.put(b"DateStyle", b"German"));
     }
 }

@@ -53,7 +53,7 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 
 use outstanding::{Due, Outstanding, Purpose};
-use prepared::{Portal, Statement, Table};
+use prepared::{Portal, Statement, Table, Tables};
 #[cfg(any(test, feature = "testing"))]
 pub use rig::fuzz_relay;
 use stamp::Stamp;
@@ -71,6 +71,9 @@ use crate::protocol::session::{
 
 const APPLICATION_NAME: &str = "application_name";
 
+/// About as long as what a client is told on entering beside the server's settings.
+const ENTRY_BYTES: usize = 256;
+
 /// The SQLSTATE in the result of a statement that was sent but that the server skipped, because
 /// something before it in its batch failed. Five letters no server uses.
 pub const SKIPPED: &[u8] = b"skipped";
@@ -82,8 +85,8 @@ pub const UNFINISHED: &[u8] = b"unfinished";
 /// One client and the connection it is lent.
 pub struct PostgresRelay {
     due: Outstanding,
-    statements: Table<Statement>,
-    portals: Table<Portal>,
+    statements: Tables<Statement>,
+    portals: Tables<Portal>,
     stamp: Stamp,
     /// What the client was last told of the server's settings.
     parameters: known::Known,
@@ -120,12 +123,10 @@ pub struct PostgresRelay {
     spoiled: bool,
     /// The server is asked whether the session may move.
     proving: Option<Box<proof::Proving>>,
-    /// Prepared statements that are being put back, with what they were; the client is held until they are.
-    attaching: Vec<(prepared::Id, u64)>,
-    /// Of these, the ones that are not what they were.
-    misfits: Vec<prepared::Id>,
+    /// Prepared statements that are being put back; the client is held until they are.
+    moving: Option<Box<proof::Moving>>,
     /// What the server says of the one that is being described.
-    description: Option<std::hash::DefaultHasher>,
+    description: Option<Box<std::hash::DefaultHasher>>,
     undescribed: bool,
     /// The answer is there, and the engine has not been told.
     proven: bool,
@@ -137,7 +138,7 @@ pub struct PostgresRelay {
     over: bool,
     /// Only the rest of the server's message under way is passed on.
     winding_down: bool,
-    unrun: client::Unrun,
+    unrun: Option<Box<client::Unrun>>,
     /// For the client, at the next chance.
     unsaid: BytesMut,
     scratch: BytesMut,
@@ -186,12 +187,10 @@ impl PostgresRelay {
     ) -> Self {
         let mut relay = Self {
             due: Outstanding::default(),
-            statements: Table::new(),
-            portals: Table::new(),
+            statements: Tables::default(),
+            portals: Tables::default(),
             stamp: Stamp::new(stamp, settings),
-            parameters: known::Known::for_all(
-                facts.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())),
-            ),
+            parameters: known::Known::new(facts.dialled.clone()),
             conforming: true,
             from_client: Passing::default(),
             from_server: Passing::default(),
@@ -211,8 +210,7 @@ impl PostgresRelay {
             left: proof::Left::default(),
             spoiled: false,
             proving: None,
-            attaching: Vec::new(),
-            misfits: Vec::new(),
+            moving: None,
             description: None,
             undescribed: false,
             proven: false,
@@ -221,16 +219,22 @@ impl PostgresRelay {
             detached: false,
             over: false,
             winding_down: false,
-            unrun: client::Unrun::default(),
+            unrun: None,
             unsaid: BytesMut::new(),
             scratch: BytesMut::new(),
         };
+        // In one go: a new client's buffer is empty.
+        let told: usize = facts.parameters.iter().map(|(name, value)| name.len() + value.len() + 7).sum();
+        out.reserve(told + ENTRY_BYTES);
         frame::put(out, b'R', |body| body.put_u32(0));
         for (name, value) in facts.parameters.iter() {
-            let value = if name == APPLICATION_NAME { relay.stamp.shown() } else { value.as_bytes() };
-            words::put_parameter_status(out, name, value);
-            let value = value.to_vec();
-            relay.remember_parameter(name, &value);
+            if **name == *APPLICATION_NAME {
+                // The stamp remembers what was shown of it.
+                words::put_parameter_status(out, name, relay.stamp.shown());
+            } else {
+                words::put_parameter_status(out, name, value.as_bytes());
+                relay.remember_parameter(name, value.as_bytes());
+            }
         }
         frame::put(out, b'K', |body| {
             body.put_u32(key.process);
@@ -302,8 +306,9 @@ impl PostgresRelay {
     }
 
     fn forget_portals(&mut self) {
+        let Some(portals) = self.portals.made() else { return };
         let statements = &mut self.statements;
-        self.portals.forget_confirmed(true, |portal| release_statement(statements, portal));
+        portals.forget_confirmed(true, |portal| release_statement(statements, portal));
     }
 }
 
@@ -394,7 +399,7 @@ impl Relay for PostgresRelay {
         self.user = facts.user.clone();
         self.process.0 = facts.process_id;
         self.status = b'I';
-        for (name, value) in facts.parameters.iter().filter(|(name, _)| name != APPLICATION_NAME) {
+        for (name, value) in facts.parameters.iter().filter(|(name, _)| **name != *APPLICATION_NAME) {
             if self.remember_parameter(name, value.as_bytes()) {
                 words::put_parameter_status(&mut self.unsaid, name, value.as_bytes());
             }
@@ -405,7 +410,7 @@ impl Relay for PostgresRelay {
             let Ok(entry) = self.statements.entry_or_new(name) else { continue };
             words::put_parse(upstream, name, text, types);
             words::put_describe_statement(upstream, name);
-            self.attaching.push((entry, *described));
+            self.moving.get_or_insert_default().expect(entry, *described);
             let statement = self.add_statement(name, text, text.len() as u64, false);
             let pins = self.pins_of(text, true);
             self.statements.change(statement, |statement| {

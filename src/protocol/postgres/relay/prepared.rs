@@ -8,7 +8,8 @@
 //! client could have the trail show another text than the one that runs.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, LazyLock};
 
 use crate::model::limits::{
     NAME_BYTES_MAX, PREPARED_MAX, PREPARED_TEXT_BYTES_MAX, RECYCLED_BUFFERS_MAX, RECYCLED_BYTES_MAX,
@@ -29,7 +30,9 @@ pub(super) fn key(name: &[u8]) -> &[u8] {
 }
 
 /// What is kept under a name. Records are used again, so that the hot path does not allocate.
-pub(super) trait Record: Default {
+pub(super) trait Record: Default + 'static {
+    /// What is seen where there is no table.
+    fn none() -> &'static Table<Self>;
     fn clear(&mut self);
     /// Bytes that count against the limit.
     fn weight(&self) -> usize;
@@ -75,6 +78,37 @@ pub(super) struct Table<R> {
     free_slots: Vec<Id>,
     ages: u64,
     weight: usize,
+}
+
+/// A table that is made when something is put into it: sessions that sit there, and those that only ever ask simple
+/// questions, have none.
+pub(super) struct Tables<R>(Option<Box<Table<R>>>);
+
+impl<R> Default for Tables<R> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<R> Tables<R> {
+    /// What there is; for what has nothing to do where there is nothing.
+    pub fn made(&mut self) -> Option<&mut Table<R>> {
+        self.0.as_deref_mut()
+    }
+}
+
+impl<R: Record> Deref for Tables<R> {
+    type Target = Table<R>;
+
+    fn deref(&self) -> &Table<R> {
+        self.0.as_deref().unwrap_or_else(|| R::none())
+    }
+}
+
+impl<R: Record> DerefMut for Tables<R> {
+    fn deref_mut(&mut self) -> &mut Table<R> {
+        self.0.get_or_insert_with(|| Box::new(Table::new()))
+    }
 }
 
 /// More names than a session may have.
@@ -353,6 +387,11 @@ pub(super) struct Statement {
 }
 
 impl Record for Statement {
+    fn none() -> &'static Table<Self> {
+        static NONE: LazyLock<Table<Statement>> = LazyLock::new(Table::new);
+        &NONE
+    }
+
     fn clear(&mut self) {
         recycle(&mut self.text);
         recycle(&mut self.types);
@@ -401,6 +440,11 @@ pub(super) struct Portal {
 }
 
 impl Record for Portal {
+    fn none() -> &'static Table<Self> {
+        static NONE: LazyLock<Table<Portal>> = LazyLock::new(Table::new);
+        &NONE
+    }
+
     fn clear(&mut self) {
         self.statement = None;
         recycle(&mut self.prepared);

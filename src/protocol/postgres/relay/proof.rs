@@ -16,7 +16,7 @@ use super::super::message::row;
 use super::super::query;
 use super::PostgresRelay;
 use super::outstanding::Purpose;
-use super::prepared::{Id, Table};
+use super::prepared::{Id, Tables};
 use super::words::{self, OWN_NAME, put_own_close, put_own_run, put_parse};
 use crate::model::limits::{
     INSPECT_BYTES_MAX, PROOF_ROWS_MAX, RESTORED_SETTING_BYTES_MAX, RESTORED_STATEMENTS_MAX, SETTINGS_MAX,
@@ -47,6 +47,25 @@ pub(super) struct Proving {
     accept_sequences: bool,
     /// What must be put back elsewhere; `Some` once nothing pins.
     settings: Option<Vec<(String, String)>>,
+}
+
+/// Prepared statements that are being put back on another connection.
+#[derive(Debug, Default)]
+pub(super) struct Moving {
+    /// With what they were.
+    waiting: Vec<(Id, u64)>,
+    /// The ones that are not what they were.
+    misfits: Vec<Id>,
+}
+
+impl Moving {
+    pub fn expect(&mut self, entry: Id, described: u64) {
+        self.waiting.push((entry, described));
+    }
+
+    pub fn is_under_way(&self) -> bool {
+        !self.waiting.is_empty()
+    }
 }
 
 const UNPROVEN: Pinned = Pinned("the server does not confirm that nothing would be lost");
@@ -175,22 +194,24 @@ impl PostgresRelay {
     /// exist any more, as one that cannot be put back.
     pub(super) fn described_after(&mut self, entry: Id, failed: bool) {
         let description = self.take_description();
-        let at = self.attaching.iter().position(|(waiting, _)| *waiting == entry);
-        let expected = at.map(|at| self.attaching.remove(at).1);
+        let moving = self.moving.get_or_insert_default();
+        let at = moving.waiting.iter().position(|(waiting, _)| *waiting == entry);
+        let expected = at.map(|at| moving.waiting.remove(at).1);
         if failed {
             // There is nothing to close.
             self.statements.set_confirmed(entry, None, |_| {});
         } else if description.is_none() || description != expected {
-            self.misfits.push(entry);
+            moving.misfits.push(entry);
         }
     }
 
     /// All prepared statements are back: those that are not what they were go.
     pub(super) fn close_misfits(&mut self, out: &mut BytesMut) {
-        if !self.attaching.is_empty() || self.misfits.is_empty() {
+        let Some(moving) = self.moving.take_if(|moving| !moving.is_under_way()) else { return };
+        let misfits = moving.misfits;
+        if misfits.is_empty() {
             return;
         }
-        let misfits = std::mem::take(&mut self.misfits);
         for entry in &misfits {
             words::put_close_statement(out, self.statements.name(*entry));
         }
@@ -337,13 +358,13 @@ impl PostgresRelay {
                 described: described.map(|(_, description)| *description).ok_or(UNPROVEN)?,
             });
         }
-        self.portals = Table::new();
-        self.statements = Table::new();
+        self.portals = Tables::default();
+        self.statements = Tables::default();
         // Who sits there and does nothing owns no buffers.
-        self.unrun = super::client::Unrun::default();
+        self.unrun = None;
         self.due = super::Outstanding::default();
         (self.scratch, self.unsaid) = (BytesMut::new(), BytesMut::new());
-        (self.attaching, self.misfits) = (Vec::new(), Vec::new());
+        self.moving = None;
         self.detached = true;
         Ok(restore)
     }

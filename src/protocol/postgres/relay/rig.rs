@@ -1,10 +1,8 @@
 //! A relay with buffers where an engine has sockets: for tests, and the entry for fuzzing.
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
 
-use super::super::facts::{PostgresFacts, Settings};
+use super::super::facts::{Parameters, PostgresFacts, Settings};
 use super::PostgresRelay;
 use crate::model::limits::{
     INSPECT_BYTES_MAX, OUTSTANDING_MAX, PREPARED_TEXT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX,
@@ -49,14 +47,13 @@ pub(super) fn facts(client_name: &str) -> PostgresFacts {
         ("server_version", "15.14"),
         ("standard_conforming_strings", "on"),
     ];
-    let parameters: std::sync::Arc<[_]> =
-        parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let parameters: Parameters = parameters.map(|(name, value)| (name.into(), value.into())).into();
     PostgresFacts {
         dialled: parameters.clone(),
         parameters,
         user: "connector".into(),
         process_id: 4711,
-        secret_key: vec![1, 2, 3, 4],
+        secret_key: [1, 2, 3, 4].into(),
         termination: None,
         version: "15.14".into(),
     }
@@ -242,8 +239,8 @@ fn move_upstream(rig: &mut Rig) {
 fn go_elsewhere(rig: &mut Rig) {
     if let Ok(restore) = rig.relay.detach() {
         let facts = facts("fuzz");
-        let parameters: Arc<[(String, String)]> =
-            facts.parameters.iter().cloned().chain([("x".to_owned(), "y".to_owned())]).collect();
+        let parameters: Parameters =
+            facts.parameters.iter().cloned().chain([("x".into(), "y".into())]).collect();
         let mut out = BytesMut::new();
         rig.relay.attach(&PostgresFacts { parameters, ..facts }, restore, &mut out);
         rig.to_server.extend_from_slice(&out);

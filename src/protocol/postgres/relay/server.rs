@@ -340,7 +340,9 @@ impl PostgresRelay {
                 if tag == b"DISCARD ALL" {
                     self.discarded(true, self.front_number());
                 }
-                self.statements.forget_confirmed(false, |_| {});
+                if let Some(statements) = self.statements.made() {
+                    statements.forget_confirmed(false, |_| {});
+                }
                 self.dropped_by_sql = false;
             }
             b"DISCARD SEQUENCES" => self.discarded(false, self.front_number()),

@@ -71,14 +71,14 @@ pub(super) enum Shown<'a> {
 }
 
 pub(super) struct Stamp {
-    stamp: String,
-    settings: Vec<(String, String)>,
+    stamp: Box<str>,
+    settings: Box<[(String, String)]>,
     /// The client's name at start-up, perhaps empty.
-    first: String,
+    first: Box<str>,
     /// The client's name now.
-    wanted: String,
+    wanted: Box<str>,
     /// What the client was last told.
-    shown: Vec<u8>,
+    shown: Box<[u8]>,
     server: ServerName,
     /// Settings to put back.
     due: Resets,
@@ -92,15 +92,15 @@ pub(super) struct Stamp {
 
 impl Stamp {
     pub fn new(stamp: &str, settings: Settings) -> Self {
-        let first = settings.application_name.unwrap_or_default();
+        let first: Box<str> = settings.application_name.unwrap_or_default().into();
         let mut parameters = settings.parameters;
         parameters.retain(|(name, _)| name != NAME);
         parameters.truncate(SETTINGS_MAX);
         Self {
-            stamp: stamped_name(stamp, ""),
-            settings: parameters,
+            stamp: stamped_name(stamp, "").into(),
+            settings: parameters.into(),
             wanted: first.clone(),
-            shown: first.clone().into_bytes(),
+            shown: first.clone().into(),
             first,
             server: ServerName::Stamped,
             due: Resets::default(),
@@ -185,23 +185,23 @@ impl Stamp {
         }
         let part = self.client_part(value);
         self.server = if part.is_some() { ServerName::Stamped } else { ServerName::Foreign };
-        self.wanted = part.unwrap_or_else(|| String::from_utf8_lossy(value).into_owned());
+        self.wanted = part.unwrap_or_else(|| String::from_utf8_lossy(value).into());
         if self.server == ServerName::Foreign {
-            if self.shown == value {
+            if *self.shown == *value {
                 return Shown::Nothing;
             }
-            self.shown = value.to_vec();
+            self.shown = value.into();
             return Shown::AsIs;
         }
-        if self.shown == self.wanted.as_bytes() {
+        if *self.shown == *self.wanted.as_bytes() {
             return Shown::Nothing;
         }
-        self.shown = self.wanted.clone().into_bytes();
+        self.shown = self.wanted.clone().into();
         Shown::Instead(&self.shown)
     }
 
     /// What of a stamped name is the client's. A cut name is known again by what it was cut from.
-    fn client_part(&self, value: &[u8]) -> Option<String> {
+    fn client_part(&self, value: &[u8]) -> Option<Box<str>> {
         for name in [&self.wanted, &self.first] {
             if value == stamped_name(&self.stamp, name).as_bytes() {
                 return Some(name.clone());
@@ -209,8 +209,8 @@ impl Stamp {
         }
         let rest = value.strip_prefix(self.stamp.as_bytes())?;
         match rest {
-            [] => Some(String::new()),
-            [b' ', name @ ..] => Some(String::from_utf8_lossy(name).into_owned()),
+            [] => Some(Box::default()),
+            [b' ', name @ ..] => Some(String::from_utf8_lossy(name).into()),
             _ => None,
         }
     }

@@ -260,9 +260,12 @@ fn facts_follow_what_scripts_learn() {
     assert_eq!(facts.interruption(), Interruption(vec![0, 0, 0, 1, 1, 1, 1, 1]));
     assert!(!format!("{facts:?}").contains("1, 1"));
     let parameters = vec![("TimeZone".into(), "Asia/Tokyo".into()), ("new".into(), "1".into())];
-    facts.apply(&Findings { parameters: parameters.clone(), ..Findings::default() });
-    assert_eq!(facts.parameters.to_vec(), parameters);
-    assert_eq!(facts.dialled.to_vec(), [("TimeZone".to_owned(), "UTC".to_owned())]);
+    facts.apply(&Findings { parameters, ..Findings::default() });
+    let pair = |name: &str, value: &str| (name.into(), value.into());
+    assert_eq!(*facts.parameters, [pair("TimeZone", "Asia/Tokyo"), pair("new", "1")]);
+    assert_eq!(*facts.dialled, [pair("TimeZone", "UTC")]);
+    facts.apply(&Findings { restored: true, ..Findings::default() });
+    assert_eq!(facts.parameters, facts.dialled);
 }
 
 /// A login under these rules, with what TLS shows of the server.

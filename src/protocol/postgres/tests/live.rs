@@ -177,7 +177,12 @@ fn a_connection_is_dressed_used_and_reset() {
     };
     let findings = server.done(Job::Prepare { stamp: "alice/s-0", settings: &settings }, &mut facts);
     let reported = |facts: &PostgresFacts, name: &str| {
-        facts.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()).unwrap()
+        facts
+            .parameters
+            .iter()
+            .find(|(known, _)| **known == *name)
+            .map(|(_, value)| value.to_string())
+            .unwrap()
     };
     assert!(!findings.parameters.is_empty());
     assert_eq!(reported(&facts, "TimeZone"), "Asia/Tokyo");
