@@ -781,6 +781,7 @@ pub trait Script: Send {
     fn step(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<ScriptStep, WireError>;
 }
 
+#[expect(clippy::large_enum_variant, reason = "one for each script, which is read where it lies")]
 pub enum ScriptStep {
     NeedBytes,
     Done(Report),
