@@ -270,8 +270,8 @@ pub(super) fn terminate(backends: &[Backend]) -> String {
         "{WHO} UNION ALL
          SELECT 'ended', pg_catalog.pg_terminate_backend(m.process)::pg_catalog.text,
                 pg_catalog.concat(m.process, ' ', m.began)
-         FROM ROWS FROM (pg_catalog.unnest(ARRAY[{processes}]::pg_catalog.int4[]),
-                         pg_catalog.unnest(ARRAY[{began}]::pg_catalog.int8[])) AS m(process, began)
+         FROM (SELECT pg_catalog.unnest(ARRAY[{processes}]::pg_catalog.int4[]) AS process,
+                      pg_catalog.unnest(ARRAY[{began}]::pg_catalog.int8[]) AS began) AS m
          JOIN pg_catalog.pg_stat_get_backend_idset() AS b(id)
          ON pg_catalog.pg_stat_get_backend_pid(b.id) {{=}} m.process AND {BEGAN} {{=}} m.began"
     ))
