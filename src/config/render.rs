@@ -212,6 +212,7 @@ mod tests {
                 channel_binding,
                 require_auth,
                 stamp_comment: false,
+                wildcards: Default::default(),
                 tls_negotiation: TlsNegotiation::Postgres,
                 compression: Compression::Off,
                 upkeep: upkeep.map(|secret| UpkeepLogin { secret }),

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::credential::Proof;
-use crate::model::{AccessLevel, Claim, CredentialId, Databases, GrantId, Name, Reach, Time, Touch};
+use crate::model::{AccessLevel, Claim, CredentialId, Databases, GrantId, Name, Reach, Time, Touch, pattern};
 
 /// An open grant was found for an authenticated person. Made in this layer only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +110,16 @@ impl Scope {
     /// Whether there is nothing that it does not cover.
     pub fn is_everything(&self) -> bool {
         self.0 == Names::All
+    }
+
+    /// Whether it covers this index: what it lists are patterns then.
+    pub fn fits(&self, index: &str) -> bool {
+        match &self.0 {
+            Names::All => true,
+            Names::None => false,
+            Names::One(listed) => pattern::fits(listed, index),
+            Names::Many(patterns) => patterns.iter().any(|listed| pattern::fits(listed, index)),
+        }
     }
 
     pub fn covers(&self, database: &str) -> bool {

@@ -10,7 +10,7 @@ use super::clock;
 use super::describe::describe;
 use super::pending::{Pending, Waiting};
 use crate::credential::{Identity, Keys, by_bearer, by_certificate, by_secret, mysql, scram};
-use crate::grant::{Admission, Book, NotAdmitted, Standing};
+use crate::grant::{Admission, Book, NotAdmitted, Scope, Standing};
 use crate::model::{
     Actor, Admin, Change, Claim, ClientCertificate, Credential, EndCause, Ended, Event, GrantId, Name,
     Snapshot, Time, Touch, limits,
@@ -309,6 +309,16 @@ impl Ledger {
         *seats.entry(grant).or_insert(0) += 1;
         drop(seats);
         Ok((admission, Some(Seat { grant, seats: self.seats.clone() })))
+    }
+
+    /// What the grants cover that are open for a request that touches this, the one that would be chosen first.
+    pub fn scopes(&self, identity: &Identity, claim: &Claim, touch: &Touch, held: &[GrantId]) -> Vec<Scope> {
+        let seats = self.seats.lock();
+        let count = |grant| match held.contains(&grant) {
+            true => 0,
+            false => seats.get(&grant).copied().unwrap_or(0),
+        };
+        self.book().scopes(identity, claim, touch, self.now(), &count)
     }
 
     /// Why a request that is under way may not go on; `None`: it may, by this grant or by another that admits the same.

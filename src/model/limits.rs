@@ -326,6 +326,9 @@ pub const LEARN_AGAIN: Duration = Duration::from_secs(5);
 pub const KILL_PAUSE: Duration = Duration::from_millis(20);
 /// The target of an HTTP request line: what nginx and Elasticsearch take by default is 4 to 8 kB.
 pub const HTTP_TARGET_BYTES_MAX: usize = 8 << 10;
+/// The request line that is sent where wildcards became names: what Elasticsearch takes if it is not told otherwise
+/// (`http.max_initial_line_length`).
+pub const HTTP_LINE_BYTES_MAX: usize = 4 << 10;
 /// Query parameters of one HTTP request; a search has some thirty that it knows.
 pub const HTTP_PARAMETERS_MAX: usize = 64;
 /// An `Authorization` header: a login name and a secret in base 64 are a tenth of it.

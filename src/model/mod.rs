@@ -33,7 +33,7 @@ pub use resource::{
 pub use touch::{Reach, Touch};
 pub use upstream::{
     AuthMethod, ChannelBinding, Compression, Surety, TlsNegotiation, UnixAddress, UpkeepLogin, Upstream,
-    is_unix,
+    Wildcards, is_unix,
 };
 
 /// Wall time. Grants end against it; durations are measured with a monotonic clock instead.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::asked::{Asked, At};
+use super::expression::{Expand, Expression};
 use super::json::Json;
 use super::{Wrong, names, query};
 use crate::model::{Reach, limits};
@@ -20,6 +22,14 @@ pub(super) enum Kind {
     Create,
     Mapping,
     Settings,
+}
+
+/// What the rest of the request says of names that a body leaves out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// The path names them.
+    pub named: bool,
+    pub expand: Expand,
 }
 
 type Members = BTreeMap<String, Json>;
@@ -42,14 +52,15 @@ impl Kind {
         })
     }
 
-    /// Adds what a whole body touches. `path`: what the path names, for a body that leaves the index out.
-    pub fn walk(self, body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
+    /// Adds what a whole body asks for.
+    pub fn walk(self, body: &[u8], place: Place, asked: &mut Asked) -> Result<(), Wrong> {
         let empty = body.iter().all(u8::is_ascii_whitespace);
+        let reach = &mut asked.reach;
         match self {
             Self::None | Self::Opaque => Ok(()),
-            Self::Bulk => bulk(body, path, reach),
-            Self::Msearch => msearch(body, path, reach),
-            Self::Mget => mget(&object(body)?, path, reach),
+            Self::Bulk => bulk(body, place.named, reach),
+            Self::Msearch => msearch(body, place, asked),
+            Self::Mget => mget(&object(body)?, place.named, reach),
             _ if empty => Ok(()),
             Self::Search => query::search(&object(body)?, reach),
             Self::Query => query::only_query(&object(body)?, reach),
@@ -100,7 +111,7 @@ const ACTION: [&str; 8] = [
 
 /// One line with an action, then, unless it deletes, one with a document: the second is never looked into, as the
 /// cluster ends it at the same byte.
-fn bulk(body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
+fn bulk(body: &[u8], named: bool, reach: &mut Reach) -> Result<(), Wrong> {
     let mut lines = lines(body)?;
     while let Some(line) = lines.next() {
         let action = object(line)?;
@@ -118,7 +129,7 @@ fn bulk(body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong>
                 }
             }
         }
-        one_index(meta.get("_index"), path, reach)?;
+        one_index(meta.get("_index"), named, reach)?;
         match verb.as_str() {
             "index" | "create" | "update" => {
                 let document = lines.next().ok_or(Wrong::Bad("an action of _bulk has no document"))?;
@@ -134,13 +145,13 @@ fn bulk(body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong>
 }
 
 /// The index of one document: not a list.
-fn one_index(index: Option<&Json>, path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
-    match (index, path) {
+fn one_index(index: Option<&Json>, named: bool, reach: &mut Reach) -> Result<(), Wrong> {
+    match (index, named) {
         (Some(Json::Text(name)), _) => names::name(name, reach),
         (Some(_), _) => Err(Wrong::Bad("_index must be a text")),
         // Counted already.
-        (None, Some(_)) => Ok(()),
-        (None, None) => Err(Wrong::Bad("neither the path nor the body names an index")),
+        (None, true) => Ok(()),
+        (None, false) => Err(Wrong::Bad("neither the path nor the body names an index")),
     }
 }
 
@@ -157,40 +168,56 @@ const HEAD: [&str; 9] = [
     "allow_partial_search_results",
 ];
 
-fn msearch(body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
-    let mut lines = lines(body)?;
-    while let Some(line) = lines.next() {
+fn msearch(body: &[u8], place: Place, asked: &mut Asked) -> Result<(), Wrong> {
+    const TEXTS: Wrong = Wrong::Bad("index must be a text or a list of texts");
+    let mut lines = lines(body)?.enumerate();
+    while let Some((number, line)) = lines.next() {
         let head = object(line)?;
         if head.keys().any(|name| name != "index" && !HEAD.contains(&name.as_str())) {
             return Err(Wrong::Bad("a head of _msearch says something that the proxy does not know"));
         }
-        match head.get("index") {
-            Some(Json::Text(text)) => names::expression(text, reach)?,
+        let expand = expand(head.get("expand_wildcards"), place.expand)?;
+        let expression = match head.get("index") {
+            Some(Json::Text(text)) => Expression::parse(text, expand, &mut asked.reach)?,
             Some(Json::List(list)) if !list.is_empty() => {
-                for name in list {
-                    let text = name.text().ok_or(Wrong::Bad("index must be a text or a list of texts"))?;
-                    names::expression(text, reach)?;
-                }
+                let texts: Option<Vec<&str>> = list.iter().map(Json::text).collect();
+                let texts = texts.ok_or(TEXTS)?;
+                let parts = texts.iter().flat_map(|text| text.split(','));
+                Expression::of(parts, expand, &mut asked.reach)?
             }
-            Some(Json::List(_)) => reach.everything("a search that names no index"),
-            Some(_) => return Err(Wrong::Bad("index must be a text or a list of texts")),
-            None if path.is_none() => reach.everything("a search that names no index"),
-            None => {}
-        }
-        let search = lines.next().ok_or(Wrong::Bad("a head of _msearch has no search"))?;
-        query::search(&object(search)?, reach)?;
+            None if place.named => None,
+            Some(Json::List(_)) | None => Some(Expression::everything(expand)),
+            Some(_) => return Err(TEXTS),
+        };
+        asked.place(At::Line(number), expression);
+        let (_, search) = lines.next().ok_or(Wrong::Bad("a head of _msearch has no search"))?;
+        query::search(&object(search)?, &mut asked.reach)?;
     }
     Ok(())
+}
+
+/// `expand_wildcards` of a head: a text, or a list of texts.
+fn expand(said: Option<&Json>, default: Expand) -> Result<Expand, Wrong> {
+    const WRONG: Wrong = Wrong::Bad("expand_wildcards must be a text or a list of texts");
+    match said {
+        None => Ok(default),
+        Some(Json::Text(text)) => default.said(text),
+        Some(Json::List(list)) => {
+            let texts: Option<Vec<&str>> = list.iter().map(Json::text).collect();
+            default.said(&texts.filter(|texts| !texts.is_empty()).ok_or(WRONG)?.join(","))
+        }
+        Some(_) => Err(WRONG),
+    }
 }
 
 /// What a document of `_mget` may say besides `_index`.
 const WANTED: [&str; 7] =
     ["_id", "routing", "stored_fields", "_source", "version", "version_type", "preference"];
 
-fn mget(body: &Members, path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
+fn mget(body: &Members, named: bool, reach: &mut Reach) -> Result<(), Wrong> {
     for (name, value) in body {
         match (name.as_str(), value) {
-            ("ids", Json::List(_)) if path.is_some() => {}
+            ("ids", Json::List(_)) if named => {}
             ("docs", Json::List(documents)) => {
                 for document in documents {
                     let document = document.object().ok_or(Wrong::Bad("docs must be objects"))?;
@@ -198,7 +225,7 @@ fn mget(body: &Members, path: Option<&str>, reach: &mut Reach) -> Result<(), Wro
                     if document.keys().any(strange) {
                         return Err(Wrong::Bad("docs say something that the proxy does not know"));
                     }
-                    one_index(document.get("_index"), path, reach)?;
+                    one_index(document.get("_index"), named, reach)?;
                 }
             }
             _ => return Err(Wrong::Bad("the body must have docs, or ids where the path names an index")),
@@ -343,10 +370,12 @@ fn settings(members: &Members, reach: &mut Reach) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::AccessLevel;
 
     fn of(kind: Kind, body: &str, path: Option<&str>) -> Result<Reach, Wrong> {
-        let mut reach = Reach::nothing();
-        kind.walk(body.as_bytes(), path, &mut reach).map(|()| reach)
+        let mut asked = Asked::new(AccessLevel::Read);
+        let place = Place { named: path.is_some(), expand: Expand::OPEN };
+        kind.walk(body.as_bytes(), place, &mut asked).map(|()| asked.touch().reach)
     }
 
     fn names(kind: Kind, body: &str, path: Option<&str>) -> Vec<String> {

@@ -11,7 +11,9 @@
 //! Not here, and so refused: scripts, SQL, ES|QL, EQL, PPL, templates, scrolls, points in time, asynchronous searches,
 //! tasks, snapshots, reindexing, everything of the cluster's security and of its nodes.
 
+mod asked;
 mod body;
+mod expression;
 mod head;
 mod json;
 mod names;
@@ -27,10 +29,11 @@ use crate::model::Refusal;
 use crate::protocol::label::Label;
 use crate::protocol::{Entry, http};
 
+pub use asked::{Asked, Narrowed};
 pub use head::{ContentType, Credentials, Login, SENT_ON, TOLD, credentials};
 pub use path::Path;
 pub use refusal::{Answer, answer};
-pub use resolve::Aliases;
+pub use resolve::Catalog;
 pub use routes::Routed;
 
 /// What is known of each of these APIs.
@@ -85,7 +88,7 @@ pub fn fuzz_http(data: &[u8]) {
     let Ok(path) = Path::parse(target) else { return };
     assert_eq!(Path::parse(&path.render()).as_ref(), Ok(&path));
     if let Ok(routed) = Routed::of(method, &path) {
-        let _ = routed.touch(body.get(1..).unwrap_or_default());
+        let _ = routed.asked(body.get(1..).unwrap_or_default());
     }
     let _ = credentials(target);
 }

@@ -8,6 +8,37 @@ const SEALED: [&str; 3] = [".security", ".opendistro_security", ".opendistro-sec
 /// What Elasticsearch allows for the name of an index.
 const NAME_BYTES_MAX: usize = 255;
 
+/// What one part of an expression is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Name,
+    Wildcard,
+    All,
+    /// What no look at this cluster says, for this reason.
+    Elsewhere(&'static str),
+}
+
+/// A comma is part of no name. What nobody may reach is refused in every shape.
+pub(super) fn shape(name: &str) -> Result<Shape, Wrong> {
+    if is_sealed(name) {
+        return Err(Wrong::Denied("the cluster's own accounts are not reached through the proxy"));
+    }
+    Ok(match name {
+        "" => return Err(Wrong::Bad("an empty index name")),
+        "_all" => Shape::All,
+        _ if name.starts_with('<') => Shape::Elsewhere("a date in an index name"),
+        _ if name.contains(':') => Shape::Elsewhere("the name of another cluster"),
+        _ if name.starts_with('-') => Shape::Elsewhere("an exclusion"),
+        _ if name.contains('*') && is_plain(&name.replace('*', "x")) => Shape::Wildcard,
+        _ if is_plain(name) => Shape::Name,
+        _ => return Err(Wrong::Bad("this cannot be the name of an index")),
+    })
+}
+
+pub(super) fn is_sealed(name: &str) -> bool {
+    SEALED.iter().any(|sealed| name.to_ascii_lowercase().contains(sealed))
+}
+
 /// Adds what an expression stands for. A wildcard, an exclusion, `_all`, date math, another cluster's name and the
 /// parts of a data stream stand for what only the cluster knows.
 pub(super) fn expression(text: &str, reach: &mut Reach) -> Result<(), Wrong> {
@@ -19,18 +50,11 @@ pub(super) fn expression(text: &str, reach: &mut Reach) -> Result<(), Wrong> {
 
 /// The same for one that must not be a list: a comma is part of no name.
 pub(super) fn name(name: &str, reach: &mut Reach) -> Result<(), Wrong> {
-    if SEALED.iter().any(|sealed| name.to_ascii_lowercase().contains(sealed)) {
-        return Err(Wrong::Denied("the cluster's own accounts are not reached through the proxy"));
-    }
-    match name {
-        "" => return Err(Wrong::Bad("an empty index name")),
-        "_all" => reach.everything("_all"),
-        _ if name.contains('*') => reach.everything("a wildcard"),
-        _ if name.starts_with('<') => reach.everything("a date in an index name"),
-        _ if name.starts_with('-') => reach.everything("an exclusion"),
-        _ if name.contains(':') => reach.everything("the name of another cluster"),
-        _ if is_plain(name) => reach.add(name),
-        _ => return Err(Wrong::Bad("this cannot be the name of an index")),
+    match shape(name)? {
+        Shape::Name => reach.add(name),
+        Shape::Wildcard => reach.everything("a wildcard"),
+        Shape::All => reach.everything("_all"),
+        Shape::Elsewhere(why) => reach.everything(why),
     }
     Ok(())
 }

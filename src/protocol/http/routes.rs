@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use super::body::Kind;
+use super::asked::{Asked, At};
+use super::body::{Kind, Place};
+use super::expression::{self, Expand, Expression};
 use super::{Path, Wrong, names};
-use crate::model::{AccessLevel, Reach, Touch};
+use crate::model::AccessLevel;
 
 const TABLE: &str = include_str!("elastic.routes");
 
@@ -24,6 +26,8 @@ pub struct Route {
 enum From {
     Nothing,
     Path,
+    /// An expression, and what its wildcards stand for if nothing else is said.
+    Several(Expand),
     Everything,
 }
 
@@ -31,9 +35,10 @@ enum From {
 #[derive(Debug)]
 pub struct Routed {
     route: &'static Route,
-    reach: Reach,
-    /// The names of the path, for what the body leaves out.
-    default: Option<String>,
+    asked: Asked,
+    /// Whether the path names what a body leaves out.
+    named: bool,
+    expand: Expand,
 }
 
 impl Routed {
@@ -46,20 +51,25 @@ impl Routed {
                 "a query parameter is none of those that the proxy knows for this route",
             ));
         }
-        let mut reach = Reach::nothing();
-        let mut default = None;
+        let mut asked = Asked::new(route.level.clone());
+        let place = route.place();
+        let text = place.and_then(|place| path.segments.get(place)).ok_or(Wrong::Denied(NAMELESS));
         match route.from {
             From::Nothing => {}
-            From::Everything => reach.everything("a request that names no index"),
-            From::Path => {
-                let place = route.segments.iter().position(|segment| *segment == "{index}");
-                let text = place.and_then(|place| path.segments.get(place));
-                let text = text.ok_or(Wrong::Denied("this route names no index"))?;
-                names::expression(text, &mut reach)?;
-                default = Some(text.clone());
+            From::Path => names::expression(text?, &mut asked.reach)?,
+            From::Several(expand) => {
+                let expression = Expression::parse(text?, expand.with(path)?, &mut asked.reach)?;
+                asked.place(At::Segment(place.unwrap_or_default()), expression);
             }
+            From::Everything => match route.twin() {
+                Some((place, expand)) => {
+                    asked.place(At::Missing(place), Some(Expression::everything(expand.with(path)?)));
+                }
+                None => asked.reach.everything("a request that names no index"),
+            },
         }
-        Ok(Self { route, reach, default })
+        let expand = Expand::OPEN.with(path)?;
+        Ok(Self { route, asked, named: place.is_some(), expand })
     }
 
     /// Whether there may be a body at all.
@@ -72,17 +82,44 @@ impl Routed {
         !matches!(self.route.body, Kind::None | Kind::Opaque)
     }
 
-    /// What the request touches. `body`: all of it where it is needed, else nothing.
-    pub fn touch(mut self, body: &[u8]) -> Result<Touch, Wrong> {
-        self.route.body.walk(body, self.default.as_deref(), &mut self.reach)?;
-        Ok(Touch { level: self.route.level.clone(), reach: self.reach })
+    /// What the request asks for. `body`: all of it where it is needed, else nothing.
+    pub fn asked(mut self, body: &[u8]) -> Result<Asked, Wrong> {
+        let place = Place { named: self.named, expand: self.expand };
+        self.route.body.walk(body, place, &mut self.asked)?;
+        Ok(self.asked)
     }
 }
 
+const NAMELESS: &str = "this route names no index";
+/// Where names stand in a path.
+const NAMES: [&str; 2] = ["{index}", "{alias}"];
+
 impl Route {
+    /// What begins with an underscore is a word of the API and no name.
     fn matches(&self, path: &Path) -> bool {
-        let fits = |(known, said): (&&str, &String)| known.starts_with('{') || *known == said;
+        let fits = |(known, said): (&&str, &String)| match known.starts_with('{') {
+            true => !NAMES.contains(known) || !said.starts_with('_') || said == "_all",
+            false => *known == said,
+        };
         self.segments.len() == path.segments.len() && self.segments.iter().zip(&path.segments).all(fits)
+    }
+
+    /// Which segment names.
+    fn place(&self) -> Option<usize> {
+        self.segments.iter().position(|segment| NAMES.contains(segment))
+    }
+
+    /// The same route with names in it: where they stand, and what their wildcards stand for.
+    fn twin(&self) -> Option<(usize, Expand)> {
+        table().iter().find_map(|route| {
+            let (place, From::Several(expand)) = (route.place()?, route.from) else { return None };
+            let mut without = route.segments.clone();
+            without.remove(place);
+            (without == self.segments
+                && route.level == self.level
+                && self.methods.iter().all(|method| route.methods.contains(method)))
+            .then_some((place, expand))
+        })
     }
 }
 
@@ -122,6 +159,9 @@ fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>
         from: match *from {
             "none" => From::Nothing,
             "path" => From::Path,
+            "open" => From::Several(Expand::OPEN),
+            "both" => From::Several(Expand { closed: true, ..Expand::OPEN }),
+            "aliases" => From::Several(Expand { kind: expression::Kind::Aliases, ..Expand::OPEN }),
             "all" => From::Everything,
             _ => return None,
         },
@@ -133,6 +173,7 @@ fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Reach, Touch};
 
     #[test]
     fn every_line_of_the_table_is_right() {
@@ -140,13 +181,20 @@ mod tests {
         assert_eq!(table().len(), count);
         assert!(lines().all(|line| line.starts_with("route ") || line.starts_with("params ")));
         for route in table() {
-            let names = route.segments.iter().filter(|segment| **segment == "{index}").count();
-            assert_eq!(names, usize::from(route.from == From::Path), "{route:?}");
+            let names = route.segments.iter().filter(|segment| NAMES.contains(segment)).count();
+            let named = matches!(route.from, From::Path | From::Several(_));
+            assert_eq!(names, usize::from(named), "{route:?}");
             // What is not a name in the path must be a word that no index can be called.
             for segment in &route.segments {
-                let known = ["{index}", "{id}"].contains(segment) || segment.starts_with('_');
+                let known =
+                    ["{index}", "{alias}", "{id}", "{name}"].contains(segment) || segment.starts_with('_');
                 assert!(
-                    known || ["health", "indices", "count", "aliases", "query", "clear"].contains(segment)
+                    known
+                        || [
+                            "health", "indices", "count", "aliases", "query", "clear", "shards", "segments",
+                            "recovery", "index",
+                        ]
+                        .contains(segment)
                 );
             }
             // Nothing that must be found in a body may be left out.
@@ -159,7 +207,7 @@ mod tests {
     }
 
     fn touch(method: &str, target: &str, body: &str) -> Result<Touch, Wrong> {
-        Routed::of(method, &Path::parse(target).unwrap())?.touch(body.as_bytes())
+        Ok(Routed::of(method, &Path::parse(target).unwrap())?.asked(body.as_bytes())?.touch())
     }
 
     fn names(names: &[&str]) -> Reach {
@@ -177,7 +225,7 @@ mod tests {
             ("DELETE", "/logs", "admin", names(&["logs"])),
             ("PUT", "/logs/_mapping", "admin", names(&["logs"])),
             ("GET", "/_search", "read", Reach::Everything("a request that names no index")),
-            ("GET", "/_all/_search", "read", Reach::Everything("_all")),
+            ("GET", "/_all/_search", "read", Reach::Everything("a wildcard")),
             ("DELETE", "/lo*", "admin", Reach::Everything("a wildcard")),
             ("GET", "/a,-b/_count", "read", Reach::Everything("an exclusion")),
             (

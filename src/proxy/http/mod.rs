@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use self::aliases::KnownAliases;
+use self::aliases::Catalogs;
 use self::upstream::Upstreams;
 use crate::grant::Book;
 use crate::model::{Refusal, Target, limits};
@@ -41,7 +41,7 @@ pub(super) struct HttpDoor {
     name: &'static str,
     shared: Arc<Shared>,
     upstreams: Arc<Upstreams>,
-    aliases: KnownAliases,
+    catalogs: Catalogs,
     /// KiB of bodies that may be in memory at once, of all requests together.
     bodies: Arc<Semaphore>,
 }
@@ -52,7 +52,7 @@ impl HttpDoor {
             name,
             shared,
             upstreams: Arc::new(Upstreams::new(secrets, base)),
-            aliases: KnownAliases::default(),
+            catalogs: Catalogs::default(),
             bodies: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES_MAX >> 10)),
         }
     }

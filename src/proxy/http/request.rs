@@ -25,7 +25,7 @@ use crate::model::{
     limits,
 };
 use crate::protocol::http::{
-    ContentType, Credentials, Path, Routed, SENT_ON, TOLD, Wrong, answer, credentials,
+    Asked, ContentType, Credentials, Narrowed, Path, Routed, SENT_ON, TOLD, Wrong, answer, credentials,
 };
 use crate::protocol::session::AcceptContext;
 use crate::proxy::clock;
@@ -49,12 +49,23 @@ struct Admitted {
     admission: Admission,
     seat: Option<Seat>,
     place: Arc<Place>,
+    /// What is sent for wildcards.
+    narrowed: Option<Narrowed>,
 }
 
 enum Held {
     Nothing,
     Read(Bytes, OwnedSemaphorePermit),
     Streamed(Incoming),
+}
+
+impl Held {
+    /// The same with what is sent for wildcards in it.
+    fn narrowed(self, narrowed: &Narrowed) -> Result<Self, &'static str> {
+        let Self::Read(bytes, place) = self else { return Ok(self) };
+        let sent = narrowed.body(&bytes)?.map_or(bytes, Bytes::from);
+        Ok(Self::Read(sent, place))
+    }
 }
 
 impl Refused {
@@ -117,10 +128,16 @@ impl Connection {
         let routed = Routed::of(head.method.as_str(), &path)?;
         let held = self.hold(head, body, &routed).await?;
         let text: &[u8] = if let Held::Read(bytes, _) = &held { bytes } else { b"" };
-        let touch = routed.touch(text)?;
+        let asked = routed.asked(text)?;
         let forgets = matches!(head.method, Method::PUT | Method::POST | Method::DELETE)
-            && touch.level == crate::model::AccessLevel::Admin;
-        let Admitted { admission, seat, place } = self.admit(identity, claim, touch).await?;
+            && asked.named().level == crate::model::AccessLevel::Admin;
+        let Admitted { admission, seat, place, narrowed } = self.admit(identity, claim, &asked).await?;
+        let (path, held) = match &narrowed {
+            None => (path, held),
+            Some(narrowed) => {
+                (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Wrong::Bad)?)
+            }
+        };
         let session = self.enter(&admission, seat)?;
         let ends = self.ends(&session, &admission);
         let running = session.run();
@@ -128,7 +145,7 @@ impl Connection {
         self.note(&running, head.method.as_str(), &sent, &held)?;
         let response = self.exchange(head, &sent, held, (running, ends, place)).await;
         if forgets {
-            self.door.aliases.forget(admission.target());
+            self.door.catalogs.forget(admission.target());
         }
         response
     }
@@ -155,26 +172,60 @@ impl Connection {
 
     /// The decision, with what aliases stand for taken into it: nothing is asked of a target before a grant covers the
     /// names as they were said.
-    async fn admit(&self, identity: &Identity, claim: &Claim, touch: Touch) -> Result<Admitted, Refused> {
-        let (admission, seat) = self.decide(identity, claim, &touch)?;
+    async fn admit(&self, identity: &Identity, claim: &Claim, asked: &Asked) -> Result<Admitted, Refused> {
+        let touch = asked.touch();
+        let (admission, seat) = match self.decide(identity, claim, &touch) {
+            Err(refused) if asked.has_wildcards() && refused.refusal == Refusal::NotGranted => {
+                return self.narrow(identity, claim, asked).await;
+            }
+            decided => decided?,
+        };
         let place = self.place(&admission)?;
         let named = matches!(&touch.reach, Reach::Names(names) if !names.is_empty());
         if admission.scope().is_everything() || !named {
-            return Ok(Admitted { admission, seat, place });
+            return Ok(Admitted { admission, seat, place, narrowed: None });
         }
-        let aliases = self.door.aliases.of(admission.target(), admission.level(), &place).await;
-        let resolved = aliases.map_err(Refused::of)?.resolve(&touch);
+        let catalog = self.door.catalogs.of(admission.target(), admission.level(), &place).await;
+        let resolved = catalog.map_err(Refused::of)?.resolve(&touch);
         if resolved == touch {
             // It may have taken a while.
             return match self.door.shared.ledger.request_ended(&admission) {
-                None => Ok(Admitted { admission, seat, place }),
+                None => Ok(Admitted { admission, seat, place, narrowed: None }),
                 Some(cause) => Err(Refused::of(Refusal::Ended(cause))),
             };
         }
         drop(seat);
         let (admission, seat) = self.decide(identity, claim, &resolved)?;
         let place = self.place(&admission)?;
-        Ok(Admitted { admission, seat, place })
+        Ok(Admitted { admission, seat, place, narrowed: None })
+    }
+
+    /// The decision where wildcards stand for more than a grant covers, or may: they become names, and those are
+    /// decided on.
+    async fn narrow(&self, identity: &Identity, claim: &Claim, asked: &Asked) -> Result<Admitted, Refused> {
+        let named = asked.named();
+        let (admission, seat) = self.decide(identity, claim, &named)?;
+        let (target, level) = (admission.target(), admission.level());
+        let place = self.place(&admission)?;
+        drop(seat);
+        let catalog = self.door.catalogs.of(target, level, &place).await.map_err(Refused::of)?;
+        if !catalog.knows_indices() {
+            tracing::error!(target_name = %target, %level, "the connector may not ask which indices there are");
+            return Err(Refused::of(Refusal::TargetUnavailable));
+        }
+        let ledger = &self.door.shared.ledger;
+        let book = ledger.book();
+        let target = book.target(target.as_str()).ok_or_else(|| Refused::of(Refusal::TargetUnavailable))?;
+        let held = self.held(|session| session.is_by(identity));
+        let scopes = ledger.scopes(identity, claim, &named, &held);
+        let narrowed =
+            asked.narrowed(&catalog, target.upstream.wildcards, &scopes).ok_or_else(|| Refused {
+                why: "no grant covers what the wildcards stand for".to_owned(),
+                ..Refused::of(Refusal::NotGranted)
+            })?;
+        let (admission, seat) = self.decide(identity, claim, &catalog.resolve(&narrowed.touch))?;
+        let place = self.place(&admission)?;
+        Ok(Admitted { admission, seat, place, narrowed: Some(narrowed) })
     }
 
     fn decide(

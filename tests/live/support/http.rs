@@ -32,6 +32,8 @@ impl Seen {
 struct Shared {
     seen: Mutex<Vec<Seen>>,
     aliases: Mutex<String>,
+    /// The answer about indices.
+    indices: Mutex<String>,
     connections: AtomicUsize,
     /// Connections that have ended.
     closed: AtomicUsize,
@@ -64,7 +66,9 @@ impl Default for HttpPlace {
     fn default() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("it is bound").port();
-        let shared = Arc::new(Shared { aliases: Mutex::new("{}".into()), ..Shared::default() });
+        let shared = Shared { aliases: Mutex::new("{}".into()), ..Shared::default() };
+        *shared.indices.lock().unwrap() = r#"{"indices":[],"aliases":[],"data_streams":[]}"#.into();
+        let shared = Arc::new(shared);
         let serving = shared.clone();
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
@@ -81,11 +85,19 @@ impl Default for HttpPlace {
 }
 
 impl HttpPlace {
-    /// What came for clients; the proxy's own question about aliases is left out.
+    /// What came for clients; the proxy's own questions are left out.
     pub fn seen(&self) -> Vec<Seen> {
         let mut seen = self.shared.seen.lock().unwrap().clone();
-        seen.retain(|seen| !seen.line.starts_with("GET /_alias "));
+        seen.retain(|seen| !OWN.iter().any(|own| seen.line.starts_with(own)));
         seen
+    }
+
+    /// Open indices of these names.
+    pub fn set_indices(&self, names: &[&str]) {
+        let indices: Vec<_> =
+            names.iter().map(|name| serde_json::json!({"name": name, "attributes": ["open"]})).collect();
+        let answer = serde_json::json!({"indices": indices, "aliases": [], "data_streams": []});
+        *self.shared.indices.lock().unwrap() = answer.to_string();
     }
 
     pub fn set_aliases(&self, answer: &str) {
@@ -107,6 +119,9 @@ impl HttpPlace {
         });
     }
 }
+
+/// What the proxy asks for itself.
+const OWN: [&str; 2] = ["GET /_alias ", "GET /_resolve/index/*?expand_wildcards=all "];
 
 fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) {
     let mut read = Vec::new();
@@ -150,6 +165,10 @@ fn reply(socket: &mut TcpStream, line: &str, shared: &Shared) -> bool {
     if line.starts_with("GET /_alias ") {
         let aliases = shared.aliases.lock().unwrap().clone();
         return say(socket, "200 OK", &aliases);
+    }
+    if line.starts_with(OWN[1]) {
+        let indices = shared.indices.lock().unwrap().clone();
+        return say(socket, "200 OK", &indices);
     }
     if line.contains("never") {
         // Until the other side goes away.
