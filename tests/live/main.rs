@@ -18,6 +18,7 @@ mod faults;
 mod hard_cuts;
 mod harness;
 mod http;
+mod http_clients;
 mod labels;
 mod lease;
 mod login;
