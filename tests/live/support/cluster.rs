@@ -133,7 +133,7 @@ impl Cluster {
             let role = format!(
                 r#"{{"cluster_permissions": ["cluster_composite_ops", "cluster_monitor", "cluster_manage_index_templates"],
                    "index_permissions": [{{"index_patterns": ["*"],
-                     "allowed_actions": [{actions}, "indices:admin/aliases/get"]}}]}}"#
+                     "allowed_actions": [{actions}, "indices:admin/aliases/get", "indices:admin/resolve/index"]}}]}}"#
             );
             self.done(&format!("PUT /_plugins/_security/api/roles/connector-{level}"), &role);
             let user = format!(
@@ -244,17 +244,19 @@ impl Tap {
         Self { port, sent }
     }
 
-    /// The first lines of the requests that came for clients: the proxy's own question about aliases is left out.
+    /// The first lines of the requests that came for clients: the proxy's own questions are left out.
     pub fn asked(&self) -> Vec<String> {
         let sent = self.sent.lock().expect("whole");
         let text = String::from_utf8_lossy(&sent);
         let lines = text.split("\r\n").filter_map(|line| line.strip_suffix(" HTTP/1.1"));
         // A body may stand before it on the same line.
         let lines = lines.map(|line| {
-            let start = ["GET /", "HEAD /", "PUT /", "POST /", "DELETE /"].iter().filter_map(|word| line.rfind(word));
+            let start =
+                ["GET /", "HEAD /", "PUT /", "POST /", "DELETE /"].iter().filter_map(|word| line.rfind(word));
             line[start.max().unwrap_or(0)..].to_owned()
         });
-        lines.filter(|line| line != "GET /_alias").collect()
+        let own = ["GET /_alias", "GET /_resolve/index/*?expand_wildcards=all"];
+        lines.filter(|line| !own.contains(&line.as_str())).collect()
     }
 }
 
@@ -300,14 +302,13 @@ impl Node<ClusterPlace> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let cluster = shared(kind);
         let prefix = format!("t{}-", COUNT.fetch_add(1, Ordering::Relaxed));
-        let place = ClusterPlace {
-            cluster,
-            tap: Tap::new(cluster.port),
-            pattern: format!("{prefix}logs-*"),
-            prefix,
-        };
+        let place =
+            ClusterPlace { cluster, tap: Tap::new(cluster.port), pattern: format!("{prefix}logs-*"), prefix };
         let target = if kind == Kind::Secured { "" } else { "tls = \"disable\"" };
-        Self::with(place, Options { target, pool: "size_max = 20\nwait_seconds_max = 30", ..Options::default() })
+        Self::with(
+            place,
+            Options { target, pool: "size_max = 20\nwait_seconds_max = 30", ..Options::default() },
+        )
     }
 
     pub fn client(&self) -> HttpClient {

@@ -148,7 +148,7 @@ def refusals():
         "search": lambda: client.search(index=secret_index),
         "search of all": lambda: client.search(),
         "search of two": lambda: client.search(index=[logs, secret_index]),
-        "search of many": lambda: client.search(index="*"),
+        "search of many": lambda: client.search(index=["*", secret_index]),
         "search that looks up": lambda: client.search(index=logs, **body(query=lookup)),
         "count": lambda: client.count(index=secret_index),
         "mget": lambda: client.mget(index=logs, **body(docs=wanted)),
