@@ -68,8 +68,21 @@ impl Admission {
     /// What was admitted for one request, as a session of requests keeps it: the grant, whatever it covers.
     #[must_use]
     pub fn of_session(&self) -> Self {
-        let touch = Touch { level: self.level.clone(), reach: Reach::nothing() };
+        let touch = Touch::new(self.level.clone(), Reach::nothing());
         Self { touch: Some(Arc::new(touch)), ..self.clone() }
+    }
+
+    /// What was admitted for one request, as what it leaves open is kept: under this grant and no other.
+    #[must_use]
+    pub fn of_grant(&self) -> Self {
+        let touch =
+            self.touch.as_deref().map(|touch| Arc::new(Touch { grant: Some(self.grant), ..touch.clone() }));
+        Self { touch, ..self.clone() }
+    }
+
+    /// What the request touches that was admitted.
+    pub fn touch(&self) -> Option<&Touch> {
+        self.touch.as_deref()
     }
 
     /// The same, with the end that a recheck found.

@@ -360,6 +360,14 @@ pub const HTTP_ALIASES_AGE_MAX: Duration = Duration::from_secs(1);
 pub const HTTP_ALIASES_BYTES_MAX: usize = 16 << 20;
 /// For the answer to a question of our own.
 pub const HTTP_ASK_WAIT: Duration = Duration::from_secs(5);
+/// An id that a target gives for a scroll, a point in time or an asynchronous search: it grows with the shards, some
+/// hundred bytes each.
+pub const HTTP_ID_BYTES_MAX: usize = 64 << 10;
+/// Such ids that are open under one grant; Elasticsearch itself allows 300 to 500 on a node.
+pub const HTTP_CONTEXTS_MAX: usize = 100;
+/// How long a target is thought to keep what it was asked to keep at most: asynchronous searches are kept so long if
+/// nothing else is said.
+pub const HTTP_CONTEXT_KEPT_MAX: Duration = Duration::from_secs(5 * 86_400);
 /// A connection whose exchange has ended must be found clean within this, or it is closed.
 pub const HTTP_CLEAN_WAIT: Duration = Duration::from_secs(1);
 /// Idle connections to targets are looked through this often.

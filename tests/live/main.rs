@@ -19,6 +19,7 @@ mod hard_cuts;
 mod harness;
 mod http;
 mod http_clients;
+mod http_ids;
 mod http_names;
 mod labels;
 mod lease;

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
-use super::Path;
 use super::expression::{Expand, Expression, Outcome};
+use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
+use super::{Path, Wrong, ids};
 use crate::grant::Scope;
-use crate::model::{AccessLevel, Reach, Touch, Wildcards, limits};
+use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
 
 /// A request that was read.
 #[derive(Debug)]
@@ -18,6 +16,23 @@ pub struct Asked {
     /// What is named, and what no name says.
     pub(super) reach: Reach,
     pub(super) places: Vec<Place>,
+    /// Sealed ids of what was begun before.
+    pub(super) ids: Vec<Ids>,
+    /// What the answer may hold the id of.
+    pub(super) gives: Option<Gives>,
+    /// The request closes what the ids are of.
+    pub(super) closes: bool,
+}
+
+/// What a sealed id stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    pub grant: GrantId,
+    pub kind: IdKind,
+    /// What it touches; `None`: everything.
+    pub names: Option<BTreeSet<String>>,
+    /// As the target gave it.
+    pub raw: String,
 }
 
 /// Where an expression with wildcards stands.
@@ -46,7 +61,14 @@ pub struct Narrowed {
 
 impl Asked {
     pub(super) fn new(level: AccessLevel) -> Self {
-        Self { level, reach: Reach::nothing(), places: Vec::new() }
+        Self {
+            level,
+            reach: Reach::nothing(),
+            places: Vec::new(),
+            ids: Vec::new(),
+            gives: None,
+            closes: false,
+        }
     }
 
     pub(super) fn place(&mut self, at: At, expression: Option<Expression>) {
@@ -62,12 +84,68 @@ impl Asked {
                 At::Segment(_) | At::Line(_) => "a wildcard",
             });
         }
-        Touch { level: self.level.clone(), reach }
+        Touch::new(self.level.clone(), reach)
     }
 
     /// What is named, whatever the wildcards stand for.
     pub fn named(&self) -> Touch {
-        Touch { level: self.level.clone(), reach: self.reach.clone() }
+        Touch::new(self.level.clone(), self.reach.clone())
+    }
+
+    /// The sealed ids in it, in the order in which [`Asked::with_ids`] takes what they stand for.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.ids.iter().flat_map(|ids| &ids.sealed).map(String::as_str)
+    }
+
+    pub fn gives(&self) -> Option<Gives> {
+        self.gives
+    }
+
+    /// Whether it closes what its ids are of.
+    pub fn closes(&self) -> bool {
+        self.closes
+    }
+
+    /// What it touches with what its ids stand for: under the grant under which all of that was begun.
+    pub fn touch_of(&self, opened: &[Opened]) -> Result<Touch, Wrong> {
+        let mut touch = self.touch();
+        for one in opened {
+            match &one.names {
+                Some(names) => names.iter().for_each(|name| touch.reach.add(name)),
+                None => touch.reach.everything("what was begun under a grant for everything"),
+            }
+            if touch.grant.is_some_and(|grant| grant != one.grant) {
+                return Err(Wrong::Bad("the ids were given under several grants"));
+            }
+            touch.grant = Some(one.grant);
+        }
+        Ok(touch)
+    }
+
+    /// The target and the body that are sent: with what the ids stand for. `None` for the body: as it came.
+    pub fn with_ids(
+        &self,
+        path: &Path,
+        body: &[u8],
+        opened: &[Opened],
+    ) -> Result<(Path, Option<Vec<u8>>), Wrong> {
+        const WRONG: Wrong = Wrong::Bad("the ids of the request cannot be read");
+        let (mut path, mut sent) = (path.clone(), None::<Vec<u8>>);
+        let mut opened = opened.iter().map(|one| one.raw.as_str());
+        for ids in &self.ids {
+            let raw: Vec<&str> = opened.by_ref().take(ids.sealed.len()).collect();
+            if raw.len() != ids.sealed.len() {
+                return Err(WRONG);
+            }
+            match ids.at {
+                IdAt::Segment(place) => *path.segments.get_mut(place).ok_or(WRONG)? = raw.join(","),
+                IdAt::Query(place) => path.query.get_mut(place).ok_or(WRONG)?.1 = raw.join(","),
+                IdAt::Body(_) => {
+                    sent = Some(ids::put(sent.as_deref().unwrap_or(body), ids, &raw).ok_or(WRONG)?)
+                }
+            }
+        }
+        Ok((path, sent))
     }
 
     pub fn has_wildcards(&self) -> bool {
@@ -156,10 +234,7 @@ impl Narrowed {
 
 /// A head of `_msearch` with these indices.
 fn head(line: &[u8], names: &[String]) -> Option<Vec<u8>> {
-    #[derive(Deserialize)]
-    #[serde(transparent)]
-    struct Head<'a>(#[serde(borrow)] BTreeMap<String, &'a RawValue>);
-    let Head(mut members) = serde_json::from_slice(line).ok()?;
+    let mut members = raw_members(line)?;
     let index = serde_json::value::to_raw_value(names).ok()?;
     members.insert("index".into(), &index);
     let mut sent = serde_json::to_vec(&members).ok()?;
@@ -169,7 +244,7 @@ fn head(line: &[u8], names: &[String]) -> Option<Vec<u8>> {
 
 impl Expand {
     /// With what a parameter says of it.
-    pub(super) fn with(self, path: &Path) -> Result<Self, super::Wrong> {
+    pub(super) fn with(self, path: &Path) -> Result<Self, Wrong> {
         path.parameter("expand_wildcards").map_or(Ok(self), |text| self.said(text))
     }
 }
@@ -178,7 +253,7 @@ impl Expand {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Routed, Wrong};
+    use super::super::Routed;
     use super::*;
 
     fn asked(line: &str, body: &str) -> Result<(Path, Asked), Wrong> {
@@ -276,6 +351,102 @@ mod tests {
             (target.as_str(), sent.as_str()),
             ("/logs-1,logs-2/_msearch", "{}\n{}\n{\"index\":[\"*\",\"-*\"]}\n{}\n")
         );
+    }
+
+    fn opened(grant: u64, names: Option<&[&str]>, raw: &str) -> Opened {
+        let names = names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        Opened { grant: GrantId::from_u64(grant), kind: IdKind::Scroll, names, raw: raw.into() }
+    }
+
+    /// The ids of a request, and what is sent with `raw` in their place.
+    fn with_raw(line: &str, body: &str) -> Result<(Vec<String>, String, String), Wrong> {
+        let (path, asked) = asked(line, body)?;
+        let ids: Vec<_> = asked.ids().map(str::to_owned).collect();
+        let opened: Vec<_> = ids.iter().map(|_| opened(1, Some(&["logs-1"]), "raw")).collect();
+        let (sent, sent_body) = asked.with_ids(&path, body.as_bytes(), &opened)?;
+        let sent_body = sent_body.unwrap_or_else(|| body.as_bytes().to_vec());
+        Ok((ids, sent.render(), String::from_utf8(sent_body).unwrap()))
+    }
+
+    #[test]
+    fn ids_are_found_wherever_they_stand() {
+        for (line, body, ids, sent, sent_body) in [
+            (
+                "POST /_search/scroll",
+                r#"{"scroll_id":"a"}"#,
+                &["a"][..],
+                "/_search/scroll",
+                r#"{"scroll_id":"raw"}"#,
+            ),
+            ("GET /_search/scroll/a?scroll=1m", "", &["a"], "/_search/scroll/raw?scroll=1m", ""),
+            ("GET /_search/scroll?scroll_id=a", "", &["a"], "/_search/scroll?scroll_id=raw", ""),
+            ("DELETE /_search/scroll/a,b", "", &["a", "b"], "/_search/scroll/raw,raw", ""),
+            (
+                "DELETE /_search/scroll",
+                r#"{"scroll_id":["a","b"]}"#,
+                &["a", "b"],
+                "/_search/scroll",
+                r#"{"scroll_id":["raw","raw"]}"#,
+            ),
+            ("DELETE /_pit", r#"{"id":"a"}"#, &["a"], "/_pit", r#"{"id":"raw"}"#),
+            (
+                "DELETE /_search/point_in_time",
+                r#"{"pit_id":["a"]}"#,
+                &["a"],
+                "/_search/point_in_time",
+                r#"{"pit_id":["raw"]}"#,
+            ),
+            ("GET /_search", r#"{"pit":{"id":"a"}}"#, &["a"], "/_search", r#"{"pit":{"id":"raw"}}"#),
+            ("GET /_async_search/a", "", &["a"], "/_async_search/raw", ""),
+        ] {
+            let found = with_raw(line, body).unwrap();
+            let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+            assert_eq!(found, (ids, sent.to_owned(), sent_body.to_owned()), "{line} {body}");
+        }
+        for (line, body) in [
+            ("POST /_search/scroll", ""),
+            ("POST /_search/scroll", "{}"),
+            ("POST /_search/scroll", r#"{"scroll_id":["a"]}"#),
+            ("POST /_search/scroll", r#"{"scroll_id":"a","index":"secret"}"#),
+            ("POST /_search/scroll", r#"{"scroll_id":"a","scroll_id":"b"}"#),
+            ("POST /_search/scroll?scroll_id=b", r#"{"scroll_id":"a"}"#),
+            ("POST /_search/scroll/b", r#"{"scroll_id":"a"}"#),
+            ("DELETE /_search/scroll", r#"{"scroll_id":[]}"#),
+            ("DELETE /_search/scroll", r#"{"scroll_id":[1]}"#),
+            ("DELETE /_pit", "{}"),
+            ("DELETE /_pit", r#"{"id":"a","pit_id":"b"}"#),
+            ("POST /_search", r#"{"pit":"a"}"#),
+            ("POST /_search", r#"{"pit":{"id":["a"]}}"#),
+            ("POST /_search", r#"{"pit":{"keep_alive":"1m"}}"#),
+            ("POST /_search", r#"{"pit":{"id":"a","index":"secret"}}"#),
+            ("POST /_search", r#"{"pit":{"id":"a","keep_alive":"long"}}"#),
+            ("POST /_search?scroll=1m", r#"{"pit":{"id":"a"}}"#),
+            ("POST /secret/_search", r#"{"pit":{"id":"a"}}"#),
+            ("POST /s*/_search", r#"{"pit":{"id":"a"}}"#),
+            ("POST /_msearch", "{}\n{\"pit\":{\"id\":\"a\"}}\n"),
+            ("POST /_async_search", r#"{"pit":{"id":"a"}}"#),
+        ] {
+            assert!(with_raw(line, body).is_err(), "{line} {body}");
+        }
+    }
+
+    #[test]
+    fn what_was_begun_goes_on_under_its_grant_for_its_names() {
+        let (_, asked) = asked("POST /_search", r#"{"pit":{"id":"a"},"query":{"match_all":{}}}"#).unwrap();
+        let touch = asked.touch_of(&[opened(7, Some(&["logs-1", "x"]), "raw")]).unwrap();
+        assert_eq!(touch.grant, Some(GrantId::from_u64(7)));
+        assert_eq!(touch.reach, Reach::Names(["logs-1".to_owned(), "x".to_owned()].into()));
+        assert!(!asked.has_wildcards());
+        let everything = asked.touch_of(&[opened(7, None, "raw")]).unwrap();
+        assert!(matches!(everything.reach, Reach::Everything(_)));
+        // What a query looks up besides is touched as well.
+        let lookup = r#"{"pit":{"id":"a"},"query":{"terms":{"f":{"index":"secret","id":"1","path":"p"}}}}"#;
+        let (_, asked) = super::tests::asked("POST /_search", lookup).unwrap();
+        let touch = asked.touch_of(&[opened(7, Some(&["logs-1"]), "raw")]).unwrap();
+        assert_eq!(touch.reach, Reach::Names(["logs-1".to_owned(), "secret".to_owned()].into()));
+        let (_, asked) = super::tests::asked("DELETE /_search/scroll/a,b", "").unwrap();
+        assert!(asked.closes() && asked.gives().is_none());
+        assert!(asked.touch_of(&[opened(7, None, "x"), opened(8, None, "y")]).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::asked::{Asked, At};
 use super::expression::{Expand, Expression};
+use super::ids::{self, Gives};
 use super::json::Json;
 use super::{Wrong, names, query};
 use crate::model::{Reach, limits};
@@ -22,6 +23,10 @@ pub(super) enum Kind {
     Create,
     Mapping,
     Settings,
+    /// An id, and for how much longer it is to be kept.
+    Scroll,
+    /// Ids of what is to be closed.
+    Close,
 }
 
 /// What the rest of the request says of names that a body leaves out.
@@ -48,6 +53,8 @@ impl Kind {
             "create" => Self::Create,
             "mapping" => Self::Mapping,
             "settings" => Self::Settings,
+            "scroll" => Self::Scroll,
+            "close" => Self::Close,
             _ => return None,
         })
     }
@@ -62,7 +69,9 @@ impl Kind {
             Self::Msearch => msearch(body, place, asked),
             Self::Mget => mget(&object(body)?, place.named, reach),
             _ if empty => Ok(()),
-            Self::Search => query::search(&object(body)?, reach),
+            Self::Search => search(object(body)?, asked),
+            Self::Scroll => scroll(&object(body)?, asked),
+            Self::Close => close(&object(body)?, asked),
             Self::Query => query::only_query(&object(body)?, reach),
             Self::FieldCaps => field_caps(&object(body)?, reach),
             Self::Create => create(&object(body)?, reach),
@@ -76,6 +85,51 @@ impl Kind {
             }
         }
     }
+}
+
+/// A search; one in a point in time touches what that was opened for, and names nothing itself.
+fn search(mut body: Members, asked: &mut Asked) -> Result<(), Wrong> {
+    let Some(pit) = body.remove("pit") else { return query::search(&body, &mut asked.reach) };
+    let pit = pit.object().ok_or(Wrong::Bad("pit must be an object"))?;
+    if pit.keys().any(|name| !["id", "keep_alive"].contains(&name.as_str())) {
+        return Err(Wrong::Bad("pit says something that the proxy does not know"));
+    }
+    let id = pit.get("id").filter(|id| id.text().is_some()).ok_or(Wrong::Bad("pit must have an id"))?;
+    if !matches!(asked.places.as_slice(), [place] if matches!(place.at, At::Missing(_))) {
+        return Err(Wrong::Bad("a search in a point in time names no index"));
+    }
+    asked.places.clear();
+    asked.ids.push(ids::of_member("pit", id)?);
+    let keep = pit.get("keep_alive").map(|keep| keep.text().ok_or(Wrong::Bad("keep_alive must be a text")));
+    let keep = keep.transpose()?.map(ids::keep).transpose()?;
+    if asked.gives.is_some() {
+        return Err(Wrong::Bad("a search in a point in time cannot be scrolled"));
+    }
+    asked.gives = Some(Gives { kind: None, member: "pit_id", keep });
+    query::search(&body, &mut asked.reach)
+}
+
+fn scroll(body: &Members, asked: &mut Asked) -> Result<(), Wrong> {
+    for (name, value) in body {
+        match (name.as_str(), value) {
+            ("scroll", Json::Text(text)) => {
+                let keep = Some(ids::keep(text)?);
+                asked.gives = asked.gives.map(|gives| Gives { keep, ..gives });
+            }
+            ("scroll_id", Json::Text(_)) => asked.ids.push(ids::of_member("scroll_id", value)?),
+            _ => return Err(Wrong::Bad("the body must have scroll and scroll_id, and nothing else")),
+        }
+    }
+    Ok(())
+}
+
+fn close(body: &Members, asked: &mut Asked) -> Result<(), Wrong> {
+    for (name, value) in body {
+        let member = ["scroll_id", "pit_id", "id"].into_iter().find(|known| known == name);
+        let member = member.ok_or(Wrong::Bad("the body must have ids, and nothing else"))?;
+        asked.ids.push(ids::of_member(member, value)?);
+    }
+    Ok(())
 }
 
 fn object(body: &[u8]) -> Result<Members, Wrong> {
@@ -191,7 +245,11 @@ fn msearch(body: &[u8], place: Place, asked: &mut Asked) -> Result<(), Wrong> {
         };
         asked.place(At::Line(number), expression);
         let (_, search) = lines.next().ok_or(Wrong::Bad("a head of _msearch has no search"))?;
-        query::search(&object(search)?, &mut asked.reach)?;
+        let search = object(search)?;
+        if search.contains_key("pit") {
+            return Err(Wrong::Denied("a point in time among many searches"));
+        }
+        query::search(&search, &mut asked.reach)?;
     }
     Ok(())
 }

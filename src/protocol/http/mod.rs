@@ -15,6 +15,7 @@ mod asked;
 mod body;
 mod expression;
 mod head;
+mod ids;
 mod json;
 mod names;
 mod path;
@@ -22,6 +23,7 @@ mod query;
 mod refusal;
 mod resolve;
 mod routes;
+mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -29,12 +31,14 @@ use crate::model::Refusal;
 use crate::protocol::label::Label;
 use crate::protocol::{Entry, http};
 
-pub use asked::{Asked, Narrowed};
+pub use asked::{Asked, Narrowed, Opened};
 pub use head::{ContentType, Credentials, Login, SENT_ON, TOLD, credentials};
+pub use ids::{Gives, IdKind};
 pub use path::Path;
 pub use refusal::{Answer, answer};
 pub use resolve::Catalog;
 pub use routes::Routed;
+pub use scan::Scanner;
 
 /// What is known of each of these APIs.
 pub const PROTOCOLS: &[Entry] = &[entry("elasticsearch"), entry("opensearch")];

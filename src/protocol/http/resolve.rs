@@ -232,7 +232,7 @@ mod tests {
 
     fn touch(names: &[&str]) -> Touch {
         let reach = Reach::Names(names.iter().map(|name| (*name).to_owned()).collect());
-        Touch { level: AccessLevel::Read, reach }
+        Touch::new(AccessLevel::Read, reach)
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
         assert!(!catalog.knows_indices());
         assert_eq!(catalog.resolve(&touch(&["logs-x"])), touch(&["logs-x", "secret"]));
         assert_eq!(catalog.resolve(&touch(&["b", "plain"])), touch(&["b", "logs-1", "plain", "secret"]));
-        let all = Touch { level: AccessLevel::Read, reach: Reach::Everything("_all") };
+        let all = Touch::new(AccessLevel::Read, Reach::Everything("_all"));
         assert_eq!(catalog.resolve(&all), all);
         for strange in
             ["[]", "{\"a\":{}}", "{\"error\":{\"reason\":\"x\"},\"status\":403}", "{\"a\":{\"aliases\":[]}}"]

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use super::asked::{Asked, At};
 use super::body::{Kind, Place};
 use super::expression::{self, Expand, Expression};
+use super::ids::{self, Gives, IdAt, IdKind, Ids};
 use super::{Path, Wrong, names};
 use crate::model::AccessLevel;
 
@@ -20,6 +21,10 @@ pub struct Route {
     from: From,
     body: Kind,
     parameters: BTreeSet<&'static str>,
+    /// The kind of an id that the answer holds, and the member that it is.
+    gives: Option<(Option<IdKind>, &'static str)>,
+    /// It closes what the ids are of.
+    closes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +34,8 @@ enum From {
     /// An expression, and what its wildcards stand for if nothing else is said.
     Several(Expand),
     Everything,
+    /// What sealed ids stand for: in the path, in a parameter, in the body.
+    Ids,
 }
 
 /// A request whose route is known; what its body touches may be still to be found.
@@ -67,7 +74,10 @@ impl Routed {
                 }
                 None => asked.reach.everything("a request that names no index"),
             },
+            From::Ids => asked.ids.extend(route.ids(path)),
         }
+        asked.gives = route.gives(path)?;
+        asked.closes = route.closes;
         let expand = Expand::OPEN.with(path)?;
         Ok(Self { route, asked, named: place.is_some(), expand })
     }
@@ -86,6 +96,9 @@ impl Routed {
     pub fn asked(mut self, body: &[u8]) -> Result<Asked, Wrong> {
         let place = Place { named: self.named, expand: self.expand };
         self.route.body.walk(body, place, &mut self.asked)?;
+        if self.route.from == From::Ids && self.asked.ids.len() != 1 {
+            return Err(Wrong::Bad("ids must be said in one place: all of them at once is nobody's here"));
+        }
         Ok(self.asked)
     }
 }
@@ -107,6 +120,33 @@ impl Route {
     /// Which segment names.
     fn place(&self) -> Option<usize> {
         self.segments.iter().position(|segment| NAMES.contains(segment))
+    }
+
+    /// The sealed ids in a path.
+    fn ids(&self, path: &Path) -> Option<Ids> {
+        let all = |text: &str| text.split(',').map(str::to_owned).collect();
+        let segment = self.segments.iter().position(|segment| *segment == "{ids}");
+        if let Some((at, text)) = segment.and_then(|place| Some((place, path.segments.get(place)?))) {
+            return Some(Ids { at: IdAt::Segment(at), sealed: all(text), listed: true });
+        }
+        let place = path.query.iter().position(|(name, _)| name == "scroll_id")?;
+        let (_, text) = path.query.get(place)?;
+        Some(Ids { at: IdAt::Query(place), sealed: all(text), listed: true })
+    }
+
+    /// What the answer to this may hold the id of. An answer is asked for whole then: an id that is left out of it
+    /// would be open and nobody could close it.
+    fn gives(&self, path: &Path) -> Result<Option<Gives>, Wrong> {
+        let (kind, member) = match (self.gives, path.parameter("scroll")) {
+            (Some(gives), _) => gives,
+            (None, Some(_)) => (Some(IdKind::Scroll), "_scroll_id"),
+            (None, None) => return Ok(None),
+        };
+        if path.parameter("filter_path").is_some_and(|paths| !paths.split(',').any(|path| path == member)) {
+            return Err(Wrong::Bad("filter_path leaves out the id"));
+        }
+        let keep = path.parameter("scroll").or(path.parameter("keep_alive")).map(ids::keep).transpose()?;
+        Ok(Some(Gives { kind, member, keep }))
     }
 
     /// The same route with names in it: where they stand, and what their wildcards stand for.
@@ -148,8 +188,15 @@ fn lines() -> impl Iterator<Item = &'static str> {
 fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>) -> Option<Route> {
     let [methods, path, level, from, body, known @ ..] = words else { return None };
     let mut parameters = groups.get("common")?.clone();
+    let (mut gives, mut closes) = (None, false);
     for group in known {
-        parameters.extend(groups.get(group)?);
+        match group.strip_prefix("gives=") {
+            Some(given) => {
+                gives = Some(given.split_once(':').and_then(|(kind, member)| Some((id_kind(kind)?, member)))?)
+            }
+            None if *group == "closes" => closes = true,
+            None => parameters.extend(groups.get(group)?),
+        }
     }
     let level: AccessLevel = level.parse().ok()?;
     Some(Route {
@@ -163,10 +210,24 @@ fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>
             "both" => From::Several(Expand { closed: true, ..Expand::OPEN }),
             "aliases" => From::Several(Expand { kind: expression::Kind::Aliases, ..Expand::OPEN }),
             "all" => From::Everything,
+            "ids" => From::Ids,
             _ => return None,
         },
         body: Kind::named(body)?,
         parameters,
+        gives,
+        closes,
+    })
+}
+
+fn id_kind(name: &str) -> Option<Option<IdKind>> {
+    Some(match name {
+        "scroll" => Some(IdKind::Scroll),
+        "pit" => Some(IdKind::Pit),
+        "point_in_time" => Some(IdKind::PointInTime),
+        "async" => Some(IdKind::Async),
+        "same" => None,
+        _ => return None,
     })
 }
 
@@ -186,13 +247,24 @@ mod tests {
             assert_eq!(names, usize::from(named), "{route:?}");
             // What is not a name in the path must be a word that no index can be called.
             for segment in &route.segments {
-                let known =
-                    ["{index}", "{alias}", "{id}", "{name}"].contains(segment) || segment.starts_with('_');
+                let known = ["{index}", "{alias}", "{id}", "{ids}", "{name}"].contains(segment)
+                    || segment.starts_with('_');
                 assert!(
                     known
                         || [
-                            "health", "indices", "count", "aliases", "query", "clear", "shards", "segments",
-                            "recovery", "index",
+                            "health",
+                            "indices",
+                            "count",
+                            "aliases",
+                            "query",
+                            "clear",
+                            "shards",
+                            "segments",
+                            "recovery",
+                            "index",
+                            "scroll",
+                            "status",
+                            "point_in_time",
                         ]
                         .contains(segment)
                 );
@@ -250,6 +322,11 @@ mod tests {
             ("POST", "/_reindex"),
             ("POST", "/logs/_update_by_query"),
             ("GET", "/_search/scroll"),
+            ("DELETE", "/_search/scroll"),
+            ("DELETE", "/_pit"),
+            ("DELETE", "/_search/point_in_time"),
+            ("GET", "/_search/point_in_time/_all"),
+            ("DELETE", "/_search/point_in_time/_all"),
             ("POST", "/logs/_search/template"),
             ("POST", "/_sql"),
             ("POST", "/_query"),
@@ -259,10 +336,10 @@ mod tests {
             ("GET", "/_nodes/http"),
             ("GET", "/_tasks"),
             ("PUT", "/_snapshot/x"),
-            ("POST", "/logs/_pit"),
             ("TRACE", "/logs"),
             ("get", "/logs"),
-            ("GET", "/logs/_search?scroll=1m"),
+            ("GET", "/logs/_search?scroll=forever"),
+            ("GET", "/logs/_search?scroll=1m&filter_path=hits"),
             ("GET", "/logs/_search?source=%7B%7D"),
             ("GET", "/logs/_search?index=secret"),
             ("POST", "/_bulk?pipeline=x"),

@@ -12,11 +12,13 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
+use super::contexts::Given;
 use super::session::Running;
 use super::upload::Gone;
 use super::upstream::Lent;
 use crate::model::{Note, Notes, Refusal};
 use crate::observe::Trail;
+use crate::protocol::http::Scanner;
 use crate::proxy::clock;
 
 /// Resolves when the request may not go on.
@@ -72,12 +74,39 @@ pub(super) struct Theirs {
     lent: Option<Lent>,
     ends: Ends,
     account: Account,
+    seals: Option<Seals>,
+}
+
+/// What puts a sealed id in the place of the target's.
+pub(super) struct Seals {
+    scanner: Scanner,
+    given: Given,
+}
+
+impl Seals {
+    pub fn new(given: Given) -> Self {
+        Self { scanner: Scanner::new(given.gives.member), given }
+    }
+
+    fn pass(&mut self, data: Bytes) -> Result<Bytes, &'static str> {
+        if self.scanner.is_done() {
+            return Ok(data);
+        }
+        let given = &self.given;
+        self.scanner.pass(&data, &mut |id| given.seal(id)).map(Bytes::from)
+    }
 }
 
 impl Theirs {
-    pub fn new(body: Incoming, status: u16, lent: Lent, ends: Ends, mut account: Account) -> Self {
+    pub fn new(
+        body: Incoming,
+        status: u16,
+        (lent, seals): (Lent, Option<Seals>),
+        ends: Ends,
+        mut account: Account,
+    ) -> Self {
         account.status = status;
-        Self { body, lent: Some(lent), ends, account }
+        Self { body, lent: Some(lent), ends, account, seals }
     }
 
     /// The answer has ended. The connection goes back only if the request has ended too: a target that answers before
@@ -98,6 +127,9 @@ impl Theirs {
         }
         loop {
             let frame = match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None if self.seals.as_ref().is_some_and(|seals| !seals.scanner.may_end()) => {
+                    return self.broken("the answer ends within an id");
+                }
                 None => {
                     self.finish();
                     return Poll::Ready(None);
@@ -109,11 +141,23 @@ impl Theirs {
                 Some(Ok(frame)) => frame,
             };
             // Trailers stay here.
-            if let Ok(data) = frame.into_data() {
-                self.account.down += data.len() as u64;
+            let Ok(data) = frame.into_data() else { continue };
+            self.account.down += data.len() as u64;
+            let data = match self.seals.as_mut().map_or(Ok(data.clone()), |seals| seals.pass(data)) {
+                Ok(data) => data,
+                Err(why) => return self.broken(why),
+            };
+            // All of it may be held back.
+            if !data.is_empty() {
                 return Poll::Ready(Some(Ok(data)));
             }
         }
+    }
+
+    fn broken(&mut self, why: &'static str) -> Poll<Option<io::Result<Bytes>>> {
+        tracing::warn!(why, "an answer of a target cannot be passed on");
+        self.lent = None;
+        Poll::Ready(Some(Err(io::Error::other(why))))
     }
 }
 
@@ -140,13 +184,15 @@ impl Body for Answered {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Ours(bytes) => bytes.is_none(),
-            Self::Theirs(theirs) => theirs.body.is_end_stream(),
+            // What is held back may not be let through at the end.
+            Self::Theirs(theirs) => theirs.seals.is_none() && theirs.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Ours(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Theirs(theirs) if theirs.seals.is_some() => SizeHint::default(),
             Self::Theirs(theirs) => theirs.body.size_hint(),
         }
     }

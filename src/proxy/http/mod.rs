@@ -13,7 +13,9 @@
 mod aliases;
 mod answer;
 mod connection;
+mod contexts;
 mod request;
+mod seal;
 mod session;
 mod stream;
 mod upload;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use self::aliases::Catalogs;
+use self::contexts::Contexts;
 use self::upstream::Upstreams;
 use crate::grant::Book;
 use crate::model::{Refusal, Target, limits};
@@ -42,14 +45,17 @@ pub(super) struct HttpDoor {
     shared: Arc<Shared>,
     upstreams: Arc<Upstreams>,
     catalogs: Catalogs,
+    contexts: Arc<Contexts>,
     /// KiB of bodies that may be in memory at once, of all requests together.
     bodies: Arc<Semaphore>,
 }
 
 impl HttpDoor {
     pub fn new(name: &'static str, shared: Arc<Shared>, secrets: Arc<Secrets>, base: PathBuf) -> Self {
+        let contexts = Arc::new(Contexts::new(shared.ledger.keys().http_ids()));
         Self {
             name,
+            contexts,
             shared,
             upstreams: Arc::new(Upstreams::new(secrets, base)),
             catalogs: Catalogs::default(),
@@ -81,12 +87,17 @@ impl Engine for HttpDoor {
     }
 
     fn maintain(&self) -> BoxFuture<'static, ()> {
-        let upstreams = self.upstreams.clone();
+        let (upstreams, contexts) = (self.upstreams.clone(), self.contexts.clone());
+        let ledger = self.shared.ledger.clone();
         Box::pin(async move {
             let mut tick = tokio::time::interval(limits::HTTP_SWEEP);
+            let mut changed = ledger.changed();
             loop {
-                tick.tick().await;
-                upstreams.sweep();
+                tokio::select! {
+                    _ = tick.tick() => upstreams.sweep(),
+                    Ok(()) = changed.changed() => {}
+                }
+                contexts.close_ended(&ledger);
             }
         })
     }

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    RETRY_AFTER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap,
+    HeaderName, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::answer::{Account, Answered, Ends, Theirs};
+use super::answer::{Account, Answered, Ends, Seals, Theirs};
 use super::connection::Connection;
+use super::contexts::Given;
+use super::seal::Owner;
 use super::session::{Beginning, Running, Session};
 use super::upload::{Upload, read_whole};
 use super::upstream::{Lent, Place};
@@ -25,7 +27,8 @@ use crate::model::{
     limits,
 };
 use crate::protocol::http::{
-    Asked, ContentType, Credentials, Narrowed, Path, Routed, SENT_ON, TOLD, Wrong, answer, credentials,
+    Asked, ContentType, Credentials, Narrowed, Opened, Path, Routed, SENT_ON, TOLD, Wrong, answer,
+    credentials,
 };
 use crate::protocol::session::AcceptContext;
 use crate::proxy::clock;
@@ -131,11 +134,22 @@ impl Connection {
         let asked = routed.asked(text)?;
         let forgets = matches!(head.method, Method::PUT | Method::POST | Method::DELETE)
             && asked.named().level == crate::model::AccessLevel::Admin;
-        let Admitted { admission, seat, place, narrowed } = self.admit(identity, claim, &asked).await?;
+        let owner = Owner { user: identity.user().clone(), target: claim.target.clone() };
+        let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
+        let admitted = self.admit(identity, claim, &asked, &opened).await?;
+        let Admitted { admission, seat, place, narrowed } = admitted;
+        let (path, held) = put_ids(path, held, &asked, &opened)?;
         let (path, held) = match &narrowed {
             None => (path, held),
             Some(narrowed) => {
                 (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Wrong::Bad)?)
+            }
+        };
+        let given = match asked.gives() {
+            None => None,
+            Some(gives) => {
+                spoken(&head.headers)?;
+                Some(self.door.contexts.given(gives, &opened, &admission, &place).map_err(Refused::of)?)
             }
         };
         let session = self.enter(&admission, seat)?;
@@ -143,7 +157,10 @@ impl Connection {
         let running = session.run();
         let sent = path.render();
         self.note(&running, head.method.as_str(), &sent, &held)?;
-        let response = self.exchange(head, &sent, held, (running, ends, place)).await;
+        let response = self.exchange(head, &sent, held, (running, ends, place, given)).await;
+        if asked.closes() && response.as_ref().is_ok_and(|response| response.status().is_success()) {
+            self.door.contexts.forget(&opened);
+        }
         if forgets {
             self.door.catalogs.forget(admission.target());
         }
@@ -172,8 +189,14 @@ impl Connection {
 
     /// The decision, with what aliases stand for taken into it: nothing is asked of a target before a grant covers the
     /// names as they were said.
-    async fn admit(&self, identity: &Identity, claim: &Claim, asked: &Asked) -> Result<Admitted, Refused> {
-        let touch = asked.touch();
+    async fn admit(
+        &self,
+        identity: &Identity,
+        claim: &Claim,
+        asked: &Asked,
+        opened: &[Opened],
+    ) -> Result<Admitted, Refused> {
+        let touch = asked.touch_of(opened)?;
         let (admission, seat) = match self.decide(identity, claim, &touch) {
             Err(refused) if asked.has_wildcards() && refused.refusal == Refusal::NotGranted => {
                 return self.narrow(identity, claim, asked).await;
@@ -329,7 +352,7 @@ impl Connection {
         head: &Parts,
         target: &str,
         held: Held,
-        (running, mut ends, place): (Running, Ends, Arc<Place>),
+        (running, mut ends, place, given): (Running, Ends, Arc<Place>, Option<Given>),
     ) -> Result<Response<Answered>, Refused> {
         let told = |refusal| Refused { told: true, ..Refused::of(refusal) };
         let stamp = running.session.stamp();
@@ -339,20 +362,24 @@ impl Connection {
             Held::Streamed(body) => Upload::client(body),
         };
         let account = Account::new(running, self.door.shared.trail.clone(), gone);
-        let request =
+        let mut request =
             rebuilt(head, target, &stamp, upload).ok_or_else(|| told(Refusal::TargetUnavailable))?;
+        if given.is_some() {
+            // An answer that is looked into comes as it is.
+            request.headers_mut().remove(ACCEPT_ENCODING);
+        }
         let sent = tokio::select! {
             biased;
             refusal = &mut ends => Err(refusal),
             sent = place.send(request) => sent,
         };
         let (lent, response) = sent.map_err(told)?;
-        self.pass_on(lent, response, ends, account).map_err(told)
+        self.pass_on((lent, given), response, ends, account).map_err(told)
     }
 
     fn pass_on(
         &self,
-        lent: Lent,
+        (lent, given): (Lent, Option<Given>),
         response: Response<Incoming>,
         ends: Ends,
         account: Account,
@@ -365,15 +392,21 @@ impl Connection {
             tracing::error!(protocol = self.door.name, "a target refuses the connector's login");
             return Err(Refusal::ConnectorRefused);
         }
+        let seals = given.map(Seals::new);
+        if seals.is_some() && !may_be_looked_into(&head.headers) {
+            tracing::warn!(protocol = self.door.name, "an answer with an id in it is no plain JSON");
+            return Err(Refusal::UpstreamLost);
+        }
+        let sealing = seals.is_some();
         let mut response = Response::new(Answered::Theirs(Box::new(Theirs::new(
             body,
             head.status.as_u16(),
-            lent,
+            (lent, seals),
             ends,
             account,
         ))));
         *response.status_mut() = head.status;
-        for name in TOLD {
+        for name in TOLD.into_iter().filter(|name| !sealing || *name != "content-length") {
             for value in head.headers.get_all(name) {
                 response.headers_mut().append(HeaderName::from_static(name), value.clone());
             }
@@ -506,6 +539,40 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
         return Err(Wrong::Bad("a header is there twice"));
     }
     value.map(|value| value.to_str().map_err(|_| Wrong::Bad("a header is not ASCII"))).transpose()
+}
+
+/// The request with what its sealed ids stand for.
+fn put_ids(path: Path, held: Held, asked: &Asked, opened: &[Opened]) -> Result<(Path, Held), Wrong> {
+    if opened.is_empty() {
+        return Ok((path, held));
+    }
+    let text: &[u8] = if let Held::Read(bytes, _) = &held { bytes } else { b"" };
+    let (path, body) = asked.with_ids(&path, text, opened)?;
+    let held = match (held, body) {
+        (Held::Read(_, place), Some(body)) => Held::Read(body.into(), place),
+        (held, _) => held,
+    };
+    Ok((path, held))
+}
+
+/// Whether the client understands JSON, which is all that can be looked into.
+fn spoken(headers: &HeaderMap) -> Result<(), Wrong> {
+    let json = |kind: &str| {
+        let kind = kind.trim();
+        kind.starts_with("*/*") || kind.starts_with("application/*") || ContentType::parse(kind).is_some()
+    };
+    match single(headers, &ACCEPT)? {
+        Some(accept) if !accept.split(',').any(json) => {
+            Err(Wrong::Bad("an answer with an id in it is given as JSON alone: accept must allow that"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an answer is JSON as it is.
+fn may_be_looked_into(headers: &HeaderMap) -> bool {
+    let kind = single(headers, &CONTENT_TYPE).ok().flatten();
+    !headers.contains_key(CONTENT_ENCODING) && kind.is_none_or(|kind| ContentType::parse(kind).is_some())
 }
 
 /// The request that is sent: made anew from what was understood. `None`: it cannot be said.

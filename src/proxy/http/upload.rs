@@ -29,6 +29,7 @@ enum From {
     Nothing,
     /// Read already; the place that it takes is given back when it has gone.
     Read(Bytes, OwnedSemaphorePermit),
+    Ours(Bytes),
     Client(Incoming),
 }
 
@@ -39,6 +40,11 @@ impl Upload {
 
     pub fn read(body: Bytes, place: OwnedSemaphorePermit) -> (Self, Arc<Gone>) {
         Self::of(From::Read(body, place))
+    }
+
+    /// A body of our own.
+    pub fn ours(body: Bytes) -> (Self, Arc<Gone>) {
+        Self::of(From::Ours(body))
     }
 
     pub fn client(body: Incoming) -> (Self, Arc<Gone>) {
@@ -59,8 +65,9 @@ impl Body for Upload {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let next = match &mut self.from {
             From::Nothing => None,
-            From::Read(..) => match std::mem::replace(&mut self.from, From::Nothing) {
+            From::Read(..) | From::Ours(_) => match std::mem::replace(&mut self.from, From::Nothing) {
                 From::Read(bytes, _place) if !bytes.is_empty() => Some(Ok(bytes)),
+                From::Ours(bytes) if !bytes.is_empty() => Some(Ok(bytes)),
                 _ => None,
             },
             From::Client(body) => match std::task::ready!(Pin::new(&mut *body).poll_frame(cx)) {
@@ -87,7 +94,7 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match &self.from {
             From::Nothing => true,
-            From::Read(bytes, _) => bytes.is_empty(),
+            From::Read(bytes, _) | From::Ours(bytes) => bytes.is_empty(),
             From::Client(body) => body.is_end_stream(),
         }
     }
@@ -95,7 +102,7 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match &self.from {
             From::Nothing => SizeHint::with_exact(0),
-            From::Read(bytes, _) => SizeHint::with_exact(bytes.len() as u64),
+            From::Read(bytes, _) | From::Ours(bytes) => SizeHint::with_exact(bytes.len() as u64),
             From::Client(body) => body.size_hint(),
         }
     }

@@ -146,13 +146,29 @@ fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) {
             continue;
         }
         shared.seen.lock().unwrap().push(seen);
-        if !reply(&mut socket, &line, shared) {
+        if !reply(&mut socket, &line, &String::from_utf8_lossy(&body), shared) {
             return;
         }
     }
 }
 
-fn reply(socket: &mut TcpStream, line: &str, shared: &Shared) -> bool {
+/// The id of what it has opened, in the answer to who opens or uses it.
+fn opened(line: &str, body: &str) -> &'static str {
+    let is = |word: &str| line.contains(word);
+    match () {
+        () if line.starts_with("DELETE") => "{\"succeeded\":true}",
+        () if is("scroll=") || is("/_search/scroll") => "{\"_scroll_id\":\"raw-scroll\",\"took\":1}",
+        () if is("/point_in_time") => "{\"pit_id\":\"raw-pit\"}",
+        () if is("/_pit") => "{\"id\":\"raw-pit\"}",
+        () if is("/_async_search") => "{\"id\":\"raw-async\",\"is_partial\":true}",
+        () if body.contains("\"pit\"") => {
+            "{\"took\":1,\"hits\":{\"pit_id\":\"no\"},\"pit_id\":\"raw-pit-2\"}"
+        }
+        () => "{\"took\":1}",
+    }
+}
+
+fn reply(socket: &mut TcpStream, line: &str, body: &str, shared: &Shared) -> bool {
     let say = |socket: &mut TcpStream, status: &str, body: &str| {
         let head = format!(
             "HTTP/1.1 {status}\r\nX-Elastic-Product: Elasticsearch\r\nX-Inner: secret\r\nSet-Cookie: a=b\r\n\
@@ -187,7 +203,7 @@ fn reply(socket: &mut TcpStream, line: &str, shared: &Shared) -> bool {
             && socket.write_all(b"HTTP/1.1 200 OK\r\n\r\nsomebody else's").is_ok();
     }
     let status = if line.contains("denied") { "401 Unauthorized" } else { "200 OK" };
-    say(socket, status, "{\"took\":1}")
+    say(socket, status, opened(line, body))
 }
 
 /// The next head, without the empty line behind it.
