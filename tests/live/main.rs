@@ -19,6 +19,7 @@ mod hard_cuts;
 mod harness;
 mod http;
 mod http_clients;
+mod http_coverage;
 mod labels;
 mod lease;
 mod login;

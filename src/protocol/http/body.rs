@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::json::Json;
-use super::{Wrong, names, query};
+use super::{Wrong, actions, names, query};
 use crate::model::{Reach, limits};
 
 /// What a route's body is.
@@ -20,6 +20,15 @@ pub(super) enum Kind {
     Create,
     Mapping,
     Settings,
+    Reindex,
+    Aliases,
+    Alias,
+    Vectors,
+    ManyVectors,
+    Analyze,
+    RankEval,
+    Rollover,
+    Everything,
 }
 
 type Members = BTreeMap<String, Json>;
@@ -38,6 +47,15 @@ impl Kind {
             "create" => Self::Create,
             "mapping" => Self::Mapping,
             "settings" => Self::Settings,
+            "reindex" => Self::Reindex,
+            "aliases" => Self::Aliases,
+            "alias" => Self::Alias,
+            "vectors" => Self::Vectors,
+            "manyvectors" => Self::ManyVectors,
+            "analyze" => Self::Analyze,
+            "rankeval" => Self::RankEval,
+            "rollover" => Self::Rollover,
+            "everything" => Self::Everything,
             _ => return None,
         })
     }
@@ -50,7 +68,22 @@ impl Kind {
             Self::Bulk => bulk(body, path, reach),
             Self::Msearch => msearch(body, path, reach),
             Self::Mget => mget(&object(body)?, path, reach),
+            Self::ManyVectors => actions::many_vectors(&object(body)?, path, reach),
+            Self::Reindex => actions::reindex(&object(body)?, reach),
             _ if empty => Ok(()),
+            Self::Aliases => actions::aliases(&object(body)?, reach),
+            Self::Alias => actions::alias(&object(body)?, reach),
+            Self::Vectors => actions::vectors(&object(body)?, path, reach),
+            Self::RankEval => actions::rank_eval(&object(body)?, path, reach),
+            Self::Analyze => {
+                actions::analyze(&object(body)?, reach);
+                Ok(())
+            }
+            Self::Everything => {
+                reach.everything("something in the body that the proxy does not look at");
+                actions::unsealed(&Json::Object(object(body)?))
+            }
+            Self::Rollover => rollover(object(body)?, reach),
             Self::Search => query::search(&object(body)?, reach),
             Self::Query => query::only_query(&object(body)?, reach),
             Self::FieldCaps => field_caps(&object(body)?, reach),
@@ -84,6 +117,22 @@ fn lines(body: &[u8]) -> Result<impl Iterator<Item = &[u8]>, Wrong> {
         return Err(Wrong::Bad("the body's lines must end with \\n alone"));
     }
     Ok(all.split(|byte| *byte == b'\n'))
+}
+
+/// A text or a list of texts; none at all is all indices.
+pub(super) fn indices(index: Option<&Json>, reach: &mut Reach) -> Result<(), Wrong> {
+    match index {
+        Some(Json::Text(text)) => names::expression(text, reach),
+        Some(Json::List(list)) if !list.is_empty() => list.iter().try_for_each(|name| {
+            let text = name.text().ok_or(Wrong::Bad("indices must be a text or a list of texts"))?;
+            names::expression(text, reach)
+        }),
+        Some(Json::List(_)) | None => {
+            reach.everything("what names no index");
+            Ok(())
+        }
+        Some(_) => Err(Wrong::Bad("indices must be a text or a list of texts")),
+    }
 }
 
 /// What an action of `_bulk` may say besides `_index`. A pipeline may write elsewhere.
@@ -134,7 +183,7 @@ fn bulk(body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong>
 }
 
 /// The index of one document: not a list.
-fn one_index(index: Option<&Json>, path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
+pub(super) fn one_index(index: Option<&Json>, path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
     match (index, path) {
         (Some(Json::Text(name)), _) => names::name(name, reach),
         (Some(_), _) => Err(Wrong::Bad("_index must be a text")),
@@ -164,18 +213,8 @@ fn msearch(body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wro
         if head.keys().any(|name| name != "index" && !HEAD.contains(&name.as_str())) {
             return Err(Wrong::Bad("a head of _msearch says something that the proxy does not know"));
         }
-        match head.get("index") {
-            Some(Json::Text(text)) => names::expression(text, reach)?,
-            Some(Json::List(list)) if !list.is_empty() => {
-                for name in list {
-                    let text = name.text().ok_or(Wrong::Bad("index must be a text or a list of texts"))?;
-                    names::expression(text, reach)?;
-                }
-            }
-            Some(Json::List(_)) => reach.everything("a search that names no index"),
-            Some(_) => return Err(Wrong::Bad("index must be a text or a list of texts")),
-            None if path.is_none() => reach.everything("a search that names no index"),
-            None => {}
+        if head.contains_key("index") || path.is_none() {
+            indices(head.get("index"), reach)?;
         }
         let search = lines.next().ok_or(Wrong::Bad("a head of _msearch has no search"))?;
         query::search(&object(search)?, reach)?;
@@ -210,7 +249,7 @@ fn mget(body: &Members, path: Option<&str>, reach: &mut Reach) -> Result<(), Wro
 fn field_caps(body: &Members, reach: &mut Reach) -> Result<(), Wrong> {
     for (name, value) in body {
         match name.as_str() {
-            "fields" => {}
+            "fields" | "field" | "string" | "size" | "timeout" | "case_insensitive" | "search_after" => {}
             "index_filter" => query::clause(value, reach)?,
             _ => reach.everything("something in the body that the proxy does not know"),
         }
@@ -226,15 +265,20 @@ fn create(body: &Members, reach: &mut Reach) -> Result<(), Wrong> {
             ("aliases", Json::Object(aliases)) => {
                 for (alias, rules) in aliases {
                     names::name(alias, reach)?;
-                    if rules.object().is_none_or(|rules| !rules.is_empty()) {
-                        reach.everything("an alias with rules of its own");
-                    }
+                    let rules = rules.object().ok_or(Wrong::Bad("an alias must be an object"))?;
+                    actions::alias(rules, reach)?;
                 }
             }
             _ => reach.everything("something in the body that the proxy does not know"),
         }
     }
     Ok(())
+}
+
+/// What is to hold before it happens, and what the new index is.
+fn rollover(mut body: Members, reach: &mut Reach) -> Result<(), Wrong> {
+    body.remove("conditions");
+    create(&body, reach)
 }
 
 /// A lookup field reads another index; runtime fields and their templates may be such.
@@ -318,6 +362,11 @@ fn everywhere(value: &Json, holds: &dyn Fn(&str, &Json) -> bool) -> bool {
     }
 }
 
+/// Not words from files of the server or from sets that it keeps.
+pub(super) fn plain_words(value: &Json) -> bool {
+    everywhere(value, &|name, _| !name.ends_with("_path") && !name.contains("_set"))
+}
+
 /// Settings that concern the index alone: pipelines and policies, for example, reach further.
 fn settings(members: &Members, reach: &mut Reach) {
     for (name, value) in members {
@@ -332,9 +381,7 @@ fn settings(members: &Members, reach: &mut Reach) {
                 | "auto_expand_replicas",
                 Json::Text(_) | Json::Other,
             ) => {}
-            // Words may come from files of the server and from sets that it keeps.
-            ("analysis", value)
-                if everywhere(value, &|name, _| !name.ends_with("_path") && !name.contains("_set")) => {}
+            ("analysis", value) if plain_words(value) => {}
             _ => reach.everything("a setting that reaches further than the index"),
         }
     }
@@ -437,7 +484,8 @@ mod tests {
             r#"{"mappings":{"properties":{"a":{"properties":{"q":{"type":"percolator"}}}}}}"#,
             r#"{"settings":{"analysis":{"filter":{"s":{"type":"synonym","synonyms_path":"/etc/passwd"}}}}}"#,
             r#"{"settings":{"analysis":{"filter":{"s":{"type":"synonym","synonyms_set":"x"}}}}}"#,
-            r#"{"aliases":{"b":{"filter":{}}}}"#,
+            r#"{"aliases":{"b":{"filter":{"script":{"script":"x"}}}}}"#,
+            r#"{"aliases":{"b":{"other":1}}}"#,
             r#"{"other":1}"#,
         ] {
             assert!(matches!(of(Kind::Create, more, None), Ok(Reach::Everything(_))), "{more}");

@@ -251,7 +251,8 @@ impl Tap {
         let lines = text.split("\r\n").filter_map(|line| line.strip_suffix(" HTTP/1.1"));
         // A body may stand before it on the same line.
         let lines = lines.map(|line| {
-            let start = ["GET /", "HEAD /", "PUT /", "POST /", "DELETE /"].iter().filter_map(|word| line.rfind(word));
+            let start =
+                ["GET /", "HEAD /", "PUT /", "POST /", "DELETE /"].iter().filter_map(|word| line.rfind(word));
             line[start.max().unwrap_or(0)..].to_owned()
         });
         lines.filter(|line| line != "GET /_alias").collect()
@@ -300,14 +301,13 @@ impl Node<ClusterPlace> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let cluster = shared(kind);
         let prefix = format!("t{}-", COUNT.fetch_add(1, Ordering::Relaxed));
-        let place = ClusterPlace {
-            cluster,
-            tap: Tap::new(cluster.port),
-            pattern: format!("{prefix}logs-*"),
-            prefix,
-        };
+        let place =
+            ClusterPlace { cluster, tap: Tap::new(cluster.port), pattern: format!("{prefix}logs-*"), prefix };
         let target = if kind == Kind::Secured { "" } else { "tls = \"disable\"" };
-        Self::with(place, Options { target, pool: "size_max = 20\nwait_seconds_max = 30", ..Options::default() })
+        Self::with(
+            place,
+            Options { target, pool: "size_max = 20\nwait_seconds_max = 30", ..Options::default() },
+        )
     }
 
     pub fn client(&self) -> HttpClient {
