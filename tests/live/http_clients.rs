@@ -67,17 +67,17 @@ fn same_both_ways(kind: Kind, lines: usize, command: fn() -> Command) {
 
 #[test]
 fn python_on_opensearch() {
-    same_both_ways(Kind::OpenSearch, 50, python);
+    same_both_ways(Kind::OpenSearch, 44, python);
 }
 
 #[test]
 fn python_on_opensearch_with_security() {
-    same_both_ways(Kind::Secured, 50, python);
+    same_both_ways(Kind::Secured, 44, python);
 }
 
 #[test]
 fn python_on_elasticsearch() {
-    same_both_ways(Kind::Elasticsearch, 45, python);
+    same_both_ways(Kind::Elasticsearch, 40, python);
 }
 
 #[test]

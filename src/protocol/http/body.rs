@@ -6,7 +6,7 @@ use super::asked::{Asked, At};
 use super::expression::{Expand, Expression};
 use super::ids::{self, Gives};
 use super::json::Json;
-use super::{Wrong, names, query};
+use super::{Wrong, actions, names, query};
 use crate::model::{Reach, limits};
 
 /// What a route's body is.
@@ -23,6 +23,15 @@ pub(super) enum Kind {
     Create,
     Mapping,
     Settings,
+    Reindex,
+    Aliases,
+    Alias,
+    Vectors,
+    ManyVectors,
+    Analyze,
+    RankEval,
+    Rollover,
+    Everything,
     /// An id, and for how much longer it is to be kept.
     Scroll,
     /// Ids of what is to be closed.
@@ -53,6 +62,15 @@ impl Kind {
             "create" => Self::Create,
             "mapping" => Self::Mapping,
             "settings" => Self::Settings,
+            "reindex" => Self::Reindex,
+            "aliases" => Self::Aliases,
+            "alias" => Self::Alias,
+            "vectors" => Self::Vectors,
+            "manyvectors" => Self::ManyVectors,
+            "analyze" => Self::Analyze,
+            "rankeval" => Self::RankEval,
+            "rollover" => Self::Rollover,
+            "everything" => Self::Everything,
             "scroll" => Self::Scroll,
             "close" => Self::Close,
             _ => return None,
@@ -68,7 +86,22 @@ impl Kind {
             Self::Bulk => bulk(body, place.named, reach),
             Self::Msearch => msearch(body, place, asked),
             Self::Mget => mget(&object(body)?, place.named, reach),
+            Self::ManyVectors => actions::many_vectors(&object(body)?, place.named, reach),
+            Self::Reindex => actions::reindex(&object(body)?, reach),
             _ if empty => Ok(()),
+            Self::Aliases => actions::aliases(&object(body)?, reach),
+            Self::Alias => actions::alias(&object(body)?, reach),
+            Self::Vectors => actions::vectors(&object(body)?, place.named, reach),
+            Self::RankEval => actions::rank_eval(&object(body)?, place.named, reach),
+            Self::Analyze => {
+                actions::analyze(&object(body)?, reach);
+                Ok(())
+            }
+            Self::Everything => {
+                reach.everything("something in the body that the proxy does not look at");
+                actions::unsealed(&Json::Object(object(body)?))
+            }
+            Self::Rollover => rollover(object(body)?, reach),
             Self::Search => search(object(body)?, asked),
             Self::Scroll => scroll(&object(body)?, asked),
             Self::Close => close(&object(body)?, asked),
@@ -151,6 +184,22 @@ fn lines(body: &[u8]) -> Result<impl Iterator<Item = &[u8]>, Wrong> {
     Ok(all.split(|byte| *byte == b'\n'))
 }
 
+/// A text or a list of texts; none at all is all indices.
+pub(super) fn indices(index: Option<&Json>, reach: &mut Reach) -> Result<(), Wrong> {
+    match index {
+        Some(Json::Text(text)) => names::expression(text, reach),
+        Some(Json::List(list)) if !list.is_empty() => list.iter().try_for_each(|name| {
+            let text = name.text().ok_or(Wrong::Bad("indices must be a text or a list of texts"))?;
+            names::expression(text, reach)
+        }),
+        Some(Json::List(_)) | None => {
+            reach.everything("what names no index");
+            Ok(())
+        }
+        Some(_) => Err(Wrong::Bad("indices must be a text or a list of texts")),
+    }
+}
+
 /// What an action of `_bulk` may say besides `_index`. A pipeline may write elsewhere.
 const ACTION: [&str; 8] = [
     "_id",
@@ -199,7 +248,7 @@ fn bulk(body: &[u8], named: bool, reach: &mut Reach) -> Result<(), Wrong> {
 }
 
 /// The index of one document: not a list.
-fn one_index(index: Option<&Json>, named: bool, reach: &mut Reach) -> Result<(), Wrong> {
+pub(super) fn one_index(index: Option<&Json>, named: bool, reach: &mut Reach) -> Result<(), Wrong> {
     match (index, named) {
         (Some(Json::Text(name)), _) => names::name(name, reach),
         (Some(_), _) => Err(Wrong::Bad("_index must be a text")),
@@ -295,7 +344,7 @@ fn mget(body: &Members, named: bool, reach: &mut Reach) -> Result<(), Wrong> {
 fn field_caps(body: &Members, reach: &mut Reach) -> Result<(), Wrong> {
     for (name, value) in body {
         match name.as_str() {
-            "fields" => {}
+            "fields" | "field" | "string" | "size" | "timeout" | "case_insensitive" | "search_after" => {}
             "index_filter" => query::clause(value, reach)?,
             _ => reach.everything("something in the body that the proxy does not know"),
         }
@@ -311,15 +360,20 @@ fn create(body: &Members, reach: &mut Reach) -> Result<(), Wrong> {
             ("aliases", Json::Object(aliases)) => {
                 for (alias, rules) in aliases {
                     names::name(alias, reach)?;
-                    if rules.object().is_none_or(|rules| !rules.is_empty()) {
-                        reach.everything("an alias with rules of its own");
-                    }
+                    let rules = rules.object().ok_or(Wrong::Bad("an alias must be an object"))?;
+                    actions::alias(rules, reach)?;
                 }
             }
             _ => reach.everything("something in the body that the proxy does not know"),
         }
     }
     Ok(())
+}
+
+/// What is to hold before it happens, and what the new index is.
+fn rollover(mut body: Members, reach: &mut Reach) -> Result<(), Wrong> {
+    body.remove("conditions");
+    create(&body, reach)
 }
 
 /// A lookup field reads another index; runtime fields and their templates may be such.
@@ -403,6 +457,11 @@ fn everywhere(value: &Json, holds: &dyn Fn(&str, &Json) -> bool) -> bool {
     }
 }
 
+/// Not words from files of the server or from sets that it keeps.
+pub(super) fn plain_words(value: &Json) -> bool {
+    everywhere(value, &|name, _| !name.ends_with("_path") && !name.contains("_set"))
+}
+
 /// Settings that concern the index alone: pipelines and policies, for example, reach further.
 fn settings(members: &Members, reach: &mut Reach) {
     for (name, value) in members {
@@ -417,9 +476,7 @@ fn settings(members: &Members, reach: &mut Reach) {
                 | "auto_expand_replicas",
                 Json::Text(_) | Json::Other,
             ) => {}
-            // Words may come from files of the server and from sets that it keeps.
-            ("analysis", value)
-                if everywhere(value, &|name, _| !name.ends_with("_path") && !name.contains("_set")) => {}
+            ("analysis", value) if plain_words(value) => {}
             _ => reach.everything("a setting that reaches further than the index"),
         }
     }
@@ -524,7 +581,8 @@ mod tests {
             r#"{"mappings":{"properties":{"a":{"properties":{"q":{"type":"percolator"}}}}}}"#,
             r#"{"settings":{"analysis":{"filter":{"s":{"type":"synonym","synonyms_path":"/etc/passwd"}}}}}"#,
             r#"{"settings":{"analysis":{"filter":{"s":{"type":"synonym","synonyms_set":"x"}}}}}"#,
-            r#"{"aliases":{"b":{"filter":{}}}}"#,
+            r#"{"aliases":{"b":{"filter":{"script":{"script":"x"}}}}}"#,
+            r#"{"aliases":{"b":{"other":1}}}"#,
             r#"{"other":1}"#,
         ] {
             assert!(matches!(of(Kind::Create, more, None), Ok(Reach::Everything(_))), "{more}");

@@ -8,9 +8,10 @@
 //! is everything, which only a grant for everything covers. What cannot be read with certainty is refused: an unknown
 //! route, parameter or member, a name twice in an object, a URL that two programs could read in two ways.
 //!
-//! Not here, and so refused: scripts, SQL, ES|QL, EQL, PPL, templates, scrolls, points in time, asynchronous searches,
-//! tasks, snapshots, reindexing, everything of the cluster's security and of its nodes.
+//! Not here, and so refused: SQL, ES|QL, EQL, PPL, scrolls, points in time, asynchronous searches, tasks, snapshots,
+//! everything of the cluster's security and of its nodes. `elastic.refused` says why, for each that is published.
 
+mod actions;
 mod asked;
 mod body;
 mod expression;

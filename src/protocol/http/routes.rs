@@ -11,6 +11,7 @@ use super::{Path, Wrong, names};
 use crate::model::AccessLevel;
 
 const TABLE: &str = include_str!("elastic.routes");
+const REFUSED: &str = include_str!("elastic.refused");
 
 /// One line of the table.
 #[derive(Debug)]
@@ -52,13 +53,21 @@ impl Routed {
     pub fn of(method: &str, path: &Path) -> Result<Self, Wrong> {
         let fits = |route: &&'static Route| route.methods.contains(&method) && route.matches(path);
         let route = table().iter().find(fits);
-        let route = route.ok_or(Wrong::Denied("this route is none of those that the proxy knows"))?;
+        let route = route.ok_or_else(|| Wrong::Denied(why_refused(method, path)))?;
         if path.query.iter().any(|(name, _)| !route.parameters.contains(name.as_str())) {
             return Err(Wrong::Denied(
                 "a query parameter is none of those that the proxy knows for this route",
             ));
         }
         let mut asked = Asked::new(route.level.clone());
+        for (known, said) in route.segments.iter().zip(&path.segments) {
+            match *known {
+                "{target}" => names::name(said, &mut asked.reach)?,
+                // Where any word may stand, the cluster's accounts may not.
+                _ if route.from == From::Everything => names::unsealed(said)?,
+                _ => {}
+            }
+        }
         let place = route.place();
         let text = place.and_then(|place| path.segments.get(place)).ok_or(Wrong::Denied(NAMELESS));
         match route.from {
@@ -181,6 +190,32 @@ fn table() -> &'static [Route] {
     })
 }
 
+/// For the person who asks: why a route that is published is not served.
+fn why_refused(method: &str, path: &Path) -> &'static str {
+    let mut why = "";
+    for line in REFUSED.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.strip_prefix("because ") {
+            Some(reason) => why = reason,
+            None if is_refused(line, method, &path.segments) => return why,
+            None => {}
+        }
+    }
+    "this route is none of those that the proxy knows"
+}
+
+fn is_refused(line: &str, method: &str, said: &[String]) -> bool {
+    let Some((methods, pattern)) = line.split_once(' ') else { return false };
+    let (pattern, all) = pattern.strip_suffix("/**").map_or((pattern, false), |pattern| (pattern, true));
+    let known: Vec<&str> = pattern.split('/').skip(1).collect();
+    let fits = |(known, said): (&&str, &String)| match known.starts_with('{') {
+        true => !said.starts_with('_'),
+        false => known == said,
+    };
+    (methods == "*" || methods.split(',').any(|known| known == method))
+        && (known.len() == said.len() || all && known.len() < said.len())
+        && known.iter().zip(said).all(fits)
+}
+
 fn lines() -> impl Iterator<Item = &'static str> {
     TABLE.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
@@ -245,32 +280,24 @@ mod tests {
             let names = route.segments.iter().filter(|segment| NAMES.contains(segment)).count();
             let named = matches!(route.from, From::Path | From::Several(_));
             assert_eq!(names, usize::from(named), "{route:?}");
-            // What is not a name in the path must be a word that no index can be called.
+            // What is not a name in the path must be a word that no index can be called, or stand behind one.
+            let mut literal = false;
             for segment in &route.segments {
-                let known = ["{index}", "{alias}", "{id}", "{ids}", "{name}"].contains(segment)
-                    || segment.starts_with('_');
-                assert!(
-                    known
-                        || [
-                            "health",
-                            "indices",
-                            "count",
-                            "aliases",
-                            "query",
-                            "clear",
-                            "shards",
-                            "segments",
-                            "recovery",
-                            "index",
-                            "scroll",
-                            "status",
-                            "point_in_time",
-                        ]
-                        .contains(segment)
-                );
+                let word = !segment.starts_with('{');
+                assert!(!word || literal || segment.starts_with('_'), "{route:?}");
+                let known = ["{index}", "{alias}", "{target}", "{id}", "{ids}"].contains(segment);
+                assert!(word || known, "{route:?}");
+                literal = word;
             }
+            // A second name is one in any case.
+            assert!(!route.segments.contains(&"{target}") || route.from == From::Path, "{route:?}");
             // Nothing that must be found in a body may be left out.
-            let by_body = matches!(route.body, Kind::Bulk | Kind::Msearch | Kind::Mget);
+            let by_body = matches!(
+                route.body,
+                Kind::Bulk | Kind::Msearch | Kind::Mget | Kind::ManyVectors | Kind::Reindex | Kind::Aliases
+            );
+            // What only a grant for everything covers is looked at for the cluster's own accounts.
+            assert!(route.from != From::Everything || route.body != Kind::Opaque, "{route:?}");
             assert!(route.from != From::Nothing || by_body || route.segments.is_empty(), "{route:?}");
             assert!(
                 route.methods.iter().all(|method| ["GET", "HEAD", "PUT", "POST", "DELETE"].contains(method))
@@ -314,20 +341,38 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_is_told_why_a_route_is_refused() {
+        for (method, target, why) in [
+            ("GET", "/_nodes/http", "the addresses of the cluster's nodes"),
+            ("GET", "/_security/user", "the cluster's own accounts"),
+            ("POST", "/_sql/translate", "its language"),
+            ("GET", "/_search/point_in_time/_all", "all of them at once"),
+            ("PUT", "/logs/thing/1", "types of documents"),
+            ("GET", "/_cat/tasks", "what runs on its own"),
+            ("GET", "/_plugins/_ppl", "this route is none"),
+            ("POST", "/_cat/tasks", "this route is none"),
+            ("GET", "/logs/_unheard_of", "this route is none"),
+        ] {
+            let refused = touch(method, target, "").unwrap_err();
+            assert!(matches!(refused, Wrong::Denied(said) if said.starts_with(why)), "{target}: {refused:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_in_the_table_is_refused() {
         for (method, target) in [
             ("DELETE", "/_search"),
             ("DELETE", "/_all/_doc/1/x"),
             ("GET", "/logs/type/1"),
-            ("POST", "/_reindex"),
-            ("POST", "/logs/_update_by_query"),
+            ("GET", "/_reindex"),
+            ("POST", "/_reindex?wait_for_completion=false"),
             ("GET", "/_search/scroll"),
             ("DELETE", "/_search/scroll"),
             ("DELETE", "/_pit"),
             ("DELETE", "/_search/point_in_time"),
             ("GET", "/_search/point_in_time/_all"),
             ("DELETE", "/_search/point_in_time/_all"),
-            ("POST", "/logs/_search/template"),
+            ("POST", "/.security-7/_search/template"),
             ("POST", "/_sql"),
             ("POST", "/_query"),
             ("POST", "/_plugins/_ppl"),

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::http::{Answer, HttpClient, request};
+use super::http::{Answer, HttpClient};
 use super::node::{Backend, Node, Options};
 use super::server::{ROLE_PASSWORD, as_server, own};
 use super::{block, janitor, runtime, tls, wait_until};
@@ -46,6 +47,7 @@ pub struct Cluster {
     pub port: u16,
     /// Where it is spoken to in clear.
     pub clear: u16,
+    process: Mutex<Option<Child>>,
 }
 
 pub fn shared(kind: Kind) -> &'static Cluster {
@@ -66,7 +68,7 @@ const SECURITY: &str = "plugins.security.ssl.transport.enforce_hostname_verifica
     plugins.security.restapi.roles_enabled: [\"all_access\"]\n";
 
 impl Cluster {
-    fn start(kind: Kind) -> Self {
+    pub fn start(kind: Kind) -> Self {
         let (name, file) = match kind {
             Kind::OpenSearch => ("opensearch", "opensearch.yml"),
             Kind::Secured => ("opensearch-security", "opensearch.yml"),
@@ -103,7 +105,7 @@ impl Cluster {
             Kind::Secured => tls::tunnel(port, tls::Tunnel { alpn: &[], ..tls::Tunnel::default() }).0,
             _ => port,
         };
-        let cluster = Self { kind, port, clear };
+        let cluster = Self { kind, port, clear, process: Mutex::new(Some(child)) };
         let log = state.join("log");
         let started = std::panic::catch_unwind(|| cluster.wait_ready());
         if let Err(panic) = started {
@@ -125,15 +127,16 @@ impl Cluster {
 
     /// Each with what docs/elasticsearch.md says that it needs.
     fn add_connectors(&self) {
-        for (level, actions) in [
-            ("read", "\"read\", \"indices_monitor\", \"indices:admin/get\", \"indices:admin/mappings/get\""),
-            ("read_write", "\"indices_all\""),
-            ("admin", "\"indices_all\""),
-        ] {
+        const READ: &str = r#""read", "indices_monitor", "indices:admin/get", "indices:admin/mappings/get",
+            "indices:admin/mappings/fields/get", "indices:admin/validate/query", "indices:admin/analyze*",
+            "indices:admin/resolve/index""#;
+        for (level, actions) in
+            [("read", READ), ("read_write", "\"indices_all\""), ("admin", "\"indices_all\"")]
+        {
             let role = format!(
-                r#"{{"cluster_permissions": ["cluster_composite_ops", "cluster_monitor", "cluster_manage_index_templates"],
+                r#"{{"cluster_permissions": ["cluster_composite_ops", "cluster_monitor"],
                    "index_permissions": [{{"index_patterns": ["*"],
-                     "allowed_actions": [{actions}, "indices:admin/aliases/get", "indices:admin/resolve/index"]}}]}}"#
+                     "allowed_actions": [{actions}, "indices:admin/aliases/get"]}}]}}"#
             );
             self.done(&format!("PUT /_plugins/_security/api/roles/connector-{level}"), &role);
             let user = format!(
@@ -169,9 +172,13 @@ impl Cluster {
         serde_json::from_str(&answer.body).unwrap_or(Value::Null)
     }
 
-    /// What is left out of bodies of many lines: the request as it goes over the wire.
-    pub fn request(&self, line: &str, body: &str) -> String {
-        request(&self.proof(), line, body)
+    /// One that is not shared need not stay until the end of the run.
+    pub fn stop(&self) {
+        if let Some(mut child) = self.process.lock().expect("whole").take() {
+            let _ = child.kill();
+            let _ = child.wait();
+            janitor::forget(child.id());
+        }
     }
 }
 
@@ -244,6 +251,10 @@ impl Tap {
         Self { port, sent }
     }
 
+    pub fn forget(&self) {
+        self.sent.lock().expect("whole").clear();
+    }
+
     /// The first lines of the requests that came for clients: the proxy's own questions are left out.
     pub fn asked(&self) -> Vec<String> {
         let sent = self.sent.lock().expect("whole");
@@ -297,21 +308,27 @@ impl ClusterPlace {
 }
 
 impl Node<ClusterPlace> {
-    /// In front of a cluster that all tests share.
+    /// In front of a cluster that all tests share: this one's indices begin with a prefix.
     pub fn cluster(kind: Kind) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
-        let cluster = shared(kind);
         let prefix = format!("t{}-", COUNT.fetch_add(1, Ordering::Relaxed));
-        let place =
-            ClusterPlace { cluster, tap: Tap::new(cluster.port), pattern: format!("{prefix}logs-*"), prefix };
-        let target = if kind == Kind::Secured { "" } else { "tls = \"disable\"" };
+        Self::in_front_of(shared(kind), &prefix, "")
+    }
+
+    /// `target`: more lines of the target.
+    pub fn in_front_of(cluster: &'static Cluster, prefix: &str, target: &str) -> Self {
+        let place = ClusterPlace {
+            cluster,
+            tap: Tap::new(cluster.port),
+            pattern: format!("{prefix}logs-*"),
+            prefix: prefix.to_owned(),
+        };
+        let tls = if cluster.kind == Kind::Secured { "" } else { "tls = \"disable\"\n" };
+        let target = format!("{tls}{target}");
+        let target = target.as_str();
         Self::with(
             place,
             Options { target, pool: "size_max = 20\nwait_seconds_max = 30", ..Options::default() },
         )
-    }
-
-    pub fn client(&self) -> HttpClient {
-        HttpClient::new(self.port)
     }
 }

@@ -7,7 +7,7 @@ const elastic = product === 'elasticsearch';
 const { TEST_URL: node, TEST_USER: username, TEST_SECRET: password, TEST_PREFIX: prefix } = process.env;
 const { Client } = require(elastic ? '@elastic/elasticsearch' : '@opensearch-project/opensearch');
 const auth = username ? { username, password } : undefined;
-const client = new Client({ node, auth, maxRetries: 0, requestTimeout: 60000 });
+const client = new Client({ node, auth, requestTimeout: 60000 });
 const logs = `${prefix}logs-1`, more = `${prefix}logs-2`, secret = `${prefix}secret`;
 
 // OpenSearch's client wants members of a body in `body`, and answers with it beside the status.

@@ -11,13 +11,13 @@ if product == "elasticsearch":
     from elasticsearch import ApiError as Refused
     from elasticsearch import Elasticsearch, helpers
 
-    client = Elasticsearch(url, basic_auth=login, request_timeout=60, max_retries=0)
+    client = Elasticsearch(url, basic_auth=login, request_timeout=60)
     document = "document"
 else:
     from opensearchpy import OpenSearch, helpers
     from opensearchpy.exceptions import TransportError as Refused
 
-    client = OpenSearch([url], http_auth=login, timeout=60, max_retries=0)
+    client = OpenSearch([url], http_auth=login, timeout=60)
     document = "body"
 
 logs, more, secret_index = f"{prefix}logs-1", f"{prefix}logs-2", f"{prefix}secret"
@@ -173,7 +173,7 @@ def refusals():
             attempt()
             show(name, "done")
         except Refused as error:
-            show(name, error.status_code)
+            show(name, error.status_code if error.status_code == 403 else str(error))
 
 
 {"day": day, "refusals": refusals}[part]()
