@@ -1,7 +1,7 @@
 //! Index expressions: comma lists of names, and everything that is more than a name.
 
 use super::Wrong;
-use crate::model::Reach;
+use crate::model::{Reach, pattern};
 
 /// What no level reaches: the cluster's own accounts, whatever they are called there.
 const SEALED: [&str; 3] = [".security", ".opendistro_security", ".opendistro-security"];
@@ -33,8 +33,16 @@ pub(super) fn shape(name: &str) -> Result<Shape, Wrong> {
     })
 }
 
+/// Whether it names one of them, or is a pattern that was made to stand for one. `*` alone was not: it is everything
+/// there is, which a cluster's own guard of its accounts has to know.
 pub(super) fn is_sealed(name: &str) -> bool {
-    SEALED.iter().any(|sealed| name.to_ascii_lowercase().contains(sealed))
+    const ENDS: [&str; 6] = ["", "-6", "-7", "-8", "-tokens-7", "-profile-8"];
+    let name = name.to_ascii_lowercase();
+    let meant = |sealed: &str| match name.starts_with('.') {
+        true => ENDS.iter().any(|end| pattern::matches(&name, &format!("{sealed}{end}"))),
+        false => name.starts_with('*') && name.contains("security"),
+    };
+    SEALED.iter().any(|sealed| name.contains(sealed) || (name.contains('*') && meant(sealed)))
 }
 
 /// Adds what an expression stands for. A wildcard, an exclusion, `_all`, date math, another cluster's name and the
@@ -112,7 +120,18 @@ mod tests {
             assert!(matches!(of(bad), Err(Wrong::Bad(_))), "{bad}");
         }
         assert!(of(&"a".repeat(256)).is_err());
-        for sealed in [".security-7", "a,.opendistro_security", "*.security", ".SECURITY", "c:.security-7"] {
+        for sealed in [
+            ".security-7",
+            "a,.opendistro_security",
+            "*.security",
+            ".SECURITY",
+            "c:.security-7",
+            ".sec*",
+            "*security-7",
+            ".*",
+            ".*-7",
+            ".open*",
+        ] {
             assert!(matches!(of(sealed), Err(Wrong::Denied(_))), "{sealed}");
         }
     }
