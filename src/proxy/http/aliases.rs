@@ -15,8 +15,8 @@ pub(super) struct Catalogs {
     targets: Mutex<HashMap<(Name, AccessLevel), Arc<Known>>>,
 }
 
-/// One asks at a time, the others wait for that answer.
-type Known = tokio::sync::Mutex<Option<(Instant, Arc<Catalog>)>>;
+/// One asks at a time, the others wait for that answer: since when it holds, or until when it was waited for in vain.
+type Known = tokio::sync::Mutex<Option<(Instant, Result<Arc<Catalog>, Refusal>)>>;
 
 impl Catalogs {
     /// Cancel safe.
@@ -30,21 +30,28 @@ impl Catalogs {
             let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
             targets.entry((target.clone(), level.clone())).or_default().clone()
         };
+        let came = Instant::now();
         let mut known = known.lock().await;
-        if let Some((asked, catalog)) = &*known
-            && asked.elapsed() < limits::HTTP_ALIASES_AGE_MAX
-        {
-            return Ok(catalog.clone());
+        match &*known {
+            Some((asked, Ok(catalog))) if asked.elapsed() < limits::HTTP_ALIASES_AGE_MAX => {
+                return Ok(catalog.clone());
+            }
+            // Who waited for an answer that did not come does not wait for the next one as well.
+            Some((failed, Err(refusal))) if *failed >= came => return Err(refusal.clone()),
+            _ => {}
         }
         // What it says holds for the moment of the first question at least.
         let asked = Instant::now();
-        let catalog = look(place).await?.map_err(|why| {
-            tracing::error!(target_name = %target, %level, why, "what a target has cannot be looked up");
-            Refusal::TargetUnavailable
-        })?;
-        let catalog = Arc::new(catalog);
-        *known = Some((asked, catalog.clone()));
-        Ok(catalog)
+        let looked = match look(place).await {
+            Ok(looked) => looked.map(Arc::new).map_err(|why| {
+                tracing::error!(target_name = %target, %level, why, "what a target has cannot be looked up");
+                Refusal::TargetUnavailable
+            }),
+            Err(refusal) => Err(refusal),
+        };
+        let since = if looked.is_ok() { asked } else { Instant::now() };
+        *known = Some((since, looked.clone()));
+        looked
     }
 
     /// What was asked through the proxy may have changed them.
