@@ -72,6 +72,12 @@ impl Admission {
         Self { touch: Some(Arc::new(touch)), ..self.clone() }
     }
 
+    /// The same for a request that turned out to touch this: it is no admission of that before a recheck says so.
+    #[must_use]
+    pub fn touching(&self, touch: Touch) -> Self {
+        Self { touch: Some(Arc::new(touch)), ..self.clone() }
+    }
+
     /// What was admitted for one request, as what it leaves open is kept: under this grant and no other.
     #[must_use]
     pub fn of_grant(&self) -> Self {

@@ -49,6 +49,7 @@ fn target(text: &str, database: Option<&str>, levels: &[&str]) -> Target {
         accept_extensions: Default::default(),
         park: Default::default(),
         park_accepts: Default::default(),
+        bodies: Default::default(),
         suspended: None,
     }
 }

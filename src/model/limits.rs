@@ -336,6 +336,8 @@ pub const HTTP_AUTHORIZATION_BYTES_MAX: usize = 2 << 10;
 /// A search, or one line of a body of many, that is read for the names in it. Its values take up to some twenty times
 /// as much memory while it is looked at.
 pub const HTTP_QUERY_BYTES_MAX: usize = 1 << 20;
+/// Indices that the lines of one body name.
+pub const HTTP_NAMES_MAX: usize = 10_000;
 /// Values of one JSON text: Elasticsearch takes 65,536 terms in one query.
 pub const HTTP_JSON_VALUES_MAX: usize = 200_000;
 /// Objects and lists within each other in JSON that is read for names; the walk is recursive.
@@ -345,12 +347,28 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
 /// For the next request's head to come, and so for how long a connection may lie idle. Clients keep theirs for about a
 /// minute.
 pub const HTTP_HEAD_WAIT: Duration = Duration::from_secs(60);
-/// A body that is read whole before anything of it is sent; it is in memory for as long.
-pub const HTTP_BODY_BYTES_MAX: usize = 16 << 20;
-/// Such bodies of all requests of one API together.
+/// What is kept in memory of a body that is kept whole before anything of it is sent; the rest lies in a file.
+pub const HTTP_BODY_MEMORY_BYTES_MAX: usize = 256 << 10;
+/// Bodies of one person in memory, those that are read for names among them.
+pub const HTTP_BODIES_PERSON_BYTES_MAX: usize = 32 << 20;
+/// Those of all requests of one API together.
 pub const HTTP_BODIES_BYTES_MAX: usize = 256 << 20;
+/// A body that is read for names when it is whole, and is in memory for as long.
+pub const HTTP_BODY_BYTES_MAX: usize = 16 << 20;
+/// What comes of a `_bulk` that is streamed before its grant is chosen.
+pub const HTTP_BODY_STREAM_BYTES: usize = 128 << 10;
+/// What is read of the file of a body at once.
+pub const HTTP_BODY_READ_BYTES: usize = 64 << 10;
 /// For the next piece of such a body to come.
 pub const HTTP_BODY_WAIT: Duration = Duration::from_secs(30);
+/// A client that sends or takes what holds a connection to a target is looked at this often, …
+pub const HTTP_PACE_LOOK: Duration = Duration::from_secs(1);
+/// … and has to move so much …
+pub const HTTP_PACE_BYTES_MIN: u64 = 16 << 10;
+/// … in as many looks at which the target waits for it (nginx has 60 s for that), …
+pub const HTTP_PACE_LOOKS_MAX: u32 = 60;
+/// … or in these, where others wait for a connection.
+pub const HTTP_PACE_LOOKS_WANTED: u32 = 5;
 /// Sessions of one client connection: a gateway in front may bring several people over one.
 pub const HTTP_SESSIONS_MAX: usize = 16;
 /// What is known of a target's aliases is asked again after this, so that a change made past the proxy counts within

@@ -66,6 +66,8 @@ fn the_least_file_has_the_defaults() {
         }
     );
     assert_eq!(config.log, Log { level: "info".to_owned(), json: false });
+    let directory = base.join("state/bodies");
+    assert_eq!(config.bodies, Bodies { directory, bytes_max: 8 << 30, person_bytes_max: 2 << 30 });
 }
 
 #[test]

@@ -82,8 +82,8 @@ impl Kind {
         let empty = body.iter().all(u8::is_ascii_whitespace);
         let reach = &mut asked.reach;
         match self {
-            Self::None | Self::Opaque => Ok(()),
-            Self::Bulk => bulk(body, place.named, reach),
+            // Bulk is read line by line: see `super::bulk`.
+            Self::None | Self::Opaque | Self::Bulk => Ok(()),
             Self::Msearch => msearch(body, place, asked),
             Self::Mget => mget(&object(body)?, place.named, reach),
             Self::ManyVectors => actions::many_vectors(&object(body)?, place.named, reach),
@@ -165,7 +165,7 @@ fn close(body: &Members, asked: &mut Asked) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn object(body: &[u8]) -> Result<Members, Wrong> {
+pub(super) fn object(body: &[u8]) -> Result<Members, Wrong> {
     if body.len() > limits::HTTP_QUERY_BYTES_MAX {
         return Err(Wrong::Bad("the body, or one line of it, is longer than what the proxy reads for names"));
     }
@@ -198,53 +198,6 @@ pub(super) fn indices(index: Option<&Json>, reach: &mut Reach) -> Result<(), Wro
         }
         Some(_) => Err(Wrong::Bad("indices must be a text or a list of texts")),
     }
-}
-
-/// What an action of `_bulk` may say besides `_index`. A pipeline may write elsewhere.
-const ACTION: [&str; 8] = [
-    "_id",
-    "routing",
-    "version",
-    "version_type",
-    "if_seq_no",
-    "if_primary_term",
-    "retry_on_conflict",
-    "require_alias",
-];
-
-/// One line with an action, then, unless it deletes, one with a document: the second is never looked into, as the
-/// cluster ends it at the same byte.
-fn bulk(body: &[u8], named: bool, reach: &mut Reach) -> Result<(), Wrong> {
-    let mut lines = lines(body)?;
-    while let Some(line) = lines.next() {
-        let action = object(line)?;
-        let mut members = action.iter();
-        let (Some((verb, meta)), None) = (members.next(), members.next()) else {
-            return Err(Wrong::Bad("an action of _bulk must have one member"));
-        };
-        let meta = meta.object().ok_or(Wrong::Bad("an action of _bulk must be an object"))?;
-        for name in meta.keys().filter(|name| *name != "_index") {
-            match name.as_str() {
-                "pipeline" => reach.everything("a pipeline"),
-                name if ACTION.contains(&name) => {}
-                _ => {
-                    return Err(Wrong::Bad("an action of _bulk says something that the proxy does not know"));
-                }
-            }
-        }
-        one_index(meta.get("_index"), named, reach)?;
-        match verb.as_str() {
-            "index" | "create" | "update" => {
-                let document = lines.next().ok_or(Wrong::Bad("an action of _bulk has no document"))?;
-                if document.trim_ascii_start().first() != Some(&b'{') {
-                    return Err(Wrong::Bad("a document of _bulk must be an object"));
-                }
-            }
-            "delete" => {}
-            _ => return Err(Wrong::Bad("an action of _bulk is none of index, create, update and delete")),
-        }
-    }
-    Ok(())
 }
 
 /// The index of one document: not a list.
@@ -459,7 +412,10 @@ fn everywhere(value: &Json, holds: &dyn Fn(&str, &Json) -> bool) -> bool {
 
 /// Not words from files of the server or from sets that it keeps.
 pub(super) fn plain_words(value: &Json) -> bool {
-    everywhere(value, &|name, _| !name.ends_with("_path") && !name.contains("_set"))
+    everywhere(value, &|name, _| {
+        let elsewhere = ["user_dictionary", "rule_files", "script"].contains(&name);
+        !elsewhere && !name.ends_with("_path") && !name.contains("_set")
+    })
 }
 
 /// Settings that concern the index alone: pipelines and policies, for example, reach further.
@@ -484,13 +440,31 @@ fn settings(members: &Members, reach: &mut Reach) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bulk::Bulk;
     use super::*;
     use crate::model::AccessLevel;
 
     fn of(kind: Kind, body: &str, path: Option<&str>) -> Result<Reach, Wrong> {
         let mut asked = Asked::new(AccessLevel::Read);
         let place = Place { named: path.is_some(), expand: Expand::OPEN };
+        if kind == Kind::Bulk {
+            return bulk(body, place.named);
+        }
         kind.walk(body.as_bytes(), place, &mut asked).map(|()| asked.touch().reach)
+    }
+
+    /// However it is cut, it reads the same.
+    fn bulk(body: &str, named: bool) -> Result<Reach, Wrong> {
+        let of = |size: usize| {
+            let mut bulk = Bulk::new(Asked::new(AccessLevel::Read), named);
+            body.as_bytes().chunks(size).try_for_each(|piece| bulk.push(piece))?;
+            bulk.finish().map(|asked| asked.touch().reach)
+        };
+        let whole = of(body.len().max(1));
+        for size in [1, 3] {
+            assert_eq!(of(size), whole, "{body:?}");
+        }
+        whole
     }
 
     fn names(kind: Kind, body: &str, path: Option<&str>) -> Vec<String> {
@@ -581,6 +555,8 @@ mod tests {
             r#"{"mappings":{"properties":{"a":{"properties":{"q":{"type":"percolator"}}}}}}"#,
             r#"{"settings":{"analysis":{"filter":{"s":{"type":"synonym","synonyms_path":"/etc/passwd"}}}}}"#,
             r#"{"settings":{"analysis":{"filter":{"s":{"type":"synonym","synonyms_set":"x"}}}}}"#,
+            r#"{"settings":{"analysis":{"tokenizer":{"s":{"type":"nori_tokenizer","user_dictionary":"x"}}}}}"#,
+            r#"{"settings":{"analysis":{"filter":{"s":{"type":"condition","script":{"id":"x"}}}}}}"#,
             r#"{"aliases":{"b":{"filter":{"script":{"script":"x"}}}}}"#,
             r#"{"aliases":{"b":{"other":1}}}"#,
             r#"{"other":1}"#,

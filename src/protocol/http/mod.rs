@@ -14,6 +14,7 @@
 mod actions;
 mod asked;
 mod body;
+mod bulk;
 mod expression;
 mod head;
 mod ids;
@@ -33,6 +34,7 @@ use crate::protocol::label::Label;
 use crate::protocol::{Entry, http};
 
 pub use asked::{Asked, Narrowed, Opened};
+pub use bulk::Bulk;
 pub use head::{ContentType, Credentials, Login, SENT_ON, TOLD, credentials};
 pub use ids::{Gives, IdKind};
 pub use path::Path;

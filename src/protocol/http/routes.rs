@@ -7,8 +7,8 @@ use super::asked::{Asked, At};
 use super::body::{Kind, Place};
 use super::expression::{self, Expand, Expression};
 use super::ids::{self, Gives, IdAt, IdKind, Ids};
-use super::{Path, Wrong, names};
-use crate::model::AccessLevel;
+use super::{Bulk, Path, Wrong, names};
+use crate::model::{AccessLevel, Touch};
 
 const TABLE: &str = include_str!("elastic.routes");
 const REFUSED: &str = include_str!("elastic.refused");
@@ -101,8 +101,27 @@ impl Routed {
         !matches!(self.route.body, Kind::None | Kind::Opaque)
     }
 
+    /// Whether its body is read as it comes, by what [`Self::bulk`] gives.
+    pub fn is_bulk(&self) -> bool {
+        self.route.body == Kind::Bulk
+    }
+
+    pub fn bulk(self) -> Bulk {
+        Bulk::new(self.asked, self.named)
+    }
+
+    /// What is touched whatever the body says.
+    pub fn named(&self) -> Touch {
+        self.asked.named()
+    }
+
     /// What the request asks for. `body`: all of it where it is needed, else nothing.
     pub fn asked(mut self, body: &[u8]) -> Result<Asked, Wrong> {
+        if self.is_bulk() {
+            let mut bulk = self.bulk();
+            bulk.push(body)?;
+            return bulk.finish();
+        }
         let place = Place { named: self.named, expand: self.expand };
         self.route.body.walk(body, place, &mut self.asked)?;
         if self.route.from == From::Ids && self.asked.ids.len() != 1 {
@@ -269,7 +288,7 @@ fn id_kind(name: &str) -> Option<Option<IdKind>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Reach, Touch};
+    use crate::model::Reach;
 
     #[test]
     fn every_line_of_the_table_is_right() {
@@ -389,6 +408,7 @@ mod tests {
             ("GET", "/logs/_search?index=secret"),
             ("POST", "/_bulk?pipeline=x"),
             ("POST", "/logs/_delete_by_query?wait_for_completion=false"),
+            ("POST", "/logs/_delete_by_query?requests_per_second=1"),
             ("GET", "/_security"),
             ("GET", "/.security-7/_search"),
             ("GET", "/logs/_doc/1?_SOURCE=a"),

@@ -12,11 +12,14 @@
 
 mod aliases;
 mod answer;
+mod checking;
 mod connection;
 mod contexts;
+mod pace;
 mod request;
 mod seal;
 mod session;
+mod spool;
 mod stream;
 mod upload;
 mod upstream;
@@ -24,11 +27,11 @@ mod upstream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use self::aliases::Catalogs;
 use self::contexts::Contexts;
+use self::spool::Spool;
 use self::upstream::Upstreams;
+use crate::config::Bodies;
 use crate::grant::Book;
 use crate::model::{Refusal, Target, limits};
 use crate::pool::Refused;
@@ -46,12 +49,18 @@ pub(super) struct HttpDoor {
     upstreams: Arc<Upstreams>,
     catalogs: Catalogs,
     contexts: Arc<Contexts>,
-    /// KiB of bodies that may be in memory at once, of all requests together.
-    bodies: Arc<Semaphore>,
+    /// Room for bodies of all requests together.
+    spool: Spool,
 }
 
 impl HttpDoor {
-    pub fn new(name: &'static str, shared: Arc<Shared>, secrets: Arc<Secrets>, base: PathBuf) -> Self {
+    pub fn new(
+        name: &'static str,
+        shared: Arc<Shared>,
+        secrets: Arc<Secrets>,
+        base: PathBuf,
+        bodies: &Bodies,
+    ) -> Self {
         let contexts = Arc::new(Contexts::new(shared.ledger.keys().http_ids()));
         Self {
             name,
@@ -59,7 +68,7 @@ impl HttpDoor {
             shared,
             upstreams: Arc::new(Upstreams::new(secrets, base)),
             catalogs: Catalogs::default(),
-            bodies: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES_MAX >> 10)),
+            spool: Spool::new(bodies.directory.join(name), bodies.person_bytes_max, bodies.bytes_max),
         }
     }
 }

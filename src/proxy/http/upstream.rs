@@ -200,6 +200,11 @@ impl Place {
             .retain(|connection| !connection.sender.is_closed() && now - connection.since < most);
     }
 
+    /// Whether requests wait for a connection.
+    pub fn others_wait(&self) -> bool {
+        self.waiting.available_permits() < self.plan.settings.waiting_max as usize
+    }
+
     /// The connector's login; read again from time to time.
     fn secret(&self) -> Result<Secret, Refusal> {
         let mut known = lock(&self.known);
@@ -362,6 +367,10 @@ fn dress(request: &mut Request<Upload>, address: &str, secret: &Secret) -> Resul
 }
 
 impl Lent {
+    pub fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
     /// For after a whole exchange: what hyper does not find ready for another at once, or soon, is closed.
     pub fn put_back(self) {
         let Self { mut connection, place, _slot: slot } = self;

@@ -40,7 +40,8 @@ struct Shared {
 }
 
 /// A target of its own for one test. It answers by words in the path: `slow` bit by bit without end, `never` not at
-/// all, `early` before it has read the body, `extra` with bytes behind the answer, `denied` 401.
+/// all, `early` before it has read the body, `extra` with bytes behind the answer, `denied` 401, `flood` without end and
+/// as fast as it is taken, `halfway` not to the end, `moved` with a redirect; and `unasked` with a body where there is none.
 pub struct HttpPlace {
     port: u16,
     shared: Arc<Shared>,
@@ -100,6 +101,7 @@ impl HttpPlace {
         *self.shared.indices.lock().unwrap() = answer.to_string();
     }
 
+    /// `never`: the question is not answered.
     pub fn set_aliases(&self, answer: &str) {
         *self.shared.aliases.lock().unwrap() = answer.to_owned();
     }
@@ -178,6 +180,10 @@ fn reply(socket: &mut TcpStream, line: &str, body: &str, shared: &Shared) -> boo
         let body = if line.starts_with("HEAD") { "" } else { body };
         socket.write_all(format!("{head}{body}").as_bytes()).is_ok()
     };
+    if line.starts_with("GET /_alias ") && shared.aliases.lock().unwrap().as_str() == "never" {
+        let _ = socket.read(&mut [0; 1]);
+        return false;
+    }
     if line.starts_with("GET /_alias ") {
         let aliases = shared.aliases.lock().unwrap().clone();
         return say(socket, "200 OK", &aliases);
@@ -197,6 +203,28 @@ fn reply(socket: &mut TcpStream, line: &str, body: &str, shared: &Shared) -> boo
             std::thread::sleep(Duration::from_millis(20));
         }
         return false;
+    }
+    if line.contains("flood") {
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        while socket.write_all(piece.as_bytes()).is_ok() {}
+        return false;
+    }
+    if line.contains("halfway") {
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhalf");
+        return false;
+    }
+    if line.contains("unasked") {
+        let status = if line.contains("204") { "204 No Content" } else { "304 Not Modified" };
+        let status = if line.starts_with("HEAD") { "200 OK" } else { status };
+        let theirs = format!("HTTP/1.1 {status}\r\nContent-Length: 20\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{{}}");
+        return socket.write_all(theirs.as_bytes()).is_ok();
+    }
+    if line.contains("moved") {
+        let to =
+            if line.contains("away") { "http://connector:secret@10.0.0.7:9200/" } else { "/logs-1/_doc/1" };
+        let theirs = format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
+        return socket.write_all(theirs.as_bytes()).is_ok();
     }
     if line.contains("extra") {
         return say(socket, "200 OK", "{}")
