@@ -401,7 +401,7 @@ fn nobody_uses_up_the_room_for_bodies() {
     let whole = request(&of(&alice), "POST /logs-1/_doc", &document(1_500_000));
     held.send(&whole[..1_000_000]);
     wait_until("it lies on the disk", PATIENCE, || !open_bodies(&node).is_empty());
-    let mut ask = |person: &Person, bytes: usize| {
+    let ask = |person: &Person, bytes: usize| {
         let mut client = node.client();
         client.send(&request(&of(person), "POST /logs-1/_doc", &document(bytes)));
         client.answer(false)
