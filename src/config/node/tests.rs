@@ -271,6 +271,7 @@ fn the_file_in_the_repository_loads_and_shows_the_defaults() {
     moved(&mut said.audit.directory);
     moved(&mut said.admin.socket);
     moved(&mut said.keys_file);
+    moved(&mut said.bodies.directory);
     said.base.clone_from(&shown.base);
     assert_eq!(said, shown);
 }

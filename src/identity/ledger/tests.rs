@@ -209,5 +209,5 @@ async fn the_end_of_a_certificate_wakes_the_sessions_of_requests() {
     tokio::time::sleep(Duration::from_millis(60)).await;
     ledger.tick();
     assert!(changed.has_changed().unwrap(), "nobody looks at their grant");
-    assert_eq!(ledger.request_ended(&admitted.0), Some(EndCause::Expired));
+    assert_eq!(ledger.request_ended(&admitted.0), Some(EndCause::CredentialEnded));
 }

@@ -33,12 +33,14 @@ pub(super) fn shape(name: &str) -> Result<Shape, Wrong> {
     })
 }
 
-/// Whether it names one of them, or is a pattern that was made to stand for one. `*` alone was not: it is everything
-/// there is, which a cluster's own guard of its accounts has to know.
+/// Whether it names one of them, or is a pattern that was made to stand for one. `*` and `.*` were not: they are
+/// everything there is, which a cluster's own guard of its accounts has to know.
 pub(super) fn is_sealed(name: &str) -> bool {
     const ENDS: [&str; 6] = ["", "-6", "-7", "-8", "-tokens-7", "-profile-8"];
     let name = name.to_ascii_lowercase();
+    let all = name.chars().all(|c| matches!(c, '.' | '*'));
     let meant = |sealed: &str| match name.starts_with('.') {
+        _ if all => false,
         true => ENDS.iter().any(|end| pattern::matches(&name, &format!("{sealed}{end}"))),
         false => name.starts_with('*') && name.contains("security"),
     };
