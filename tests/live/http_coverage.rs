@@ -1,5 +1,5 @@
-//! Every endpoint that Elasticsearch and OpenSearch publish is served or is refused for a reason that is written down: a
-//! newer specification with something new in it fails here until somebody decides.
+//! Every endpoint that Elasticsearch and OpenSearch publish is served or is refused for a reason that is written down:
+//! a newer specification with something new in it fails here until somebody decides.
 
 use std::collections::BTreeSet;
 

@@ -92,7 +92,8 @@ fn wildcards(kind: Kind) {
         .collect();
     assert_eq!(totals, [2, 1, 0], "{answer:?}");
     assert_eq!(others(&node, &answer.body), Vec::<&str>::new());
-    // What is not there and what is not hers are answered alike, and what is hers and not there is the cluster's to say.
+    // What is not there and what is not hers are answered alike, and what is hers and not there is the
+    // cluster's to say.
     for names in
         [name("secret"), name("secrets"), name("other"), name("logs-both"), format!("{one},{}", name("x"))]
     {

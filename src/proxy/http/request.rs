@@ -23,8 +23,8 @@ use crate::credential::Identity;
 use crate::grant::Admission;
 use crate::identity::Seat;
 use crate::model::{
-    Claim, Denied, Event, LoginName, Name, Note, Notes, Parameters, Reach, Refusal, StatementKind, Touch,
-    limits,
+    AccessLevel, Claim, Denied, Event, LoginName, Name, Note, Notes, Parameters, Reach, Refusal,
+    StatementKind, Touch, limits,
 };
 use crate::protocol::http::{
     Asked, ContentType, Credentials, Narrowed, Opened, Path, Routed, SENT_ON, TOLD, Wrong, answer,
@@ -132,8 +132,8 @@ impl Connection {
         let held = self.hold(head, body, &routed).await?;
         let text: &[u8] = if let Held::Read(bytes, _) = &held { bytes } else { b"" };
         let asked = routed.asked(text)?;
-        let forgets = matches!(head.method, Method::PUT | Method::POST | Method::DELETE)
-            && asked.named().level == crate::model::AccessLevel::Admin;
+        let level = asked.named().level;
+        let changes = matches!(head.method, Method::PUT | Method::POST | Method::DELETE);
         let owner = Owner { user: identity.user().clone(), target: claim.target.clone() };
         let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
         let admitted = self.admit(identity, claim, &asked, &opened).await?;
@@ -161,8 +161,12 @@ impl Connection {
         if asked.closes() && response.as_ref().is_ok_and(|response| response.status().is_success()) {
             self.door.contexts.forget(&opened);
         }
-        if forgets {
-            self.door.catalogs.forget(admission.target());
+        match (&level, admission.touch()) {
+            (AccessLevel::Admin, _) if changes => self.door.catalogs.forget(admission.target()),
+            (AccessLevel::ReadWrite, Some(touch)) => {
+                self.door.catalogs.written(admission.target(), &touch.reach);
+            }
+            _ => {}
         }
         response
     }

@@ -310,9 +310,18 @@ impl ClusterPlace {
 impl Node<ClusterPlace> {
     /// In front of a cluster that all tests share: this one's indices begin with a prefix.
     pub fn cluster(kind: Kind) -> Self {
+        Self::cluster_with(kind, "")
+    }
+
+    /// `target`: more lines of the target.
+    pub fn cluster_with(kind: Kind, target: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let prefix = format!("t{}-", COUNT.fetch_add(1, Ordering::Relaxed));
-        Self::in_front_of(shared(kind), &prefix, "")
+        Self::in_front_of(shared(kind), &prefix, target)
+    }
+
+    pub fn client(&self) -> HttpClient {
+        HttpClient::new(self.port)
     }
 
     /// `target`: more lines of the target.
