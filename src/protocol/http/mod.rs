@@ -8,8 +8,11 @@
 //! is everything, which only a grant for everything covers. What cannot be read with certainty is refused: an unknown
 //! route, parameter or member, a name twice in an object, a URL that two programs could read in two ways.
 //!
-//! Not here, and so refused: SQL, ES|QL, EQL, PPL, scrolls, points in time, asynchronous searches, tasks, snapshots,
-//! everything of the cluster's security and of its nodes. `elastic.refused` says why, for each that is published.
+//! Wildcards are not sent: they become names, by what the cluster has ([`Catalog`]) and what the grant covers
+//! ([`Narrowed`]). Nor are the cluster's ids given out: they are sealed, and opened again ([`Opened`]).
+//!
+//! Not here, and so refused: SQL, ES|QL, EQL, PPL, tasks, snapshots, everything of the cluster's security and of its
+//! nodes. `elastic.refused` says why, for each that is published.
 
 mod actions;
 mod asked;
@@ -86,6 +89,30 @@ impl From<Wrong> for Refusal {
     }
 }
 
+/// What is sent for wildcards reads as what was filled in, and is covered.
+#[cfg(any(test, feature = "testing"))]
+fn fuzz_narrowed(path: &Path, asked: &Asked, body: &[u8]) {
+    const INDICES: &[u8] =
+        br#"{"indices":[{"name":"a","attributes":["open"]},{"name":"ab","attributes":["closed"]},
+        {"name":"secret","attributes":["open"]}],"data_streams":[]}"#;
+    let Ok(catalog) = Catalog::default().with_indices(INDICES) else { return };
+    let scope = crate::grant::Scope::of(&["a*"]);
+    let narrowed = asked.narrowed(&catalog, crate::model::Wildcards::Narrow, std::slice::from_ref(&scope));
+    let Some(narrowed) = narrowed else { return };
+    if asked.has_wildcards()
+        && let crate::model::Reach::Names(names) = &narrowed.touch.reach
+    {
+        let said = asked.named().reach;
+        let is_said =
+            |name: &String| matches!(&said, crate::model::Reach::Names(said) if said.contains(name));
+        assert!(names.iter().all(|name| is_said(name) || scope.fits(name)));
+    }
+    if let Ok(sent) = narrowed.path(path) {
+        assert_eq!(Path::parse(&sent.render()).as_ref(), Ok(&sent));
+    }
+    assert!(narrowed.body(body).is_ok());
+}
+
 /// For fuzzing: nothing panics, and what is sent on reads as what was authorized.
 #[cfg(any(test, feature = "testing"))]
 pub fn fuzz_http(data: &[u8]) {
@@ -94,8 +121,9 @@ pub fn fuzz_http(data: &[u8]) {
     let (method, target) = head.split_once(' ').unwrap_or(("POST", head));
     let Ok(path) = Path::parse(target) else { return };
     assert_eq!(Path::parse(&path.render()).as_ref(), Ok(&path));
-    if let Ok(routed) = Routed::of(method, &path) {
-        let _ = routed.asked(body.get(1..).unwrap_or_default());
+    let body = body.get(1..).unwrap_or_default();
+    if let Ok(asked) = Routed::of(method, &path).and_then(|routed| routed.asked(body)) {
+        fuzz_narrowed(&path, &asked, body);
     }
     let _ = credentials(target);
 }

@@ -135,6 +135,16 @@ impl Catalog {
         Ok(self)
     }
 
+    /// Whether all of these are there, so that what writes to them makes none of them.
+    pub fn knows(&self, reach: &Reach) -> bool {
+        let Reach::Names(names) = reach else { return false };
+        let has = |name: &String| {
+            let index = self.indices.as_ref().is_none_or(|indices| indices.contains_key(name));
+            index || self.aliases.contains_key(name) || self.streams.contains_key(name)
+        };
+        names.iter().all(has)
+    }
+
     pub fn knows_indices(&self) -> bool {
         self.indices.is_some()
     }
@@ -203,8 +213,8 @@ impl Catalog {
         found
     }
 
-    /// An alias that narrows keeps its name, others are what is behind them: a name that is put elsewhere in the meantime
-    /// leads nowhere else.
+    /// An alias that narrows keeps its name, others are what is behind them: a name that is put elsewhere in the
+    /// meantime leads nowhere else.
     fn alias(&self, name: &str, alias: &Alias, expand: Expand, found: &mut Vec<Found>) {
         let touched = self.behind(name);
         if expand.kind == Kind::Aliases || alias.narrows {
@@ -290,6 +300,9 @@ mod tests {
         let all = Expand { closed: true, hidden: true, ..open };
         assert_eq!(sent("logs-*", all), ["logs-1", "logs-2", "logs-3", "logs-mine", "logs-s", "logs-t"]);
         assert_eq!(sent("*ibana", all), [".kibana"]);
+        let known = |names: &[&str]| catalog().knows(&touch(names).reach);
+        assert!(known(&["logs-2", "all", "logs-s"]) && !known(&["logs-1", "logs-9"]));
+        assert!(!catalog().knows(&Reach::Everything("_all")));
         assert_eq!(
             sent("*", Expand { kind: Kind::Aliases, ..open }),
             ["all", "logs-mine", "routed", "stream"]

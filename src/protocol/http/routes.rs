@@ -150,16 +150,18 @@ impl Route {
         self.segments.iter().position(|segment| NAMES.contains(segment))
     }
 
-    /// The sealed ids in a path.
-    fn ids(&self, path: &Path) -> Option<Ids> {
+    /// The sealed ids in a path, and those in a parameter.
+    fn ids(&self, path: &Path) -> impl Iterator<Item = Ids> {
         let all = |text: &str| text.split(',').map(str::to_owned).collect();
         let segment = self.segments.iter().position(|segment| *segment == "{ids}");
-        if let Some((at, text)) = segment.and_then(|place| Some((place, path.segments.get(place)?))) {
-            return Some(Ids { at: IdAt::Segment(at), sealed: all(text), listed: true });
-        }
-        let place = path.query.iter().position(|(name, _)| name == "scroll_id")?;
-        let (_, text) = path.query.get(place)?;
-        Some(Ids { at: IdAt::Query(place), sealed: all(text), listed: true })
+        let segment = segment.and_then(|place| {
+            Some(Ids { at: IdAt::Segment(place), sealed: all(path.segments.get(place)?), listed: true })
+        });
+        let parameter = path.query.iter().position(|(name, _)| name == "scroll_id");
+        let parameter = parameter.and_then(|place| {
+            Some(Ids { at: IdAt::Query(place), sealed: all(&path.query.get(place)?.1), listed: true })
+        });
+        segment.into_iter().chain(parameter)
     }
 
     /// What the answer to this may hold the id of. An answer is asked for whole then: an id that is left out of it

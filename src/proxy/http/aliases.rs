@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use tokio::time::Instant;
 
 use super::upstream::Place;
-use crate::model::{AccessLevel, Name, Refusal, limits};
+use crate::model::{AccessLevel, Name, Reach, Refusal, limits};
 use crate::protocol::http::Catalog;
 
 #[derive(Default)]
@@ -52,6 +52,16 @@ impl Catalogs {
         let since = if looked.is_ok() { asked } else { Instant::now() };
         *known = Some((since, looked.clone()));
         looked
+    }
+
+    /// Documents were written: to names that are not known, there may be such indices now.
+    pub fn written(&self, target: &Name, reach: &Reach) {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.retain(|(of, _), known| {
+            // Who looks it up at this moment may have asked before.
+            let Ok(known) = known.try_lock() else { return of != target };
+            of != target || known.as_ref().is_none_or(|(_, catalog)| catalog.knows(reach))
+        });
     }
 
     /// What was asked through the proxy may have changed them.

@@ -26,8 +26,8 @@ use crate::credential::Identity;
 use crate::grant::Admission;
 use crate::identity::Seat;
 use crate::model::{
-    BodyMode, Claim, Denied, Event, LoginName, Name, Note, Notes, Parameters, Reach, Refusal, StatementKind,
-    Touch, limits,
+    AccessLevel, BodyMode, Claim, Denied, Event, LoginName, Name, Note, Notes, Parameters, Reach, Refusal,
+    StatementKind, Touch, limits,
 };
 use crate::protocol::http::{
     Asked, Bulk, ContentType, Credentials, Narrowed, Opened, Path, Routed, SENT_ON, TOLD, Wrong, answer,
@@ -185,8 +185,9 @@ impl Connection {
             None => (Held::Nothing, routed.asked(b"")?, None),
             Some(body) => self.hold(body, routed, identity, claim).await?,
         };
-        let forgets = matches!(head.method, Method::PUT | Method::POST | Method::DELETE)
-            && asked.named().level == crate::model::AccessLevel::Admin;
+        let level = asked.named().level;
+        let forgets =
+            level == AccessLevel::Admin && matches!(head.method, Method::PUT | Method::POST | Method::DELETE);
         let owner = Owner { user: identity.user().clone(), target: claim.target.clone() };
         let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
         let admitted = self.admit(identity, claim, &asked, &opened).await?;
@@ -215,6 +216,9 @@ impl Connection {
         let response = self.exchange(head, &sent, held, &admission, (running, ends, place, given)).await;
         if asked.closes() && response.as_ref().is_ok_and(|response| response.status().is_success()) {
             self.door.contexts.forget(&opened);
+        }
+        if let (AccessLevel::ReadWrite, Some(touch)) = (&level, admission.touch()) {
+            self.door.catalogs.written(admission.target(), &touch.reach);
         }
         response
     }

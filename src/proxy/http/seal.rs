@@ -1,5 +1,5 @@
-//! Ids of what a target keeps open, sealed for the one who may use them: what is given out is nobody else's, and nothing
-//! that a target gave can be used without having been sealed.
+//! Ids of what a target keeps open, sealed for the one who may use them: what is given out is nobody else's, and
+//! nothing that a target gave can be used without having been sealed.
 
 use std::collections::BTreeSet;
 
