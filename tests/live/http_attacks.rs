@@ -442,6 +442,7 @@ fn an_upload_ends_with_its_grant() {
 fn a_streamed_bulk_goes_as_far_as_it_is_covered() {
     let options = Options { target: "bodies = \"stream\"", ..Options::default() };
     let (node, alice) = node_with(options);
+    node.place.set_aliases(r#"{"secret":{"aliases":{"logs-x":{}}}}"#);
     let bulk = action("logs-1").repeat(1_000);
     let mut client = node.client();
     assert_eq!(client.ask(&of(&alice), "POST /_bulk", &bulk).status, 200);
@@ -451,7 +452,6 @@ fn a_streamed_bulk_goes_as_far_as_it_is_covered() {
     // The connection that was streamed over is as good as any other.
     assert_eq!(client.ask(&of(&alice), "GET /logs-1/_doc/1", "").status, 200);
     for bad in [action("secret"), action("logs-x"), "{\"index\":{}}\n{}\n".into(), "{\"delete\"".into()] {
-        node.place.set_aliases(r#"{"secret":{"aliases":{"logs-x":{}}}}"#);
         let (sent, closed) = (node.place.seen().len(), node.place.closed());
         let answer = node.client().ask(&of(&alice), "POST /_bulk", &format!("{bulk}{bad}{bulk}"));
         assert!(matches!(answer.status, 400 | 403 | 0), "{bad}: {answer:?}");
