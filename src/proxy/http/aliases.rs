@@ -60,7 +60,10 @@ impl Catalogs {
         targets.retain(|(of, _), known| {
             // Who looks it up at this moment may have asked before.
             let Ok(known) = known.try_lock() else { return of != target };
-            of != target || known.as_ref().is_none_or(|(_, catalog)| catalog.knows(reach))
+            of != target
+                || known
+                    .as_ref()
+                    .is_none_or(|(_, looked)| looked.as_ref().is_ok_and(|catalog| catalog.knows(reach)))
         });
     }
 
