@@ -130,7 +130,6 @@ mod tests {
             "c:.security-7",
             ".sec*",
             "*security-7",
-            ".*",
             ".*-7",
             ".open*",
         ] {
