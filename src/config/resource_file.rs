@@ -10,7 +10,8 @@ use super::resources::{
 use super::table::{Table, Value, read_file};
 use super::{Mistake, checks, upstream};
 use crate::model::{
-    AccessLevel, Connector, Databases, Name, Parking, PoolSettings, Subject, Target, TlsMode, User, Window,
+    AccessLevel, BodyMode, Connector, Databases, Name, Parking, PoolSettings, Subject, Target, TlsMode, User,
+    Window,
 };
 use crate::secret::{Reference, Secrets};
 
@@ -152,12 +153,18 @@ impl<'r> Reader<'r> {
             park_accepts: table.read_or("park_accepts", BTreeSet::new(), |value| {
                 Ok(value.texts(checks::park_loss)?.into_iter().collect())
             }),
+            bodies: table.read_or("bodies", BodyMode::default(), |value| checks::bodies(value.text()?)),
             name: name?,
             protocol: protocol?,
             address: address?,
             connectors,
             suspended: None,
         };
+        if target.bodies != BodyMode::Whole
+            && !crate::protocol::http::PROTOCOLS.iter().any(|api| api.name == target.protocol)
+        {
+            table.mistake("bodies", "is for targets whose requests the proxy authorizes".to_owned());
+        }
         for (key, what) in
             upstream::contradictions(&target.upstream, &target.protocol, &target.address, target.tls)
         {

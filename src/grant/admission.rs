@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::credential::Proof;
-use crate::model::{AccessLevel, Claim, CredentialId, Databases, GrantId, Name, Reach, Time, Touch};
+use crate::model::{AccessLevel, Claim, CredentialId, Databases, GrantId, Name, Reach, Time, Touch, pattern};
 
 /// An open grant was found for an authenticated person. Made in this layer only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +68,27 @@ impl Admission {
     /// What was admitted for one request, as a session of requests keeps it: the grant, whatever it covers.
     #[must_use]
     pub fn of_session(&self) -> Self {
-        let touch = Touch { level: self.level.clone(), reach: Reach::nothing() };
+        let touch = Touch::new(self.level.clone(), Reach::nothing());
         Self { touch: Some(Arc::new(touch)), ..self.clone() }
+    }
+
+    /// The same for a request that turned out to touch this: it is no admission of that before a recheck says so.
+    #[must_use]
+    pub fn touching(&self, touch: Touch) -> Self {
+        Self { touch: Some(Arc::new(touch)), ..self.clone() }
+    }
+
+    /// What was admitted for one request, as what it leaves open is kept: under this grant and no other.
+    #[must_use]
+    pub fn of_grant(&self) -> Self {
+        let touch =
+            self.touch.as_deref().map(|touch| Arc::new(Touch { grant: Some(self.grant), ..touch.clone() }));
+        Self { touch, ..self.clone() }
+    }
+
+    /// What the request touches that was admitted.
+    pub fn touch(&self) -> Option<&Touch> {
+        self.touch.as_deref()
     }
 
     /// The same, with the end that a recheck found.
@@ -110,6 +129,16 @@ impl Scope {
     /// Whether there is nothing that it does not cover.
     pub fn is_everything(&self) -> bool {
         self.0 == Names::All
+    }
+
+    /// Whether it covers this index: what it lists are patterns then.
+    pub fn fits(&self, index: &str) -> bool {
+        match &self.0 {
+            Names::All => true,
+            Names::None => false,
+            Names::One(listed) => pattern::fits(listed, index),
+            Names::Many(patterns) => patterns.iter().any(|listed| pattern::fits(listed, index)),
+        }
     }
 
     pub fn covers(&self, database: &str) -> bool {

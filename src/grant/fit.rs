@@ -63,6 +63,7 @@ pub(super) enum Misfit<'a> {
     LevelNotAsked(&'a AccessLevel),
     LevelMustBeNamed(&'a AccessLevel),
     LevelTooLow(&'a AccessLevel),
+    OtherGrant,
     OtherDatabase,
     OtherIndex(&'a str),
     NotEverything(&'static str),
@@ -145,6 +146,9 @@ fn covers(databases: &Databases, wanted: Option<&str>, default: Option<&str>) ->
 /// `Default` is the target's own pattern, and none where it has none. A level of the target's own has no place in the
 /// order, so nothing says what it may do.
 fn untouchable<'a>(grant: &'a Grant, touch: &'a Touch, default: Option<&str>) -> Option<Misfit<'a>> {
+    if touch.grant.is_some_and(|begun| begun != grant.id) {
+        return Some(Misfit::OtherGrant);
+    }
     if !grant.level.is_ordered() || grant.level < touch.level {
         return Some(Misfit::LevelTooLow(&grant.level));
     }
@@ -179,6 +183,7 @@ impl Misfit<'_> {
             Self::NotYetOpen(_) => 4,
             Self::NoTarget => 5,
             Self::LevelNotAsked(_) | Self::LevelMustBeNamed(_) | Self::LevelTooLow(_) => 6,
+            Self::OtherGrant => 6,
             Self::OtherDatabase | Self::OtherIndex(_) | Self::NotEverything(_) => 7,
             Self::OtherAddress(_) => 8,
             Self::TargetSuspended(_) => 9,
@@ -200,6 +205,7 @@ impl Misfit<'_> {
             | Self::LevelNotAsked(_)
             | Self::LevelMustBeNamed(_)
             | Self::LevelTooLow(_)
+            | Self::OtherGrant
             | Self::OtherDatabase
             | Self::OtherIndex(_)
             | Self::NotEverything(_)
@@ -227,6 +233,7 @@ impl fmt::Display for Misfit<'_> {
                 write!(f, "is for the level {level}, which must be asked for by name")
             }
             Self::LevelTooLow(level) => write!(f, "is for the level {level}, and this takes more"),
+            Self::OtherGrant => f.write_str("is another one than this was begun under"),
             Self::OtherDatabase => f.write_str("does not cover the database"),
             Self::OtherIndex(name) => write!(f, "does not cover the index {name:?}"),
             Self::NotEverything(why) => write!(f, "is not for everything ('*'), which this takes: {why}"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::control::{BoxFuture, LevelChecks, TargetChecks};
 use super::door::{Door, SessionDoor, Shared};
 use super::http::HttpDoor;
+use crate::config::Bodies;
 use crate::grant::Book;
 use crate::model::{Target, limits};
 use crate::pool::{Keeper, Pools, Refused};
@@ -37,9 +38,10 @@ impl Engines {
         secrets: &Arc<Secrets>,
         keeper: &Arc<dyn Keeper>,
         base: PathBuf,
+        bodies: Bodies,
     ) -> Self {
         let (shared, secrets, keeper) = (shared.clone(), secrets.clone(), keeper.clone());
-        let mut builder = Builder { shared, secrets, keeper, base, engines: BTreeMap::new() };
+        let mut builder = Builder { shared, secrets, keeper, base, bodies, engines: BTreeMap::new() };
         visit_all(&mut builder);
         for api in crate::protocol::http::PROTOCOLS {
             builder.request_protocol(api.name);
@@ -61,13 +63,15 @@ struct Builder {
     secrets: Arc<Secrets>,
     keeper: Arc<dyn Keeper>,
     base: PathBuf,
+    bodies: Bodies,
     engines: BTreeMap<&'static str, Arc<dyn Engine>>,
 }
 
 impl Builder {
     /// One whose requests the proxy authorizes, and which has no machines of its own.
     fn request_protocol(&mut self, name: &'static str) {
-        let door = HttpDoor::new(name, self.shared.clone(), self.secrets.clone(), self.base.clone());
+        let door =
+            HttpDoor::new(name, self.shared.clone(), self.secrets.clone(), self.base.clone(), &self.bodies);
         self.engines.insert(name, Arc::new(door));
     }
 }

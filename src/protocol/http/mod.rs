@@ -8,11 +8,19 @@
 //! is everything, which only a grant for everything covers. What cannot be read with certainty is refused: an unknown
 //! route, parameter or member, a name twice in an object, a URL that two programs could read in two ways.
 //!
-//! Not here, and so refused: scripts, SQL, ES|QL, EQL, PPL, templates, scrolls, points in time, asynchronous searches,
-//! tasks, snapshots, reindexing, everything of the cluster's security and of its nodes.
+//! Wildcards are not sent: they become names, by what the cluster has ([`Catalog`]) and what the grant covers
+//! ([`Narrowed`]). Nor are the cluster's ids given out: they are sealed, and opened again ([`Opened`]).
+//!
+//! Not here, and so refused: SQL, ES|QL, EQL, PPL, tasks, snapshots, everything of the cluster's security and of its
+//! nodes. `elastic.refused` says why, for each that is published.
 
+mod actions;
+mod asked;
 mod body;
+mod bulk;
+mod expression;
 mod head;
+mod ids;
 mod json;
 mod names;
 mod path;
@@ -20,6 +28,7 @@ mod query;
 mod refusal;
 mod resolve;
 mod routes;
+mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -27,11 +36,15 @@ use crate::model::Refusal;
 use crate::protocol::label::Label;
 use crate::protocol::{Entry, http};
 
+pub use asked::{Asked, Narrowed, Opened};
+pub use bulk::Bulk;
 pub use head::{ContentType, Credentials, Login, SENT_ON, TOLD, credentials};
+pub use ids::{Gives, IdKind};
 pub use path::Path;
 pub use refusal::{Answer, answer};
-pub use resolve::Aliases;
+pub use resolve::Catalog;
 pub use routes::Routed;
+pub use scan::Scanner;
 
 /// What is known of each of these APIs.
 pub const PROTOCOLS: &[Entry] = &[entry("elasticsearch"), entry("opensearch")];
@@ -76,6 +89,30 @@ impl From<Wrong> for Refusal {
     }
 }
 
+/// What is sent for wildcards reads as what was filled in, and is covered.
+#[cfg(any(test, feature = "testing"))]
+fn fuzz_narrowed(path: &Path, asked: &Asked, body: &[u8]) {
+    const INDICES: &[u8] =
+        br#"{"indices":[{"name":"a","attributes":["open"]},{"name":"ab","attributes":["closed"]},
+        {"name":"secret","attributes":["open"]}],"data_streams":[]}"#;
+    let Ok(catalog) = Catalog::default().with_indices(INDICES) else { return };
+    let scope = crate::grant::Scope::of(&["a*"]);
+    let narrowed = asked.narrowed(&catalog, crate::model::Wildcards::Narrow, std::slice::from_ref(&scope));
+    let Some(narrowed) = narrowed else { return };
+    if asked.has_wildcards()
+        && let crate::model::Reach::Names(names) = &narrowed.touch.reach
+    {
+        let said = asked.named().reach;
+        let is_said =
+            |name: &String| matches!(&said, crate::model::Reach::Names(said) if said.contains(name));
+        assert!(names.iter().all(|name| is_said(name) || scope.fits(name)));
+    }
+    if let Ok(sent) = narrowed.path(path) {
+        assert_eq!(Path::parse(&sent.render()).as_ref(), Ok(&sent));
+    }
+    assert!(narrowed.body(body).is_ok());
+}
+
 /// For fuzzing: nothing panics, and what is sent on reads as what was authorized.
 #[cfg(any(test, feature = "testing"))]
 pub fn fuzz_http(data: &[u8]) {
@@ -84,8 +121,9 @@ pub fn fuzz_http(data: &[u8]) {
     let (method, target) = head.split_once(' ').unwrap_or(("POST", head));
     let Ok(path) = Path::parse(target) else { return };
     assert_eq!(Path::parse(&path.render()).as_ref(), Ok(&path));
-    if let Ok(routed) = Routed::of(method, &path) {
-        let _ = routed.touch(body.get(1..).unwrap_or_default());
+    let body = body.get(1..).unwrap_or_default();
+    if let Ok(asked) = Routed::of(method, &path).and_then(|routed| routed.asked(body)) {
+        fuzz_narrowed(&path, &asked, body);
     }
     let _ = credentials(target);
 }

@@ -33,7 +33,10 @@ fn said(file: &'static [u8]) -> String {
                 .map(|(_, value)| value.trim())
         };
         let path = Path::parse(line[1]);
-        let touch = path.clone().map_err(Wrong::Bad).and_then(|path| Routed::of(line[0], &path)?.touch(body));
+        let touch = path
+            .clone()
+            .map_err(Wrong::Bad)
+            .and_then(|path| Ok(Routed::of(line[0], &path)?.asked(body)?.touch()));
         let kind = match (body.is_empty(), header("content-type")) {
             (true, _) => String::new(),
             (false, kind) => format!(" {:?}", kind.and_then(ContentType::parse)),
@@ -95,7 +98,7 @@ mod properties {
                 named.insert(index.clone());
             }
             let path = Path::parse("/_bulk").unwrap();
-            let touch = Routed::of("POST", &path).unwrap().touch(body.as_bytes()).unwrap();
+            let touch = Routed::of("POST", &path).unwrap().asked(body.as_bytes()).unwrap().touch();
             prop_assert_eq!(touch.reach, Reach::Names(named));
         }
 
@@ -115,7 +118,7 @@ mod properties {
             }
             let path = Path::parse("/logs/_search").unwrap();
             let body = format!("{{\"query\":{query}}}");
-            let touch = Routed::of("POST", &path).unwrap().touch(body.as_bytes()).unwrap();
+            let touch = Routed::of("POST", &path).unwrap().asked(body.as_bytes()).unwrap().touch();
             let names = [index, "logs".to_owned()].into_iter().collect();
             prop_assert_eq!(touch.reach, Reach::Names(names));
         }

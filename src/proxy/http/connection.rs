@@ -8,11 +8,12 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 
 use super::HttpDoor;
 use super::session::Session;
 use super::stream::Rewound;
-use crate::model::{EndCause, GrantId, Refusal, SessionId, limits};
+use crate::model::{EndCause, GrantId, Name, Refusal, SessionId, limits};
 use crate::protocol::http::answer;
 use crate::protocol::session::{TlsFacts, TlsOffer};
 use crate::proxy::door::{Caller, Drain, Entrance};
@@ -29,6 +30,8 @@ pub(super) struct Connection {
     pub tls: Option<TlsFacts>,
     /// For the trail, of what has no session.
     pub id: SessionId,
+    /// Told when it has to go because nothing moves on it.
+    pub stuck: Arc<Notify>,
     state: Mutex<State>,
 }
 
@@ -38,8 +41,8 @@ struct State {
     sessions: Vec<Arc<Session>>,
     /// Given up when somebody has proven who they are.
     arrival: Option<Arrival>,
-    /// Why a session of this connection ended, for who asks again.
-    last_end: Option<EndCause>,
+    /// Whose session of this connection ended last and why, for when they ask again.
+    last_end: Option<(Name, EndCause)>,
 }
 
 impl Connection {
@@ -58,15 +61,16 @@ impl Connection {
         let State { sessions, last_end, .. } = &mut *state;
         sessions.retain(|session| {
             if let Some(Refusal::Ended(cause)) = &*session.ended.borrow() {
-                *last_end = Some(*cause);
+                *last_end = Some((session.user.clone(), *cause));
             }
             !session.is_over()
         });
         sessions.iter().filter(|session| is_theirs(session)).map(|session| session.grant()).collect()
     }
 
-    pub fn last_end(&self) -> Option<EndCause> {
-        self.state().last_end
+    /// What became of this person's session, and of nobody else's.
+    pub fn last_end(&self, user: &Name) -> Option<EndCause> {
+        self.state().last_end.as_ref().filter(|(whose, _)| whose == user).map(|(_, cause)| *cause)
     }
 
     /// A session that is there.
@@ -97,7 +101,16 @@ pub(super) async fn serve(door: Arc<HttpDoor>, caller: Caller, entrance: Arc<Ent
     let mut drain = door.shared.drain.clone();
     let state = State { arrival: Some(arrival), ..State::default() };
     let id = door.shared.ids.next();
-    let connection = Arc::new(Connection { door, entrance, peer, tls, id, state: Mutex::new(state) });
+    let stuck = Arc::new(Notify::new());
+    let connection = Arc::new(Connection {
+        door,
+        entrance,
+        peer,
+        tls,
+        id,
+        stuck: stuck.clone(),
+        state: Mutex::new(state),
+    });
     let service = service_fn(move |request| {
         let connection = connection.clone();
         async move { Ok::<_, Infallible>(connection.answer(request).await) }
@@ -111,10 +124,12 @@ pub(super) async fn serve(door: Arc<HttpDoor>, caller: Caller, entrance: Arc<Ent
     tokio::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => return said(ended, peer),
+        () = stuck.notified() => return,
         _ = drain.wait_for(|drain| *drain != Drain::No) => serving.as_mut().graceful_shutdown(),
     }
     tokio::select! {
         ended = serving.as_mut() => return said(ended, peer),
+        () = stuck.notified() => return,
         () = Drain::now(&mut drain) => {}
     }
     // Its sessions end what is under way; what is said of that is given a moment.

@@ -12,9 +12,14 @@
 
 mod aliases;
 mod answer;
+mod checking;
 mod connection;
+mod contexts;
+mod pace;
 mod request;
+mod seal;
 mod session;
+mod spool;
 mod stream;
 mod upload;
 mod upstream;
@@ -22,10 +27,11 @@ mod upstream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
-use self::aliases::KnownAliases;
+use self::aliases::Catalogs;
+use self::contexts::Contexts;
+use self::spool::Spool;
 use self::upstream::Upstreams;
+use crate::config::Bodies;
 use crate::grant::Book;
 use crate::model::{Refusal, Target, limits};
 use crate::pool::Refused;
@@ -41,19 +47,28 @@ pub(super) struct HttpDoor {
     name: &'static str,
     shared: Arc<Shared>,
     upstreams: Arc<Upstreams>,
-    aliases: KnownAliases,
-    /// KiB of bodies that may be in memory at once, of all requests together.
-    bodies: Arc<Semaphore>,
+    catalogs: Catalogs,
+    contexts: Arc<Contexts>,
+    /// Room for bodies of all requests together.
+    spool: Spool,
 }
 
 impl HttpDoor {
-    pub fn new(name: &'static str, shared: Arc<Shared>, secrets: Arc<Secrets>, base: PathBuf) -> Self {
+    pub fn new(
+        name: &'static str,
+        shared: Arc<Shared>,
+        secrets: Arc<Secrets>,
+        base: PathBuf,
+        bodies: &Bodies,
+    ) -> Self {
+        let contexts = Arc::new(Contexts::new(shared.ledger.keys().http_ids()));
         Self {
             name,
+            contexts,
             shared,
             upstreams: Arc::new(Upstreams::new(secrets, base)),
-            aliases: KnownAliases::default(),
-            bodies: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES_MAX >> 10)),
+            catalogs: Catalogs::default(),
+            spool: Spool::new(bodies.directory.join(name), bodies.person_bytes_max, bodies.bytes_max),
         }
     }
 }
@@ -81,12 +96,17 @@ impl Engine for HttpDoor {
     }
 
     fn maintain(&self) -> BoxFuture<'static, ()> {
-        let upstreams = self.upstreams.clone();
+        let (upstreams, contexts) = (self.upstreams.clone(), self.contexts.clone());
+        let ledger = self.shared.ledger.clone();
         Box::pin(async move {
             let mut tick = tokio::time::interval(limits::HTTP_SWEEP);
+            let mut changed = ledger.changed();
             loop {
-                tick.tick().await;
-                upstreams.sweep();
+                tokio::select! {
+                    _ = tick.tick() => upstreams.sweep(),
+                    Ok(()) = changed.changed() => {}
+                }
+                contexts.close_ended(&ledger);
             }
         })
     }

@@ -5,27 +5,33 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    RETRY_AFTER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
+    HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::answer::{Account, Answered, Ends, Theirs};
+use super::HttpDoor;
+use super::answer::{Account, Answered, Ends, Seals, Theirs};
+use super::checking::{Checking, Cover, piece};
 use super::connection::Connection;
+use super::contexts::Given;
+use super::seal::Owner;
 use super::session::{Beginning, Running, Session};
-use super::upload::{Upload, read_whole};
+use super::spool::Spooled;
+use super::upload::Upload;
 use super::upstream::{Lent, Place};
 use crate::credential::Identity;
 use crate::grant::Admission;
 use crate::identity::Seat;
 use crate::model::{
-    Claim, Denied, Event, LoginName, Name, Note, Notes, Parameters, Reach, Refusal, StatementKind, Touch,
-    limits,
+    AccessLevel, BodyMode, Claim, Denied, Event, LoginName, Name, Note, Notes, Parameters, Reach, Refusal,
+    StatementKind, Touch, limits,
 };
 use crate::protocol::http::{
-    ContentType, Credentials, Path, Routed, SENT_ON, TOLD, Wrong, answer, credentials,
+    Asked, Bulk, ContentType, Credentials, Narrowed, Opened, Path, Routed, SENT_ON, TOLD, Wrong, answer,
+    credentials,
 };
 use crate::protocol::masking::mask_addresses;
 use crate::protocol::session::AcceptContext;
@@ -43,6 +49,8 @@ struct Refused {
     authenticated: bool,
     /// In the trail already, or nothing that belongs there.
     told: bool,
+    /// It is in doubt where the request ends, so nothing behind it is a request.
+    closes: bool,
 }
 
 /// A request that may go.
@@ -50,22 +58,75 @@ struct Admitted {
     admission: Admission,
     seat: Option<Seat>,
     place: Arc<Place>,
+    /// What is sent for wildcards.
+    narrowed: Option<Narrowed>,
 }
 
+/// What goes with a request.
 enum Held {
     Nothing,
-    Read(Bytes, OwnedSemaphorePermit),
+    Kept(Spooled),
     Streamed(Incoming),
+    Checked(Checking),
+}
+
+/// How a body is read for names.
+enum Reads {
+    /// As it comes.
+    Bulk(Bulk),
+    /// When it is whole, if at all.
+    Whole(Routed),
+}
+
+impl Held {
+    /// How it begins and how long it is, of what may be shown.
+    fn shown(&self, is_read: bool) -> Option<(&[u8], u64)> {
+        match self {
+            Self::Kept(body) if is_read => Some((&body.start, body.length)),
+            Self::Checked(checking) => Some(checking.start()),
+            _ => None,
+        }
+    }
+
+    fn in_memory(&self) -> Option<&Bytes> {
+        match self {
+            Self::Kept(body) => body.in_memory(),
+            _ => None,
+        }
+    }
+
+    /// The same with what is sent for wildcards in it.
+    fn narrowed(mut self, narrowed: &Narrowed) -> Result<Self, &'static str> {
+        if let Self::Kept(body) = &mut self
+            && let Some(bytes) = body.in_memory()
+            && let Some(sent) = narrowed.body(bytes)?
+        {
+            body.replace(sent.into());
+        }
+        Ok(self)
+    }
 }
 
 impl Refused {
     fn of(refusal: Refusal) -> Self {
         let why = refusal.to_string();
-        Self { refusal, why, user: None, target: None, authenticated: false, told: false }
+        Self { refusal, why, user: None, target: None, authenticated: false, told: false, closes: false }
     }
 
     fn stranger(refusal: Refusal, why: &'static str, user: Option<&str>) -> Self {
         Self { why: why.to_owned(), user: user.map(cut), ..Self::of(refusal) }
+    }
+}
+
+/// Whatever became of a request that may have changed aliases, they are asked for anew.
+struct Forget {
+    door: Arc<HttpDoor>,
+    target: Name,
+}
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        self.door.catalogs.forget(&self.target);
     }
 }
 
@@ -79,19 +140,23 @@ impl Connection {
     /// Answers one request, whatever it is.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Answered> {
         let (head, body) = request.into_parts();
-        // The path alone may be shown of what was not understood, and not much of it.
-        let line = format!("{} {}", head.method, cut_line(head.uri.path()));
         match self.handle(&head, body).await {
             Ok(response) => response,
             Err(refused) => {
-                self.write_down(&refused, &line);
-                refusal(&refused.refusal)
+                // The path alone may be shown of what was not understood, and not much of it.
+                self.write_down(&refused, &cut_line(&format!("{} {}", head.method, head.uri.path())));
+                let mut response = refusal(&refused.refusal);
+                if refused.closes {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
             }
         }
     }
 
     async fn handle(&self, head: &Parts, body: Incoming) -> Result<Response<Answered>, Refused> {
-        plain(head)?;
+        plain(head).map_err(|wrong| Refused { closes: true, ..Refused::from(wrong) })?;
+        same_site(&head.headers)?;
         let (identity, claim) = self.prove(&head.headers).await?;
         self.arrived();
         let known = |refused: Refused| Refused {
@@ -116,66 +181,175 @@ impl Connection {
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         let path = Path::parse(target).map_err(Wrong::Bad)?;
         let routed = Routed::of(head.method.as_str(), &path)?;
-        let held = self.hold(head, body, &routed).await?;
-        let text: &[u8] = if let Held::Read(bytes, _) = &held { bytes } else { b"" };
-        let touch = routed.touch(text)?;
-        let forgets = matches!(head.method, Method::PUT | Method::POST | Method::DELETE)
-            && touch.level == crate::model::AccessLevel::Admin;
-        let Admitted { admission, seat, place } = self.admit(identity, claim, touch).await?;
+        let is_read = routed.needs_body();
+        let (held, asked, early) = match expected(head, body, &routed)? {
+            None => (Held::Nothing, routed.asked(b"")?, None),
+            Some(body) => self.hold(body, routed, identity, claim).await?,
+        };
+        let level = asked.named().level;
+        let forgets =
+            level == AccessLevel::Admin && matches!(head.method, Method::PUT | Method::POST | Method::DELETE);
+        let owner = Owner { user: identity.user().clone(), target: claim.target.clone() };
+        let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
+        let admitted = self.admit(identity, claim, &asked, &opened).await?;
+        let Admitted { admission, seat, place, narrowed } = admitted;
+        let (path, held) = put_ids(path, held, &asked, &opened)?;
+        let (path, held) = match &narrowed {
+            None => (path, held),
+            Some(narrowed) => {
+                (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Wrong::Bad)?)
+            }
+        };
+        let given = match asked.gives() {
+            None => None,
+            Some(gives) => {
+                spoken(&head.headers)?;
+                Some(self.door.contexts.given(gives, &opened, &admission, &place).map_err(Refused::of)?)
+            }
+        };
         let session = self.enter(&admission, seat)?;
         let ends = self.ends(&session, &admission);
-        let running = session.run();
+        let running = early.filter(|early| Arc::ptr_eq(&early.session, &session));
+        let running = running.unwrap_or_else(|| session.run());
         let sent = path.render();
-        self.note(&running, head.method.as_str(), &sent, &held)?;
-        let response = self.exchange(head, &sent, held, (running, ends, place)).await;
-        if forgets {
-            self.door.aliases.forget(admission.target());
+        self.note(&running, head.method.as_str(), &sent, held.shown(is_read))?;
+        let _forget = forgets.then(|| Forget { door: self.door.clone(), target: admission.target().clone() });
+        let response = self.exchange(head, &sent, held, &admission, (running, ends, place, given)).await;
+        if asked.closes() && response.as_ref().is_ok_and(|response| response.status().is_success()) {
+            self.door.contexts.forget(&opened);
+        }
+        if let (AccessLevel::ReadWrite, Some(touch)) = (&level, admission.touch()) {
+            self.door.catalogs.written(admission.target(), &touch.reach);
         }
         response
     }
 
-    /// The body as far as it must be known. A body where none belongs, or of another kind, is refused.
-    async fn hold(&self, head: &Parts, body: Incoming, routed: &Routed) -> Result<Held, Refused> {
-        if body.is_end_stream() {
-            return Ok(Held::Nothing);
+    /// Takes the body in: whole, or where the target's operator chose so only as far as it takes to decide. Who could
+    /// not be let in whatever it says is not listened to, and whose grant ends meanwhile is not any longer.
+    async fn hold(
+        &self,
+        mut body: Incoming,
+        routed: Routed,
+        identity: &Identity,
+        claim: &Claim,
+    ) -> Result<(Held, Asked, Option<Running>), Refused> {
+        let (admission, seat) = self.decide(identity, claim, &routed.named())?;
+        let book = self.door.shared.ledger.book();
+        let target = book.target(claim.target.as_str());
+        let streams = target.is_some_and(|target| target.bodies == BodyMode::Stream);
+        if streams && !routed.needs_body() {
+            return Ok((Held::Streamed(body), routed.asked(b"")?, None));
         }
-        if !routed.takes_body() {
-            return Err(Wrong::Bad("this route takes no body").into());
+        let session = self.enter(&admission, seat)?;
+        let mut ends = self.ends(&session, &admission);
+        let running = session.run();
+        let is_bulk = routed.is_bulk();
+        let mut spooling = self.door.spool.begin(&claim.user, is_bulk || !routed.needs_body());
+        if let (Some(length), false) = (body.size_hint().exact(), streams) {
+            spooling.expect(length).map_err(Refused::of)?;
         }
-        let kind = single(&head.headers, &CONTENT_TYPE)?;
-        if kind.and_then(ContentType::parse).is_none() {
-            let what = "the body must be JSON or lines of it, and content-type must say so";
-            return Err(Wrong::Bad(what).into());
+        let mut reads = match is_bulk {
+            true => Reads::Bulk(routed.bulk()),
+            false => Reads::Whole(routed),
+        };
+        loop {
+            let piece = tokio::select! {
+                biased;
+                refusal = &mut ends => return Err(Refused::of(refusal)),
+                piece = piece(&mut body) => piece.map_err(Refused::of)?,
+            };
+            let Some(piece) = piece else { break };
+            let beside = match &mut reads {
+                Reads::Bulk(bulk) => {
+                    bulk.push(&piece)?;
+                    bulk.unread()
+                }
+                Reads::Whole(_) => 0,
+            };
+            spooling.push(&piece, beside).await.map_err(Refused::of)?;
+            // What had no room in memory is kept whole: its beginning is in a file.
+            let decides = streams
+                && spooling.is_in_memory()
+                && spooling.length() >= limits::HTTP_BODY_STREAM_BYTES as u64;
+            reads = match reads {
+                Reads::Bulk(bulk) if decides => {
+                    let asked = bulk.so_far();
+                    let checking = Checking::new(body, spooling.into_memory(), bulk);
+                    return Ok((Held::Checked(checking), asked, Some(running)));
+                }
+                reads => reads,
+            };
         }
-        if !routed.needs_body() {
-            return Ok(Held::Streamed(body));
-        }
-        let (bytes, place) = read_whole(body, &self.door.bodies).await.map_err(Refused::of)?;
-        Ok(Held::Read(bytes, place))
+        let kept = spooling.finish().await.map_err(Refused::of)?;
+        let asked = match reads {
+            Reads::Bulk(bulk) => bulk.finish()?,
+            Reads::Whole(routed) => routed.asked(kept.in_memory().map_or(&[][..], |bytes| bytes))?,
+        };
+        Ok((Held::Kept(kept), asked, Some(running)))
     }
 
     /// The decision, with what aliases stand for taken into it: nothing is asked of a target before a grant covers the
     /// names as they were said.
-    async fn admit(&self, identity: &Identity, claim: &Claim, touch: Touch) -> Result<Admitted, Refused> {
-        let (admission, seat) = self.decide(identity, claim, &touch)?;
+    async fn admit(
+        &self,
+        identity: &Identity,
+        claim: &Claim,
+        asked: &Asked,
+        opened: &[Opened],
+    ) -> Result<Admitted, Refused> {
+        let touch = asked.touch_of(opened)?;
+        let (admission, seat) = match self.decide(identity, claim, &touch) {
+            Err(refused) if asked.has_wildcards() && refused.refusal == Refusal::NotGranted => {
+                return self.narrow(identity, claim, asked).await;
+            }
+            decided => decided?,
+        };
         let place = self.place(&admission)?;
         let named = matches!(&touch.reach, Reach::Names(names) if !names.is_empty());
         if admission.scope().is_everything() || !named {
-            return Ok(Admitted { admission, seat, place });
+            return Ok(Admitted { admission, seat, place, narrowed: None });
         }
-        let aliases = self.door.aliases.of(admission.target(), admission.level(), &place).await;
-        let resolved = aliases.map_err(Refused::of)?.resolve(&touch);
+        let catalog = self.door.catalogs.of(admission.target(), admission.level(), &place).await;
+        let resolved = catalog.map_err(Refused::of)?.resolve(&touch);
         if resolved == touch {
             // It may have taken a while.
             return match self.door.shared.ledger.request_ended(&admission) {
-                None => Ok(Admitted { admission, seat, place }),
+                None => Ok(Admitted { admission, seat, place, narrowed: None }),
                 Some(cause) => Err(Refused::of(Refusal::Ended(cause))),
             };
         }
         drop(seat);
         let (admission, seat) = self.decide(identity, claim, &resolved)?;
         let place = self.place(&admission)?;
-        Ok(Admitted { admission, seat, place })
+        Ok(Admitted { admission, seat, place, narrowed: None })
+    }
+
+    /// The decision where wildcards stand for more than a grant covers, or may: they become names, and those are
+    /// decided on.
+    async fn narrow(&self, identity: &Identity, claim: &Claim, asked: &Asked) -> Result<Admitted, Refused> {
+        let named = asked.named();
+        let (admission, seat) = self.decide(identity, claim, &named)?;
+        let (target, level) = (admission.target(), admission.level());
+        let place = self.place(&admission)?;
+        drop(seat);
+        let catalog = self.door.catalogs.of(target, level, &place).await.map_err(Refused::of)?;
+        if !catalog.knows_indices() {
+            tracing::error!(target_name = %target, %level, "the connector may not ask which indices there are");
+            return Err(Refused::of(Refusal::TargetUnavailable));
+        }
+        let ledger = &self.door.shared.ledger;
+        let book = ledger.book();
+        let target = book.target(target.as_str()).ok_or_else(|| Refused::of(Refusal::TargetUnavailable))?;
+        let held = self.held(|session| session.is_by(identity));
+        let scopes = ledger.scopes(identity, claim, &named, &held);
+        let narrowed =
+            asked.narrowed(&catalog, target.upstream.wildcards, &scopes).ok_or_else(|| Refused {
+                why: "no grant covers what the wildcards stand for".to_owned(),
+                ..Refused::of(Refusal::NotGranted)
+            })?;
+        let (admission, seat) = self.decide(identity, claim, &catalog.resolve(&narrowed.touch))?;
+        let place = self.place(&admission)?;
+        Ok(Admitted { admission, seat, place, narrowed: Some(narrowed) })
     }
 
     fn decide(
@@ -187,7 +361,7 @@ impl Connection {
         let held = self.held(|session| session.is_by(identity));
         let decided = self.door.shared.ledger.admit_request(identity, claim, touch.clone(), &held);
         decided.map_err(|not| {
-            let refusal = match (self.last_end(), not.refusal) {
+            let refusal = match (self.last_end(identity.user()), not.refusal) {
                 // Its grant ended under it, and there is no other.
                 (Some(cause), Refusal::NotGranted) => Refusal::Ended(cause),
                 (_, refusal) => refusal,
@@ -244,18 +418,26 @@ impl Connection {
     }
 
     /// In the trail before a byte of it goes.
-    fn note(&self, running: &Running, method: &str, target: &str, held: &Held) -> Result<(), Refused> {
+    fn note(
+        &self,
+        running: &Running,
+        method: &str,
+        target: &str,
+        body: Option<(&[u8], u64)>,
+    ) -> Result<(), Refused> {
         let mut text = format!("{method} {target}").into_bytes();
-        if let Held::Read(bytes, _) = held {
+        let mut length = text.len() as u64;
+        if let Some((start, whole)) = body {
             text.push(b'\n');
-            // What the limit cuts in two is masked whole before it does.
-            let room =
-                (limits::AUDIT_TEXT_BYTES_MAX + limits::SMALL_MESSAGE_BYTES_MAX).saturating_sub(text.len());
-            text.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            text.extend_from_slice(start);
+            length += 1 + whole;
         }
+        let is_cut = (text.len() as u64) < length;
         let mut text = mask_addresses(&text).into_owned();
-        let body = if let Held::Read(bytes, _) = held { bytes.len() + 1 } else { 0 };
-        let length = (method.len() + 1 + target.len() + body) as u64;
+        if is_cut {
+            // An address that lies across the cut cannot be told from other text.
+            text.truncate(text.len().saturating_sub(limits::SMALL_MESSAGE_BYTES_MAX));
+        }
         text.truncate(limits::AUDIT_TEXT_BYTES_MAX);
         let mut buffer = Vec::new();
         Notes::new(&mut buffer, clock::wall_micros()).push(&Note::Statement {
@@ -276,30 +458,47 @@ impl Connection {
         head: &Parts,
         target: &str,
         held: Held,
-        (running, mut ends, place): (Running, Ends, Arc<Place>),
+        admission: &Admission,
+        (running, mut ends, place, given): (Running, Ends, Arc<Place>, Option<Given>),
     ) -> Result<Response<Answered>, Refused> {
         let told = |refusal| Refused { told: true, ..Refused::of(refusal) };
         let stamp = running.session.stamp();
         let (upload, gone) = match held {
             Held::Nothing => Upload::nothing(),
-            Held::Read(bytes, room) => Upload::read(bytes, room),
+            Held::Kept(body) => Upload::kept(body),
             Held::Streamed(body) => Upload::client(body),
+            Held::Checked(checking) => {
+                let cover =
+                    Cover { door: self.door.clone(), admission: admission.clone(), place: place.clone() };
+                let (pieces, refused) = checking.start_passing(cover);
+                let before = ends;
+                ends = Box::pin(async move {
+                    tokio::select! { refusal = before => refusal, Ok(refusal) = refused => refusal }
+                });
+                Upload::checked(pieces)
+            }
         };
+        let sending = gone.clone();
         let account = Account::new(running, self.door.shared.trail.clone(), gone);
-        let request =
+        let mut request =
             rebuilt(head, target, &stamp, upload).ok_or_else(|| told(Refusal::TargetUnavailable))?;
+        if given.is_some() {
+            // An answer that is looked into comes as it is.
+            request.headers_mut().remove(ACCEPT_ENCODING);
+        }
         let sent = tokio::select! {
             biased;
             refusal = &mut ends => Err(refusal),
             sent = place.send(request) => sent,
+            () = sending.pace.too_slow(&place) => Err(Refusal::ProtocolViolation("the body came too slowly")),
         };
         let (lent, response) = sent.map_err(told)?;
-        self.pass_on(lent, response, ends, account).map_err(told)
+        self.pass_on((lent, given), response, ends, account).map_err(told)
     }
 
     fn pass_on(
         &self,
-        lent: Lent,
+        (lent, given): (Lent, Option<Given>),
         response: Response<Incoming>,
         ends: Ends,
         account: Account,
@@ -312,16 +511,24 @@ impl Connection {
             tracing::error!(protocol = self.door.name, "a target refuses the connector's login");
             return Err(Refusal::ConnectorRefused);
         }
+        let seals = given.map(Seals::new);
+        if seals.is_some() && !may_be_looked_into(&head.headers) {
+            tracing::warn!(protocol = self.door.name, "an answer with an id in it is no plain JSON");
+            return Err(Refusal::UpstreamLost);
+        }
+        let sealing = seals.is_some();
         let mut response = Response::new(Answered::Theirs(Box::new(Theirs::new(
             body,
             head.status.as_u16(),
-            lent,
+            (lent, seals),
             ends,
             account,
+            self.stuck.clone(),
         ))));
         *response.status_mut() = head.status;
-        for name in TOLD {
-            for value in head.headers.get_all(name) {
+        for name in TOLD.into_iter().filter(|name| !sealing || *name != "content-length") {
+            for value in head.headers.get_all(name).iter().filter(|value| name != LOCATION || is_here(value))
+            {
                 response.headers_mut().append(HeaderName::from_static(name), value.clone());
             }
         }
@@ -333,11 +540,17 @@ impl Connection {
         let header = single(headers, &AUTHORIZATION)?;
         let sent = header.and_then(credentials);
         if let Some(certificate) = self.tls.as_ref().and_then(|tls| tls.certificate.clone()) {
+            let no = |why| Refused::stranger(Refusal::BadCredentials, why, None);
+            let plain = |user: Name| LoginName { user, level: None, target: None };
             let login = match sent {
                 Some(Credentials::Named(login)) => login.name,
-                _ => certificate.name.clone().map(|user| LoginName { user, level: None, target: None }),
+                // A proof of somebody else is not overheard: a gateway with a certificate may bring it.
+                Some(Credentials::Bearer(secret)) => {
+                    self.door.shared.ledger.bearer(&secret).map(|identity| plain(identity.user().clone()))
+                }
+                None if header.is_some() => return Err(no("a proof of a kind that is not known")),
+                None => certificate.name.clone().map(plain),
             };
-            let no = |why| Refused::stranger(Refusal::BadCredentials, why, None);
             let login = login.ok_or_else(|| no("the client certificate does not name exactly one user"))?;
             // Who shows a certificate is who it says, or nobody: a secret does not make up for it.
             let identity = self.door.shared.ledger.certificate(&login.user, &certificate).map_err(no)?;
@@ -357,7 +570,12 @@ impl Connection {
             Credentials::Bearer(_) => "",
         };
         let (throttle, source) = (&self.door.shared.throttle, source(name, self.peer));
-        self.door.shared.slow_down(&source).await;
+        // Who sends a secret alone names nobody, so everybody of this source is counted as one. A right secret is no
+        // guess: it does not wait for others' wrong ones.
+        let is_named = matches!(sent, Credentials::Named(_));
+        if is_named {
+            self.door.shared.slow_down(&source).await;
+        }
         let (identity, login) = match &sent {
             Credentials::Named(login) => {
                 let user = login.name.as_ref().map(|name| &name.user);
@@ -370,10 +588,15 @@ impl Connection {
             }
         };
         let Some((identity, login)) = identity.zip(login) else {
+            if !is_named {
+                self.door.shared.slow_down(&source).await;
+            }
             throttle.failed(source);
             return Err(Refused::stranger(Refusal::BadCredentials, "wrong secret or user", Some(name)));
         };
-        throttle.succeeded(&source);
+        if is_named {
+            throttle.succeeded(&source);
+        }
         self.claim(identity, login)
     }
 
@@ -396,7 +619,7 @@ impl Connection {
     /// What was refused, for the trail. Nothing ran, so one that cannot be written changes nothing here.
     fn write_down(&self, refused: &Refused, line: &str) {
         let shared = &self.door.shared;
-        let Refused { refusal, why, user, target, authenticated, told } = refused;
+        let Refused { refusal, why, user, target, authenticated, told, closes: _ } = refused;
         shared.metrics.login_refused(refusal);
         if *told || !(*authenticated || shared.refusals.shows(self.peer.source(), refusal.code())) {
             return;
@@ -445,6 +668,24 @@ fn plain(head: &Parts) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// A browser sends the proof that it knows with whatever the page of another site makes it send, so what comes from one
+/// is refused (<https://www.w3.org/TR/fetch-metadata/>; browsers that do not say so yet say where a POST comes from).
+fn same_site(headers: &HeaderMap) -> Result<(), Wrong> {
+    const ELSEWHERE: Wrong = Wrong::Denied("it comes from a page of another site");
+    const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+    if let Some(site) = single(headers, &SITE)? {
+        return if matches!(site, "same-origin" | "none") { Ok(()) } else { Err(ELSEWHERE) };
+    }
+    let Some(origin) = single(headers, &ORIGIN)? else { return Ok(()) };
+    let from = origin.split_once("://").map(|(_, from)| from);
+    if from.is_some() && from == single(headers, &HOST)? { Ok(()) } else { Err(ELSEWHERE) }
+}
+
+/// Whether a location names no other place, such as the target's own address.
+fn is_here(location: &HeaderValue) -> bool {
+    location.as_bytes().starts_with(b"/") && !location.as_bytes().starts_with(b"//")
+}
+
 /// The value of a header that may be there once. One that is not visible ASCII is none.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Wrong> {
     let mut values = headers.get_all(name).iter();
@@ -453,6 +694,54 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
         return Err(Wrong::Bad("a header is there twice"));
     }
     value.map(|value| value.to_str().map_err(|_| Wrong::Bad("a header is not ASCII"))).transpose()
+}
+
+/// The body, where there is one. One where none belongs, or of another kind, is refused.
+fn expected(head: &Parts, body: Incoming, routed: &Routed) -> Result<Option<Incoming>, Wrong> {
+    if body.is_end_stream() {
+        return Ok(None);
+    }
+    if !routed.takes_body() {
+        return Err(Wrong::Bad("this route takes no body"));
+    }
+    let kind = single(&head.headers, &CONTENT_TYPE)?;
+    match kind.and_then(ContentType::parse) {
+        Some(_) => Ok(Some(body)),
+        None => Err(Wrong::Bad("the body must be JSON or lines of it, and content-type must say so")),
+    }
+}
+
+/// The request with what its sealed ids stand for.
+fn put_ids(path: Path, mut held: Held, asked: &Asked, opened: &[Opened]) -> Result<(Path, Held), Wrong> {
+    if opened.is_empty() {
+        return Ok((path, held));
+    }
+    let text = held.in_memory().map_or(&[][..], |bytes| bytes);
+    let (path, body) = asked.with_ids(&path, text, opened)?;
+    if let (Held::Kept(kept), Some(body)) = (&mut held, body) {
+        kept.replace(body.into());
+    }
+    Ok((path, held))
+}
+
+/// Whether the client understands JSON, which is all that can be looked into.
+fn spoken(headers: &HeaderMap) -> Result<(), Wrong> {
+    let json = |kind: &str| {
+        let kind = kind.trim();
+        kind.starts_with("*/*") || kind.starts_with("application/*") || ContentType::parse(kind).is_some()
+    };
+    match single(headers, &ACCEPT)? {
+        Some(accept) if !accept.split(',').any(json) => {
+            Err(Wrong::Bad("an answer with an id in it is given as JSON alone: accept must allow that"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an answer is JSON as it is.
+fn may_be_looked_into(headers: &HeaderMap) -> bool {
+    let kind = single(headers, &CONTENT_TYPE).ok().flatten();
+    !headers.contains_key(CONTENT_ENCODING) && kind.is_none_or(|kind| ContentType::parse(kind).is_some())
 }
 
 /// The request that is sent: made anew from what was understood. `None`: it cannot be said.
@@ -489,7 +778,7 @@ fn refusal(refusal: &Refusal) -> Response<Answered> {
     response
 }
 
-/// The start of a path that may be anything.
-fn cut_line(path: &str) -> String {
-    path.chars().take(limits::HTTP_SHOWN_CHARS_MAX).collect()
+/// The start of a line that may be anything.
+fn cut_line(line: &str) -> String {
+    line.chars().take(limits::HTTP_SHOWN_CHARS_MAX).collect()
 }

@@ -1,6 +1,7 @@
 //! What the live tests share: real servers, a real proxy, real clients, and a hand-made one.
 
 pub mod client;
+pub mod cluster;
 pub mod http;
 pub mod janitor;
 pub mod mysql;
