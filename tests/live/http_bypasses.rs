@@ -8,9 +8,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::support::Node;
 use crate::support::cluster::{Cluster, ClusterPlace, Kind};
 use crate::support::http::{Answer, HttpClient};
+use crate::support::{Node, PATIENCE, wait_until};
 
 const ATTEMPTS: &str = include_str!("http_bypasses.txt");
 const COUNT_MIN: usize = 150;
@@ -303,7 +303,7 @@ fn are_refused(world: &World<'static>, attempts: &[Attempt]) {
         }
     }
     assert!(wrong.is_empty(), "{} got through:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(node.events("request_refused").len(), attempts.len());
+    wait_until("each is in the trail", PATIENCE, || node.events("request_refused").len() == attempts.len());
     assert_eq!(before, world.state());
     assert_eq!(others.body, world.0.ask("GET /_cat/indices?h=index,docs.count&s=index", "").body);
     // The same person, on what is theirs.

@@ -21,6 +21,7 @@ mod http;
 mod http_bypasses;
 mod http_clients;
 mod http_coverage;
+mod http_differential;
 mod labels;
 mod lease;
 mod login;

@@ -88,7 +88,11 @@ impl Routed {
 
 impl Route {
     fn matches(&self, path: &Path) -> bool {
-        let fits = |(known, said): (&&str, &String)| known.starts_with('{') || *known == said;
+        let fits = |(known, said): (&&str, &String)| match *known {
+            // No index is called so: it is another route.
+            "{index}" | "{target}" => !said.starts_with('_') || said == "_all",
+            known => known.starts_with('{') || known == said,
+        };
         self.segments.len() == path.segments.len() && self.segments.iter().zip(&path.segments).all(fits)
     }
 }
@@ -218,6 +222,13 @@ mod tests {
             ("DELETE", "/logs", "admin", names(&["logs"])),
             ("PUT", "/logs/_mapping", "admin", names(&["logs"])),
             ("GET", "/_search", "read", Reach::Everything("a request that names no index")),
+            ("GET", "/_mapping", "read", Reach::Everything("a request that names no index")),
+            ("GET", "/_alias", "read", Reach::Everything("a request that names no index")),
+            ("GET", "/logs/_alias", "read", names(&["logs"])),
+            ("PUT", "/logs/_alias/new", "admin", names(&["logs", "new"])),
+            ("POST", "/logs/_clone/new", "admin", names(&["logs", "new"])),
+            ("GET", "/_data_stream/logs", "read", names(&["logs"])),
+            ("GET", "/_data_stream/_stats", "read", Reach::Everything("a request that names no index")),
             ("GET", "/_all/_search", "read", Reach::Everything("_all")),
             ("DELETE", "/lo*", "admin", Reach::Everything("a wildcard")),
             ("GET", "/a,-b/_count", "read", Reach::Everything("an exclusion")),
@@ -238,7 +249,7 @@ mod tests {
     fn who_asks_is_told_why_a_route_is_refused() {
         for (method, target, why) in [
             ("GET", "/_nodes/http", "the addresses of the cluster's nodes"),
-            ("GET", "/_security/user", "the cluster's own accounts"),
+            ("GET", "/_security", "the cluster's own accounts"),
             ("POST", "/_sql/translate", "its language"),
             ("POST", "/logs/_pit", "ids of scrolls"),
             ("PUT", "/logs/thing/1", "types of documents"),
