@@ -146,7 +146,10 @@ impl World<'_> {
             let look = r#"{"script": {"lang": "mustache", "source":
                 {"query": {"terms": {"user": {"index": "{{index}}", "id": "1", "path": "users"}}}}}}"#;
             self.0.done("PUT /_scripts/look", look);
+            self.make_stream();
         }
+        let seeds = json!({"persistent": {"cluster.remote.me.seeds": [format!("127.0.0.1:{}", self.0.transport)]}});
+        self.0.done("PUT /_cluster/settings", &seeds.to_string());
         let about = json!({
             "settings": {"number_of_replicas": 0}, "mappings": {"properties": fields}, "aliases": {"logs-both": {}},
         });
@@ -155,6 +158,15 @@ impl World<'_> {
         self.0.done("PUT /logs-1/_doc/1", &one.to_string());
         self.0.done("PUT /logs-1/_doc/2?refresh", &two.to_string());
         self.make_secret();
+    }
+
+    fn make_stream(&self) {
+        let template = json!({
+            "index_patterns": ["secret-stream"], "data_stream": {}, "template": {"settings": {"number_of_replicas": 0}}
+        });
+        self.0.done("PUT /_index_template/stream", &template.to_string());
+        self.0.ask("PUT /_data_stream/secret-stream", "");
+        self.0.done("POST /secret-stream/_doc?refresh", r#"{"@timestamp": "2026-01-01", "text": "more jewels"}"#);
     }
 
     fn make_secret(&self) {
