@@ -6,43 +6,36 @@ use crate::support::{Node, text};
 
 /// Folders, or files, of the vendor's tests: those of reads that are served, and enough of the others to have something
 /// to read.
-const FOLDERS: [&str; 32] = [
+const FOLDERS: [&str; 23] = [
     "count",
     "create/10*",
     "get",
-    "exists",
-    "get_source",
-    "mget",
-    "msearch/1*",
-    "explain",
-    "field_caps/1*",
-    "termvectors",
-    "mtermvectors",
-    "bulk/1*",
-    "update/10*",
+    "exists/1*",
+    "get_source/1*",
+    "mget/1*",
+    "msearch/10*",
+    "explain/1*",
+    "field_caps/10*",
+    "termvectors/10*",
+    "mtermvectors/10*",
+    "bulk/10*",
     "info",
     "search/10*",
     "search/20*",
-    "search/30*",
-    "search.aggregation/20*",
-    "search.highlight",
-    "search.inner_hits",
-    "suggest",
+    "search.highlight/10*",
+    "suggest/10*",
     "cat.count",
     "cat.aliases",
-    "cluster.health",
-    "indices.get_mapping/1*",
     "indices.get_settings",
-    "indices.get_alias/1*",
-    "indices.exists",
-    "indices.stats/1*",
-    "indices.analyze",
-    "indices.validate_query",
-    "indices.resolve_index",
+    "indices.get_alias/10*",
+    "indices.stats/10*",
+    "indices.analyze/10*",
 ];
 
-/// Of requests that were compared for each person.
-const COMPARED_MIN: u64 = 250;
+/// Of requests that were compared, for somebody with a grant for everything.
+const COMPARED_MIN: u64 = 150;
+/// The same for somebody whose grant covers names.
+const NAMED_MIN: u64 = 80;
 
 fn answers_are_the_same_on(kind: Kind, specification: &str) {
     // One of its own, as all there is is removed now and then.
@@ -72,9 +65,9 @@ fn answers_are_the_same_on(kind: Kind, specification: &str) {
     println!("{kind:?}: {last}");
     assert!(said.lines().count() == 1, "{said}");
     let counts: serde_json::Value = serde_json::from_str(last).expect("JSON");
-    for person in ["everything", "names"] {
+    for (person, min) in [("everything", COMPARED_MIN), ("names", NAMED_MIN)] {
         let same = counts[format!("{person}, the same")].as_u64().unwrap_or_default();
-        assert!(same >= COMPARED_MIN, "{person}: {last}");
+        assert!(same >= min, "{person}: {last}");
     }
 }
 
