@@ -27,7 +27,8 @@ struct Attempt {
 }
 
 fn attempts(kind: Kind) -> Vec<Attempt> {
-    let mut lines = ATTEMPTS.lines().filter(|line| !line.starts_with('#') && !line.starts_with("==")).peekable();
+    let mut lines =
+        ATTEMPTS.lines().filter(|line| !line.starts_with('#') && !line.starts_with("==")).peekable();
     let mut attempts = Vec::new();
     while let Some(line) = lines.next() {
         let Some((harm, what)) = first(line) else {
@@ -148,7 +149,8 @@ impl World<'_> {
             self.0.done("PUT /_scripts/look", look);
             self.make_stream();
         }
-        let seeds = json!({"persistent": {"cluster.remote.me.seeds": [format!("127.0.0.1:{}", self.0.transport)]}});
+        let seeds =
+            json!({"persistent": {"cluster.remote.me.seeds": [format!("127.0.0.1:{}", self.0.transport)]}});
         self.0.done("PUT /_cluster/settings", &seeds.to_string());
         let about = json!({
             "settings": {"number_of_replicas": 0}, "mappings": {"properties": fields}, "aliases": {"logs-both": {}},
@@ -166,7 +168,10 @@ impl World<'_> {
         });
         self.0.done("PUT /_index_template/stream", &template.to_string());
         self.0.ask("PUT /_data_stream/secret-stream", "");
-        self.0.done("POST /secret-stream/_doc?refresh", r#"{"@timestamp": "2026-01-01", "text": "more jewels"}"#);
+        self.0.done(
+            "POST /secret-stream/_doc?refresh",
+            r#"{"@timestamp": "2026-01-01", "text": "more jewels"}"#,
+        );
     }
 
     fn make_secret(&self) {
@@ -202,15 +207,19 @@ impl World<'_> {
     /// All that is to be known of `secret`.
     fn state(&self) -> Vec<(u16, Value)> {
         self.0.ask("POST /secret/_refresh", "");
-        ["/secret/_search?size=100&version=true", "/secret", "/_cat/indices/secret?h=status,docs.count&format=json"]
-            .iter()
-            .map(|target| {
-                let answer = self.0.ask(&format!("GET {target}"), "");
-                let mut value: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-                value.as_object_mut().map(|members| members.remove("took"));
-                (answer.status, value)
-            })
-            .collect()
+        [
+            "/secret/_search?size=100&version=true",
+            "/secret",
+            "/_cat/indices/secret?h=status,docs.count&format=json",
+        ]
+        .iter()
+        .map(|target| {
+            let answer = self.0.ask(&format!("GET {target}"), "");
+            let mut value: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+            value.as_object_mut().map(|members| members.remove("took"));
+            (answer.status, value)
+        })
+        .collect()
     }
 
     /// Sends it around the proxy; whether it did its harm, and what was answered.
@@ -248,9 +257,9 @@ impl World<'_> {
                 let before = self.state();
                 let answer = attempt.send(port, "");
                 let mut harmed = before != self.state();
-                // What goes on by itself.
-                for _ in 0..if attempt.line.contains("wait_for_completion") { 100 } else { 0 } {
-                    harmed = harmed || before != self.state();
+                if attempt.line.contains("wait_for_completion") {
+                    wait_until("it has gone on by itself", PATIENCE, || before != self.state());
+                    harmed = true;
                 }
                 match self.0.ask("HEAD /logs-1", "").status {
                     200 => self.make_secret(),

@@ -132,7 +132,9 @@ impl Cluster {
         const READ: &str = r#""read", "indices_monitor", "indices:admin/get", "indices:admin/mappings/get",
             "indices:admin/mappings/fields/get", "indices:admin/validate/query", "indices:admin/analyze*",
             "indices:admin/resolve/index""#;
-        for (level, actions) in [("read", READ), ("read_write", "\"indices_all\""), ("admin", "\"indices_all\"")] {
+        for (level, actions) in
+            [("read", READ), ("read_write", "\"indices_all\""), ("admin", "\"indices_all\"")]
+        {
             let role = format!(
                 r#"{{"cluster_permissions": ["cluster_composite_ops", "cluster_monitor"],
                    "index_permissions": [{{"index_patterns": ["*"],
@@ -322,6 +324,9 @@ impl Node<ClusterPlace> {
             prefix: prefix.to_owned(),
         };
         let target = if cluster.kind == Kind::Secured { "" } else { "tls = \"disable\"" };
-        Self::with(place, Options { target, pool: "size_max = 20\nwait_seconds_max = 30", ..Options::default() })
+        Self::with(
+            place,
+            Options { target, pool: "size_max = 20\nwait_seconds_max = 30", ..Options::default() },
+        )
     }
 }
