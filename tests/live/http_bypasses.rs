@@ -8,9 +8,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::support::Node;
 use crate::support::cluster::{Cluster, ClusterPlace, Kind};
 use crate::support::http::{Answer, HttpClient};
+use crate::support::{Node, PATIENCE, wait_until};
 
 const ATTEMPTS: &str = include_str!("http_bypasses.txt");
 const COUNT_MIN: usize = 150;
@@ -147,7 +147,11 @@ impl World<'_> {
             let look = r#"{"script": {"lang": "mustache", "source":
                 {"query": {"terms": {"user": {"index": "{{index}}", "id": "1", "path": "users"}}}}}}"#;
             self.0.done("PUT /_scripts/look", look);
+            self.make_stream();
         }
+        let seeds =
+            json!({"persistent": {"cluster.remote.me.seeds": [format!("127.0.0.1:{}", self.0.transport)]}});
+        self.0.done("PUT /_cluster/settings", &seeds.to_string());
         let about = json!({
             "settings": {"number_of_replicas": 0}, "mappings": {"properties": fields}, "aliases": {"logs-both": {}},
         });
@@ -156,6 +160,18 @@ impl World<'_> {
         self.0.done("PUT /logs-1/_doc/1", &one.to_string());
         self.0.done("PUT /logs-1/_doc/2?refresh", &two.to_string());
         self.make_secret();
+    }
+
+    fn make_stream(&self) {
+        let template = json!({
+            "index_patterns": ["secret-stream"], "data_stream": {}, "template": {"settings": {"number_of_replicas": 0}}
+        });
+        self.0.done("PUT /_index_template/stream", &template.to_string());
+        self.0.ask("PUT /_data_stream/secret-stream", "");
+        self.0.done(
+            "POST /secret-stream/_doc?refresh",
+            r#"{"@timestamp": "2026-01-01", "text": "more jewels"}"#,
+        );
     }
 
     fn make_secret(&self) {
@@ -241,9 +257,9 @@ impl World<'_> {
                 let before = self.state();
                 let answer = attempt.send(port, "");
                 let mut harmed = before != self.state();
-                // What goes on by itself.
-                for _ in 0..if attempt.line.contains("wait_for_completion") { 100 } else { 0 } {
-                    harmed = harmed || before != self.state();
+                if attempt.line.contains("wait_for_completion") {
+                    wait_until("it has gone on by itself", PATIENCE, || before != self.state());
+                    harmed = true;
                 }
                 match self.0.ask("HEAD /logs-1", "").status {
                     200 => self.make_secret(),
@@ -339,7 +355,7 @@ fn are_refused(world: &World<'static>, attempts: &[Attempt]) {
         }
     }
     assert!(wrong.is_empty(), "{} got through:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(node.events("request_refused").len(), attempts.len());
+    wait_until("each is in the trail", PATIENCE, || node.events("request_refused").len() == attempts.len());
     assert_eq!(before, world.state());
     assert_eq!(others.body, world.0.ask("GET /_cat/indices?h=index,docs.count&s=index", "").body);
     // The same person, on what is theirs.

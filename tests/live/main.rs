@@ -22,6 +22,7 @@ mod http_attacks;
 mod http_bypasses;
 mod http_clients;
 mod http_coverage;
+mod http_differential;
 mod http_ids;
 mod http_names;
 mod labels;

@@ -139,7 +139,7 @@ impl Route {
     /// What begins with an underscore is a word of the API and no name.
     fn matches(&self, path: &Path) -> bool {
         let fits = |(known, said): (&&str, &String)| match known.starts_with('{') {
-            true => !NAMES.contains(known) || !said.starts_with('_') || said == "_all",
+            true => !(NAMES.contains(known) || *known == "{target}") || !said.starts_with('_') || said == "_all",
             false => *known == said,
         };
         self.segments.len() == path.segments.len() && self.segments.iter().zip(&path.segments).all(fits)
@@ -345,6 +345,13 @@ mod tests {
             ("DELETE", "/logs", "admin", names(&["logs"])),
             ("PUT", "/logs/_mapping", "admin", names(&["logs"])),
             ("GET", "/_search", "read", Reach::Everything("a request that names no index")),
+            ("GET", "/_mapping", "read", Reach::Everything("a request that names no index")),
+            ("GET", "/_alias", "read", Reach::Everything("a request that names no index")),
+            ("GET", "/logs/_alias", "read", names(&["logs"])),
+            ("PUT", "/logs/_alias/new", "admin", names(&["logs", "new"])),
+            ("POST", "/logs/_clone/new", "admin", names(&["logs", "new"])),
+            ("GET", "/_data_stream/logs", "read", names(&["logs"])),
+            ("GET", "/_data_stream/_stats", "read", Reach::Everything("a request that names no index")),
             ("GET", "/_all/_search", "read", Reach::Everything("a wildcard")),
             ("DELETE", "/lo*", "admin", Reach::Everything("a wildcard")),
             ("GET", "/a,-b/_count", "read", Reach::Everything("an exclusion")),
@@ -365,7 +372,7 @@ mod tests {
     fn who_asks_is_told_why_a_route_is_refused() {
         for (method, target, why) in [
             ("GET", "/_nodes/http", "the addresses of the cluster's nodes"),
-            ("GET", "/_security/user", "the cluster's own accounts"),
+            ("GET", "/_security", "the cluster's own accounts"),
             ("POST", "/_sql/translate", "its language"),
             ("GET", "/_search/point_in_time/_all", "all of them at once"),
             ("PUT", "/logs/thing/1", "types of documents"),

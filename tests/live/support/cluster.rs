@@ -47,6 +47,8 @@ pub struct Cluster {
     pub port: u16,
     /// Where it is spoken to in clear.
     pub clear: u16,
+    /// Where nodes speak to each other.
+    pub transport: u16,
     process: Mutex<Option<Child>>,
 }
 
@@ -105,7 +107,7 @@ impl Cluster {
             Kind::Secured => tls::tunnel(port, tls::Tunnel { alpn: &[], ..tls::Tunnel::default() }).0,
             _ => port,
         };
-        let cluster = Self { kind, port, clear, process: Mutex::new(Some(child)) };
+        let cluster = Self { kind, port, clear, transport, process: Mutex::new(Some(child)) };
         let log = state.join("log");
         let started = std::panic::catch_unwind(|| cluster.wait_ready());
         if let Err(panic) = started {
