@@ -155,7 +155,7 @@ const BYPASSES: [(&str, &str); 57] = [
     ("POST /_reindex", r#"{"source":{"index":"secret"},"dest":{"index":"logs-1"}}"#),
     ("POST /_aliases", r#"{"actions":[{"add":{"index":"secret","alias":"logs-x"}}]}"#),
     ("PUT /secret/_alias/logs-x", ""),
-    ("POST /logs-1/_update_by_query", "{}"),
+    ("POST /logs-1/_update_by_query", r#"{"script":{"source":"ctx._index = 'secret'"}}"#),
     ("DELETE /logs-1", ""),
     ("PUT /logs-9", ""),
     ("PUT /logs-1/_mapping", r#"{"properties":{}}"#),
