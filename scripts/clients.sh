@@ -77,8 +77,8 @@ setup_python_clients() {
     chmod -R go+rX "$work"
 }
 
-# setup_node_clients NAME FOLDER: node-postgres, postgres.js and mysql2, or Elasticsearch's and OpenSearch's own, by npm,
-# whose lock file knows every package's checksum.
+# setup_node_clients NAME FOLDER: node-postgres, postgres.js and mysql2, or Elasticsearch's and OpenSearch's own, by
+# npm, whose lock file knows every package's checksum.
 setup_node_clients() {
     local folder=$2 work
     client_here "$1" "$folder/package-lock.json" && return 0

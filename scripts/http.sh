@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
 # Elasticsearch's and OpenSearch's servers for the live tests, below one folder of the cache: `elasticsearch`,
 # `opensearch` and `opensearch-security`, each with a program `server STATE` in it, and `specifications`, the published
-# lists of what each API has. What is fetched is pinned in tests/servers/. Nothing is started here. Sourced after lib.sh.
+# lists of what each API has. What is fetched is pinned in tests/servers/. Nothing is started here. Sourced after
+# lib.sh.
 
 http_servers() { echo "$(cache_dir)/http"; }
 
-http_stamp() { { sha256sum tests/servers/*; declare -f setup_http_servers http_fetch http_java http_module http_server; } | sha256sum; }
+http_stamp() {
+    {
+        sha256sum tests/servers/*
+        declare -f setup_http_servers http_fetch http_java http_module http_server
+    } | sha256sum
+}
 
 setup_http_servers() {
     local folder work
@@ -68,7 +74,8 @@ END
             # Three files have one name and differ by who publishes them or in which version.
             [ "$folder" != specifications ] || sum=${group#org.}-$version.jar
             [ "$folder" = specifications ] || sum=$artifact-$version.${type:-jar}
-            echo "<artifactItem><groupId>$group</groupId><artifactId>$artifact</artifactId><version>$version</version>" \
+            echo \
+                "<artifactItem><groupId>$group</groupId><artifactId>$artifact</artifactId><version>$version</version>" \
                 "<type>${type:-jar}</type><outputDirectory>$work/$folder</outputDirectory>" \
                 "<destFileName>$sum</destFileName></artifactItem>"
         done <$lock

@@ -69,8 +69,8 @@ pub(super) fn aliases(body: &Members, reach: &mut Reach) -> Walked {
             if !["index", "indices"].iter().any(|name| rules.contains_key(*name)) {
                 reach.everything("an action that names no index");
             }
-            let others = rules.iter().filter(|(name, _)| !named.contains(&name.as_str()));
-            others.map(|(name, value)| rule(name, value, reach)).collect::<Walked>()?;
+            let mut others = rules.iter().filter(|(name, _)| !named.contains(&name.as_str()));
+            others.try_for_each(|(name, value)| rule(name, value, reach))?;
         }
     }
     Ok(())
@@ -78,7 +78,7 @@ pub(super) fn aliases(body: &Members, reach: &mut Reach) -> Walked {
 
 /// What an alias may say of itself.
 pub(super) fn alias(body: &Members, reach: &mut Reach) -> Walked {
-    body.iter().map(|(name, value)| rule(name, value, reach)).collect()
+    body.iter().try_for_each(|(name, value)| rule(name, value, reach))
 }
 
 fn rule(name: &str, value: &Json, reach: &mut Reach) -> Walked {

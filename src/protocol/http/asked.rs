@@ -594,10 +594,14 @@ mod tests {
             let sent = match route {
                 2 => {
                     let body = narrowed.body(body.as_bytes()).unwrap().unwrap_or_else(|| body.into_bytes());
-                    let head: serde_json::Value = serde_json::from_slice(body.split(|b| *b == b'\n').next().unwrap()).unwrap();
+                    let line = body.split(|b| *b == b'\n').next().unwrap();
+                    let head: serde_json::Value = serde_json::from_slice(line).unwrap();
                     match &head["index"] {
                         serde_json::Value::String(text) => text.clone(),
-                        list => list.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect::<Vec<_>>().join(","),
+                        list => {
+                            let names = list.as_array().unwrap().iter();
+                            names.map(|name| name.as_str().unwrap()).collect::<Vec<_>>().join(",")
+                        }
                     }
                 }
                 _ => target.segments[0].clone(),
