@@ -375,6 +375,10 @@ pub const HTTP_PACE_BYTES_MIN: u64 = 16 << 10;
 pub const HTTP_PACE_LOOKS_MAX: u32 = 60;
 /// … or in these, where others wait for a connection.
 pub const HTTP_PACE_LOOKS_WANTED: u32 = 5;
+/// What is read of the body of a refused request for the connection to go on; of a longer one the connection is closed.
+pub const HTTP_SKIPPED_BYTES_MAX: usize = 64 << 10;
+/// For a client to come to the answer while it still sends such a body.
+pub const HTTP_SKIP_WAIT: Duration = Duration::from_secs(1);
 /// Sessions of one client connection: a gateway in front may bring several people over one.
 pub const HTTP_SESSIONS_MAX: usize = 16;
 /// What is known of a target's aliases is asked again after this, so that a change made past the proxy counts within

@@ -139,7 +139,9 @@ impl Route {
     /// What begins with an underscore is a word of the API and no name.
     fn matches(&self, path: &Path) -> bool {
         let fits = |(known, said): (&&str, &String)| match known.starts_with('{') {
-            true => !(NAMES.contains(known) || *known == "{target}") || !said.starts_with('_') || said == "_all",
+            true => {
+                !(NAMES.contains(known) || *known == "{target}") || !said.starts_with('_') || said == "_all"
+            }
             false => *known == said,
         };
         self.segments.len() == path.segments.len() && self.segments.iter().zip(&path.segments).all(fits)

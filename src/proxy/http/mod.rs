@@ -17,6 +17,7 @@ mod connection;
 mod contexts;
 mod pace;
 mod request;
+mod rest;
 mod seal;
 mod session;
 mod spool;

@@ -17,9 +17,10 @@ use super::answer::{Account, Answered, Ends, Seals, Theirs};
 use super::checking::{Checking, Cover, piece};
 use super::connection::Connection;
 use super::contexts::Given;
+use super::rest;
 use super::seal::Owner;
 use super::session::{Beginning, Running, Session};
-use super::spool::Spooled;
+use super::spool::{Spooled, Spooling};
 use super::upload::Upload;
 use super::upstream::{Lent, Place};
 use crate::credential::Identity;
@@ -140,13 +141,18 @@ impl Connection {
     /// Answers one request, whatever it is.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Answered> {
         let (head, body) = request.into_parts();
-        match self.handle(&head, body).await {
+        let mut body = Some(body);
+        match self.handle(&head, &mut body).await {
             Ok(response) => response,
             Err(refused) => {
                 // The path alone may be shown of what was not understood, and not much of it.
                 self.write_down(&refused, &cut_line(&format!("{} {}", head.method, head.uri.path())));
                 let mut response = refusal(&refused.refusal);
-                if refused.closes {
+                let goes_on = match body {
+                    Some(body) if !refused.closes => rest::skip(&head, body).await,
+                    _ => !refused.closes,
+                };
+                if !goes_on {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 response
@@ -154,7 +160,8 @@ impl Connection {
         }
     }
 
-    async fn handle(&self, head: &Parts, body: Incoming) -> Result<Response<Answered>, Refused> {
+    /// `body`: what is left in it has not been read whole.
+    async fn handle(&self, head: &Parts, body: &mut Option<Incoming>) -> Result<Response<Answered>, Refused> {
         plain(head).map_err(|wrong| Refused { closes: true, ..Refused::from(wrong) })?;
         same_site(&head.headers)?;
         let (identity, claim) = self.prove(&head.headers).await?;
@@ -171,7 +178,7 @@ impl Connection {
     async fn serve(
         &self,
         head: &Parts,
-        body: Incoming,
+        body: &mut Option<Incoming>,
         identity: &Identity,
         claim: &Claim,
     ) -> Result<Response<Answered>, Refused> {
@@ -182,9 +189,9 @@ impl Connection {
         let path = Path::parse(target).map_err(Wrong::Bad)?;
         let routed = Routed::of(head.method.as_str(), &path)?;
         let is_read = routed.needs_body();
-        let (held, asked, early) = match expected(head, body, &routed)? {
-            None => (Held::Nothing, routed.asked(b"")?, None),
-            Some(body) => self.hold(body, routed, identity, claim).await?,
+        let (held, asked, early) = match is_expected(head, body.as_ref(), &routed)? {
+            false => (Held::Nothing, routed.asked(b"")?, None),
+            true => self.hold(body, routed, identity, claim).await?,
         };
         let level = asked.named().level;
         let forgets =
@@ -228,58 +235,42 @@ impl Connection {
     /// not be let in whatever it says is not listened to, and whose grant ends meanwhile is not any longer.
     async fn hold(
         &self,
-        mut body: Incoming,
+        body: &mut Option<Incoming>,
         routed: Routed,
         identity: &Identity,
         claim: &Claim,
     ) -> Result<(Held, Asked, Option<Running>), Refused> {
         let (admission, seat) = self.decide(identity, claim, &routed.named())?;
+        let Some(incoming) = body.as_mut() else { return Ok((Held::Nothing, routed.asked(b"")?, None)) };
         let book = self.door.shared.ledger.book();
         let target = book.target(claim.target.as_str());
         let streams = target.is_some_and(|target| target.bodies == BodyMode::Stream);
         if streams && !routed.needs_body() {
-            return Ok((Held::Streamed(body), routed.asked(b"")?, None));
+            let held = body.take().map_or(Held::Nothing, Held::Streamed);
+            return Ok((held, routed.asked(b"")?, None));
         }
         let session = self.enter(&admission, seat)?;
         let mut ends = self.ends(&session, &admission);
         let running = session.run();
         let is_bulk = routed.is_bulk();
         let mut spooling = self.door.spool.begin(&claim.user, is_bulk || !routed.needs_body());
-        if let (Some(length), false) = (body.size_hint().exact(), streams) {
+        if let (Some(length), false) = (incoming.size_hint().exact(), streams) {
             spooling.expect(length).map_err(Refused::of)?;
         }
         let mut reads = match is_bulk {
             true => Reads::Bulk(routed.bulk()),
             false => Reads::Whole(routed),
         };
-        loop {
-            let piece = tokio::select! {
-                biased;
-                refusal = &mut ends => return Err(Refused::of(refusal)),
-                piece = piece(&mut body) => piece.map_err(Refused::of)?,
-            };
-            let Some(piece) = piece else { break };
-            let beside = match &mut reads {
-                Reads::Bulk(bulk) => {
-                    bulk.push(&piece)?;
-                    bulk.unread()
-                }
-                Reads::Whole(_) => 0,
-            };
-            spooling.push(&piece, beside).await.map_err(Refused::of)?;
-            // What had no room in memory is kept whole: its beginning is in a file.
-            let decides = streams
-                && spooling.is_in_memory()
-                && spooling.length() >= limits::HTTP_BODY_STREAM_BYTES as u64;
-            reads = match reads {
-                Reads::Bulk(bulk) if decides => {
-                    let asked = bulk.so_far();
-                    let checking = Checking::new(body, spooling.into_memory(), bulk);
-                    return Ok((Held::Checked(checking), asked, Some(running)));
-                }
-                reads => reads,
-            };
-        }
+        let is_whole = fill(incoming, &mut ends, (&mut reads, &mut spooling), streams).await?;
+        let rest = if is_whole { None } else { body.take() };
+        let reads = match (reads, rest) {
+            (Reads::Bulk(bulk), Some(rest)) => {
+                let asked = bulk.so_far();
+                let checking = Checking::new(rest, spooling.into_memory(), bulk);
+                return Ok((Held::Checked(checking), asked, Some(running)));
+            }
+            (reads, _) => reads,
+        };
         let kept = spooling.finish().await.map_err(Refused::of)?;
         let asked = match reads {
             Reads::Bulk(bulk) => bulk.finish()?,
@@ -696,18 +687,48 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
     value.map(|value| value.to_str().map_err(|_| Wrong::Bad("a header is not ASCII"))).transpose()
 }
 
-/// The body, where there is one. One where none belongs, or of another kind, is refused.
-fn expected(head: &Parts, body: Incoming, routed: &Routed) -> Result<Option<Incoming>, Wrong> {
-    if body.is_end_stream() {
-        return Ok(None);
+/// Whether there is a body. One where none belongs, or of another kind, is refused.
+fn is_expected(head: &Parts, body: Option<&Incoming>, routed: &Routed) -> Result<bool, Wrong> {
+    if body.is_none_or(Incoming::is_end_stream) {
+        return Ok(false);
     }
     if !routed.takes_body() {
         return Err(Wrong::Bad("this route takes no body"));
     }
     let kind = single(&head.headers, &CONTENT_TYPE)?;
     match kind.and_then(ContentType::parse) {
-        Some(_) => Ok(Some(body)),
+        Some(_) => Ok(true),
         None => Err(Wrong::Bad("the body must be JSON or lines of it, and content-type must say so")),
+    }
+}
+
+/// Takes a body in. Whether that is all of it: a `_bulk` that is streamed is read as far as it takes to decide.
+async fn fill(
+    incoming: &mut Incoming,
+    ends: &mut Ends,
+    (reads, spooling): (&mut Reads, &mut Spooling),
+    streams: bool,
+) -> Result<bool, Refused> {
+    loop {
+        let piece = tokio::select! {
+            biased;
+            refusal = &mut *ends => return Err(Refused::of(refusal)),
+            piece = piece(incoming) => piece.map_err(Refused::of)?,
+        };
+        let Some(piece) = piece else { return Ok(true) };
+        let beside = match reads {
+            Reads::Bulk(bulk) => {
+                bulk.push(&piece)?;
+                bulk.unread()
+            }
+            Reads::Whole(_) => 0,
+        };
+        spooling.push(&piece, beside).await.map_err(Refused::of)?;
+        let is_enough = streams && spooling.length() >= limits::HTTP_BODY_STREAM_BYTES as u64;
+        // What had no room in memory is kept whole: its beginning is in a file.
+        if is_enough && spooling.is_in_memory() && matches!(reads, Reads::Bulk(_)) {
+            return Ok(false);
+        }
     }
 }
 
