@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::credential::Proof;
-use crate::model::{AccessLevel, Claim, CredentialId, Databases, GrantId, Name, Reach, Time, Touch};
+use crate::model::{AccessLevel, Claim, CredentialId, Databases, GrantId, Name, Reach, Time, Touch, pattern};
 
 /// An open grant was found for an authenticated person. Made in this layer only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,5 +119,25 @@ impl Scope {
             Names::One(name) => **name == *database,
             Names::Many(names) => names.contains(database),
         }
+    }
+
+    /// The same where grants name patterns: whether one of them stands for this name.
+    pub fn reaches(&self, name: &str) -> bool {
+        match &self.0 {
+            Names::All => true,
+            Names::None => false,
+            Names::One(listed) => pattern::fits(listed, name),
+            Names::Many(patterns) => patterns.iter().any(|listed| pattern::fits(listed, name)),
+        }
+    }
+
+    /// The one name that its patterns stand for, where it is just one.
+    pub fn only(&self) -> Option<&str> {
+        let one = match &self.0 {
+            Names::All | Names::None => return None,
+            Names::One(name) => &**name,
+            Names::Many(names) => names.first().filter(|_| names.len() == 1)?,
+        };
+        (!one.contains('*')).then_some(one)
     }
 }

@@ -11,7 +11,7 @@ use crate::grant::Book;
 use crate::model::{Target, limits};
 use crate::pool::{Keeper, Pools, Refused};
 use crate::protocol::session::{Logins, Wire};
-use crate::protocol::{Visitor, visit_all};
+use crate::protocol::{Visitor, http, visit_all};
 use crate::secret::Secrets;
 
 /// One protocol's engine.
@@ -41,8 +41,10 @@ impl Engines {
         let (shared, secrets, keeper) = (shared.clone(), secrets.clone(), keeper.clone());
         let mut builder = Builder { shared, secrets, keeper, base, engines: BTreeMap::new() };
         visit_all(&mut builder);
-        for api in crate::protocol::http::PROTOCOLS {
-            builder.request_protocol(api.name);
+        for entry in http::PROTOCOLS {
+            if let Some(api) = http::api(entry.name) {
+                builder.request_protocol(entry.name, api);
+            }
         }
         Self(builder.engines)
     }
@@ -66,8 +68,8 @@ struct Builder {
 
 impl Builder {
     /// One whose requests the proxy authorizes, and which has no machines of its own.
-    fn request_protocol(&mut self, name: &'static str) {
-        let door = HttpDoor::new(name, self.shared.clone(), self.secrets.clone(), self.base.clone());
+    fn request_protocol(&mut self, name: &'static str, api: &'static dyn http::Api) {
+        let door = HttpDoor::new(name, api, self.shared.clone(), self.secrets.clone(), self.base.clone());
         self.engines.insert(name, Arc::new(door));
     }
 }

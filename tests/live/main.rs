@@ -29,6 +29,7 @@ mod mysql_harness;
 mod mysql_login;
 mod mysql_upstream;
 mod parking;
+mod rabbitmq;
 mod startup;
 mod suites;
 mod support;

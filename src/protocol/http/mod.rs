@@ -1,25 +1,29 @@
-//! HTTP APIs where the proxy itself authorizes: Elasticsearch and OpenSearch, of which one table knows what both have.
+//! HTTP APIs where the proxy itself authorizes: Elasticsearch and OpenSearch, of which one table knows what both have,
+//! and RabbitMQ's management API (`rabbit/`). What differs between them is [`Api`].
 //!
 //! ```text
 //! request line --Path::parse--> Routed::of (elastic.routes) --body, if it is read--> Touch --> Book::admit_request
 //! ```
 //!
-//! What holds: whatever index a cluster would touch for the request that is sent on is in its [`Touch`], or the touch
+//! What holds: whatever index (or vhost) a target would touch for the request that is sent on is in its [`Touch`], or the touch
 //! is everything, which only a grant for everything covers. What cannot be read with certainty is refused: an unknown
 //! route, parameter or member, a name twice in an object, a URL that two programs could read in two ways.
 //!
 //! Not here, and so refused: scripts, SQL, ES|QL, EQL, PPL, templates, scrolls, points in time, asynchronous searches,
 //! tasks, snapshots, reindexing, everything of the cluster's security and of its nodes.
 
+mod api;
 mod body;
 mod head;
 mod json;
 mod names;
 mod path;
 mod query;
+mod rabbit;
 mod refusal;
 mod resolve;
 mod routes;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -27,19 +31,29 @@ use crate::model::Refusal;
 use crate::protocol::label::Label;
 use crate::protocol::{Entry, http};
 
-pub use head::{ContentType, Credentials, Login, SENT_ON, TOLD, credentials};
+pub use api::{Api, Asked, Hidden, Narrowed, Part, Routed, Viewer};
+pub use head::{ContentType, Credentials, Login, credentials};
 pub use path::Path;
-pub use refusal::{Answer, answer};
+pub use refusal::Answer;
 pub use resolve::Aliases;
-pub use routes::Routed;
 
 /// What is known of each of these APIs.
-pub const PROTOCOLS: &[Entry] = &[entry("elasticsearch"), entry("opensearch")];
+pub const PROTOCOLS: &[Entry] =
+    &[entry("elasticsearch", 9_200), entry("opensearch", 9_200), entry("rabbitmq", 15_672)];
 
-const fn entry(name: &'static str) -> Entry {
+/// The API that a protocol of [`PROTOCOLS`] is; `None`: it is another protocol.
+pub fn api(protocol: &str) -> Option<&'static dyn Api> {
+    match protocol {
+        "elasticsearch" | "opensearch" => Some(&search::Search),
+        "rabbitmq" => Some(&rabbit::Rabbit),
+        _ => None,
+    }
+}
+
+const fn entry(name: &'static str, port: u16) -> Entry {
     Entry {
         name,
-        port: 9_200,
+        port,
         alpn: &[b"http/1.1"],
         socket_name: None,
         greets: false,
@@ -84,8 +98,10 @@ pub fn fuzz_http(data: &[u8]) {
     let (method, target) = head.split_once(' ').unwrap_or(("POST", head));
     let Ok(path) = Path::parse(target) else { return };
     assert_eq!(Path::parse(&path.render()).as_ref(), Ok(&path));
-    if let Ok(routed) = Routed::of(method, &path) {
-        let _ = routed.touch(body.get(1..).unwrap_or_default());
+    for api in PROTOCOLS.iter().filter_map(|entry| api(entry.name)) {
+        if let Ok(routed) = api.route(method, &path) {
+            let _ = routed.touch(body.get(1..).unwrap_or_default());
+        }
     }
     let _ = credentials(target);
 }

@@ -1,5 +1,6 @@
 //! Requests that real clients sent, and what is made of them.
 
+use super::routes::Routed;
 use super::*;
 use crate::model::Reach;
 

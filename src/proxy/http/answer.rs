@@ -10,12 +10,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::session::Running;
 use super::upload::Gone;
 use super::upstream::Lent;
-use crate::model::{Note, Notes, Refusal};
+use crate::model::{Note, Notes, Refusal, limits};
 use crate::observe::Trail;
 use crate::proxy::clock;
 
@@ -67,17 +68,59 @@ pub(super) enum Answered {
 }
 
 pub(super) struct Theirs {
-    body: Incoming,
+    from: From,
     /// `None`: it has gone back, or was closed.
     lent: Option<Lent>,
     ends: Ends,
+    /// Why it was cut.
+    pub cut: Option<Refusal>,
     account: Account,
+}
+
+enum From {
+    Target(Incoming),
+    /// What is shown of an answer that was read; its place in memory is given back with it.
+    Kept {
+        bytes: Bytes,
+        _place: OwnedSemaphorePermit,
+    },
 }
 
 impl Theirs {
     pub fn new(body: Incoming, status: u16, lent: Lent, ends: Ends, mut account: Account) -> Self {
         account.status = status;
-        Self { body, lent: Some(lent), ends, account }
+        Self { from: From::Target(body), lent: Some(lent), ends, cut: None, account }
+    }
+
+    /// What there is next. Cancel safe.
+    pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// What is said to come at least, in bytes.
+    pub fn lower_bound(&self) -> u64 {
+        self.size_hint().lower()
+    }
+
+    /// Shows this instead of an answer that has been read to its end.
+    pub fn show(&mut self, instead: Bytes, place: OwnedSemaphorePermit) {
+        self.from = From::Kept { bytes: instead, _place: place };
+        self.account.down = 0;
+        self.account.whole = false;
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.from {
+            From::Target(body) => body.size_hint(),
+            From::Kept { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.from {
+            From::Target(body) => body.is_end_stream(),
+            From::Kept { bytes, .. } => bytes.is_empty(),
+        }
     }
 
     /// The answer has ended. The connection goes back only if the request has ended too: a target that answers before
@@ -94,10 +137,28 @@ impl Theirs {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if let Poll::Ready(refusal) = self.ends.as_mut().poll(cx) {
             self.lent = None;
-            return Poll::Ready(Some(Err(io::Error::other(refusal.code()))));
+            let code = refusal.code();
+            self.cut = Some(refusal);
+            return Poll::Ready(Some(Err(io::Error::other(code))));
         }
         loop {
-            let frame = match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let body = match &mut self.from {
+                From::Target(body) => body,
+                From::Kept { bytes, .. } if bytes.is_empty() => {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                From::Kept { bytes, .. } => {
+                    // In parts, so that its end is seen between them.
+                    let part = bytes.split_to(bytes.len().min(limits::HTTP_PART_BYTES_MAX));
+                    self.account.down += part.len() as u64;
+                    if bytes.is_empty() {
+                        self.finish();
+                    }
+                    return Poll::Ready(Some(Ok(part)));
+                }
+            };
+            let frame = match std::task::ready!(Pin::new(body).poll_frame(cx)) {
                 None => {
                     self.finish();
                     return Poll::Ready(None);
@@ -120,7 +181,7 @@ impl Theirs {
 impl Drop for Theirs {
     fn drop(&mut self) {
         // An answer without a body is not asked for one.
-        if self.lent.is_some() && self.body.is_end_stream() {
+        if self.lent.is_some() && self.is_end_stream() {
             self.finish();
         }
     }
@@ -140,14 +201,14 @@ impl Body for Answered {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Ours(bytes) => bytes.is_none(),
-            Self::Theirs(theirs) => theirs.body.is_end_stream(),
+            Self::Theirs(theirs) => theirs.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Ours(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Theirs(theirs) => theirs.body.size_hint(),
+            Self::Theirs(theirs) => theirs.size_hint(),
         }
     }
 }

@@ -15,6 +15,7 @@ mod answer;
 mod connection;
 mod request;
 mod session;
+mod shown;
 mod stream;
 mod upload;
 mod upstream;
@@ -29,6 +30,7 @@ use self::upstream::Upstreams;
 use crate::grant::Book;
 use crate::model::{Refusal, Target, limits};
 use crate::pool::Refused;
+use crate::protocol::http::Api;
 use crate::proxy::control::{BoxFuture, LevelChecks, TargetChecks};
 use crate::proxy::door::{Caller, Door, Entrance, Shared};
 use crate::proxy::engine::Engine;
@@ -39,6 +41,7 @@ use crate::secret::Secrets;
 pub(super) struct HttpDoor {
     /// The protocol's name.
     name: &'static str,
+    api: &'static dyn Api,
     shared: Arc<Shared>,
     upstreams: Arc<Upstreams>,
     aliases: KnownAliases,
@@ -47,9 +50,16 @@ pub(super) struct HttpDoor {
 }
 
 impl HttpDoor {
-    pub fn new(name: &'static str, shared: Arc<Shared>, secrets: Arc<Secrets>, base: PathBuf) -> Self {
+    pub fn new(
+        name: &'static str,
+        api: &'static dyn Api,
+        shared: Arc<Shared>,
+        secrets: Arc<Secrets>,
+        base: PathBuf,
+    ) -> Self {
         Self {
             name,
+            api,
             shared,
             upstreams: Arc::new(Upstreams::new(secrets, base)),
             aliases: KnownAliases::default(),
@@ -69,7 +79,7 @@ impl Door for HttpDoor {
 
     fn turn_away(self: Arc<Self>, caller: Caller, entrance: Arc<Entrance>, refusal: Refusal) -> Served {
         Box::pin(async move {
-            let told = connection::turn_away(caller, &entrance, &refusal);
+            let told = connection::turn_away(caller, &entrance, self.api, &refusal);
             let _ = tokio::time::timeout(limits::TURNED_AWAY_WAIT, told).await;
         })
     }
@@ -104,7 +114,7 @@ impl Engine for HttpDoor {
         Box::pin(async move {
             let mut levels = Vec::new();
             for level in target.connectors.keys() {
-                let failed = self.upstreams.check(&target, level).await.err();
+                let failed = self.upstreams.check(&target, level, self.api.probe()).await.err();
                 levels.push(LevelChecks { level: level.clone(), checks: Vec::new(), failed });
             }
             Ok(TargetChecks { levels, form: String::new() })

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    RETRY_AFTER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -15,6 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::answer::{Account, Answered, Ends, Theirs};
 use super::connection::Connection;
 use super::session::{Beginning, Running, Session};
+use super::shown::{self, Shown};
 use super::upload::{Upload, read_whole};
 use super::upstream::{Lent, Place};
 use crate::credential::Identity;
@@ -24,9 +25,7 @@ use crate::model::{
     Claim, Denied, Event, LoginName, Name, Note, Notes, Parameters, Reach, Refusal, StatementKind, Touch,
     limits,
 };
-use crate::protocol::http::{
-    ContentType, Credentials, Path, Routed, SENT_ON, TOLD, Wrong, answer, credentials,
-};
+use crate::protocol::http::{Api, Asked, Credentials, Path, Routed, Wrong, credentials};
 use crate::protocol::session::AcceptContext;
 use crate::proxy::clock;
 use crate::proxy::door::Drain;
@@ -84,13 +83,17 @@ impl Connection {
             Ok(response) => response,
             Err(refused) => {
                 self.write_down(&refused, &line);
-                refusal(&refused.refusal)
+                refusal(self.door.api, &refused.refusal)
             }
         }
     }
 
     async fn handle(&self, head: &Parts, body: Incoming) -> Result<Response<Answered>, Refused> {
         plain(head)?;
+        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+        if let Some(said) = self.door.api.said_to_anybody(head.method.as_str(), target) {
+            return Ok(ours(StatusCode::OK, said.to_owned()));
+        }
         let (identity, claim) = self.prove(&head.headers).await?;
         self.arrived();
         let known = |refused: Refused| Refused {
@@ -114,19 +117,19 @@ impl Connection {
         }
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         let path = Path::parse(target).map_err(Wrong::Bad)?;
-        let routed = Routed::of(head.method.as_str(), &path)?;
-        let held = self.hold(head, body, &routed).await?;
+        let routed = self.door.api.route(head.method.as_str(), &path)?;
+        let held = self.hold(head, body, &*routed).await?;
         let text: &[u8] = if let Held::Read(bytes, _) = &held { bytes } else { b"" };
-        let touch = routed.touch(text)?;
+        let Asked { touch, part } = routed.touch(text)?;
         let forgets = matches!(head.method, Method::PUT | Method::POST | Method::DELETE)
             && touch.level == crate::model::AccessLevel::Admin;
         let Admitted { admission, seat, place } = self.admit(identity, claim, touch).await?;
         let session = self.enter(&admission, seat)?;
         let ends = self.ends(&session, &admission);
         let running = session.run();
-        let sent = path.render();
-        self.note(&running, head.method.as_str(), &sent, &held)?;
-        let response = self.exchange(head, &sent, held, (running, ends, place)).await;
+        self.note(&running, head.method.as_str(), &path.render(), &held)?;
+        let shown = Shown::new(path, part, &admission);
+        let response = self.exchange(head, &shown, held, (running, ends, place)).await;
         if forgets {
             self.door.aliases.forget(admission.target());
         }
@@ -134,7 +137,7 @@ impl Connection {
     }
 
     /// The body as far as it must be known. A body where none belongs, or of another kind, is refused.
-    async fn hold(&self, head: &Parts, body: Incoming, routed: &Routed) -> Result<Held, Refused> {
+    async fn hold(&self, head: &Parts, body: Incoming, routed: &dyn Routed) -> Result<Held, Refused> {
         if body.is_end_stream() {
             return Ok(Held::Nothing);
         }
@@ -142,7 +145,7 @@ impl Connection {
             return Err(Wrong::Bad("this route takes no body").into());
         }
         let kind = single(&head.headers, &CONTENT_TYPE)?;
-        if kind.and_then(ContentType::parse).is_none() {
+        if !kind.is_some_and(|kind| self.door.api.reads(kind)) {
             let what = "the body must be JSON or lines of it, and content-type must say so";
             return Err(Wrong::Bad(what).into());
         }
@@ -159,7 +162,7 @@ impl Connection {
         let (admission, seat) = self.decide(identity, claim, &touch)?;
         let place = self.place(&admission)?;
         let named = matches!(&touch.reach, Reach::Names(names) if !names.is_empty());
-        if admission.scope().is_everything() || !named {
+        if !self.door.api.has_aliases() || admission.scope().is_everything() || !named {
             return Ok(Admitted { admission, seat, place });
         }
         let aliases = self.door.aliases.of(admission.target(), admission.level(), &place).await;
@@ -276,7 +279,7 @@ impl Connection {
     async fn exchange(
         &self,
         head: &Parts,
-        target: &str,
+        shown: &Shown,
         held: Held,
         (running, mut ends, place): (Running, Ends, Arc<Place>),
     ) -> Result<Response<Answered>, Refused> {
@@ -288,46 +291,63 @@ impl Connection {
             Held::Streamed(body) => Upload::client(body),
         };
         let account = Account::new(running, self.door.shared.trail.clone(), gone);
-        let request =
-            rebuilt(head, target, &stamp, upload).ok_or_else(|| told(Refusal::TargetUnavailable))?;
+        let request = rebuilt(self.door.api, head, &shown.sent(), &stamp, upload);
+        let mut request = request.ok_or_else(|| told(Refusal::TargetUnavailable))?;
+        if shown.is_filtered() {
+            request.headers_mut().remove(ACCEPT_ENCODING);
+        }
         let sent = tokio::select! {
             biased;
             refusal = &mut ends => Err(refusal),
             sent = place.send(request) => sent,
         };
         let (lent, response) = sent.map_err(told)?;
-        self.pass_on(lent, response, ends, account).map_err(told)
+        self.pass_on(shown, (lent, response), ends, account).await.map_err(told)
     }
 
-    fn pass_on(
+    async fn pass_on(
         &self,
-        lent: Lent,
-        response: Response<Incoming>,
+        shown: &Shown,
+        (lent, response): (Lent, Response<Incoming>),
         ends: Ends,
         account: Account,
     ) -> Result<Response<Answered>, Refusal> {
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS || head.status.is_informational() {
             return Err(Refusal::UpstreamLost);
         }
+        let mut theirs = Theirs::new(body, head.status.as_u16(), lent, ends, account);
         if head.status == StatusCode::UNAUTHORIZED {
-            tracing::error!(protocol = self.door.name, "a target refuses the connector's login");
-            return Err(Refusal::ConnectorRefused);
+            return Err(self.not_let_in(theirs).await);
         }
-        let mut response = Response::new(Answered::Theirs(Box::new(Theirs::new(
-            body,
-            head.status.as_u16(),
-            lent,
-            ends,
-            account,
-        ))));
+        if shown.is_filtered() && head.status == StatusCode::OK {
+            if head.headers.contains_key(CONTENT_ENCODING) {
+                return Err(shown::strange(self.door.name));
+            }
+            match shown.read(&mut theirs, &self.door.bodies, self.door.name).await? {
+                Ok(()) => {}
+                Err(hidden) => return Ok(ours(StatusCode::NOT_FOUND, hidden.to_owned())),
+            }
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        let mut response = Response::new(Answered::Theirs(Box::new(theirs)));
         *response.status_mut() = head.status;
-        for name in TOLD {
-            for value in head.headers.get_all(name) {
+        for name in self.door.api.told() {
+            for value in head.headers.get_all(*name) {
                 response.headers_mut().append(HeaderName::from_static(name), value.clone());
             }
         }
         Ok(response)
+    }
+
+    /// The target does not know the connector's login, or does not let it do this.
+    async fn not_let_in(&self, mut theirs: Theirs) -> Refusal {
+        let said = shown::read(&mut theirs, &self.door.bodies, limits::HTTP_SAID_BYTES_MAX).await;
+        if said.is_ok_and(|(said, _)| !self.door.api.says_login_failed(&said)) {
+            return Refusal::OperationDenied("the connector's login may not do this at the target");
+        }
+        tracing::error!(protocol = self.door.name, "a target refuses the connector's login");
+        Refusal::ConnectorRefused
     }
 
     /// Who asks, by what is in this request alone, and the client certificate of the connection.
@@ -458,12 +478,18 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
 }
 
 /// The request that is sent: made anew from what was understood. `None`: it cannot be said.
-fn rebuilt(head: &Parts, target: &str, stamp: &str, upload: Upload) -> Option<Request<Upload>> {
+fn rebuilt(
+    api: &dyn Api,
+    head: &Parts,
+    target: &str,
+    stamp: &str,
+    upload: Upload,
+) -> Option<Request<Upload>> {
     let mut request = Request::new(upload);
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = target.parse().ok()?;
-    for name in SENT_ON {
-        for value in head.headers.get_all(name) {
+    for name in api.sent_on() {
+        for value in head.headers.get_all(*name) {
             request.headers_mut().append(HeaderName::from_static(name), value.clone());
         }
     }
@@ -471,15 +497,22 @@ fn rebuilt(head: &Parts, target: &str, stamp: &str, upload: Upload) -> Option<Re
     Some(request)
 }
 
+/// An answer of the proxy's own, in JSON.
+fn ours(status: StatusCode, body: String) -> Response<Answered> {
+    let mut response = Response::new(Answered::Ours(Some(Bytes::from(body))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
 /// No, in the API's own words.
-fn refusal(refusal: &Refusal) -> Response<Answered> {
-    let said = answer(refusal);
-    let mut response = Response::new(Answered::Ours(Some(Bytes::from(said.body))));
-    *response.status_mut() = StatusCode::from_u16(said.status).unwrap_or(StatusCode::FORBIDDEN);
+fn refusal(api: &dyn Api, refusal: &Refusal) -> Response<Answered> {
+    let said = api.answer(refusal);
+    let mut response = ours(StatusCode::from_u16(said.status).unwrap_or(StatusCode::FORBIDDEN), said.body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // The official clients take the answer of nobody else.
-    headers.insert("x-elastic-product", HeaderValue::from_static("Elasticsearch"));
+    for (name, value) in api.marks() {
+        headers.insert(*name, HeaderValue::from_static(value));
+    }
     if let Some(seconds) = said.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

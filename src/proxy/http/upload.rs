@@ -124,21 +124,38 @@ pub(super) async fn read_whole(
         if whole.len() + data.len() > limits::HTTP_BODY_BYTES_MAX {
             return Err(TOO_LONG);
         }
-        let held = place.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let wanted = (whole.len() + data.len()).div_ceil(1 << 10);
-        if let Some(more) = wanted.checked_sub(held).filter(|more| *more > 0) {
-            let more = u32::try_from(more).map_err(|_| TOO_LONG)?;
-            let more = bodies.clone().try_acquire_many_owned(more).map_err(|_| Refusal::PoolExhausted)?;
-            match &mut place {
-                Some(place) => place.merge(more),
-                None => place = Some(more),
-            }
-        }
+        grow(&mut place, bodies, whole.len() + data.len())?;
         whole.extend_from_slice(&data);
     }
-    let place = match place {
-        Some(place) => place,
-        None => bodies.clone().try_acquire_many_owned(0).map_err(|_| Refusal::PoolExhausted)?,
+    Ok((whole.freeze(), held(place, bodies)?))
+}
+
+/// Makes the place in memory fit for so many bytes.
+pub(super) fn grow(
+    place: &mut Option<OwnedSemaphorePermit>,
+    bodies: &Arc<Semaphore>,
+    bytes: usize,
+) -> Result<(), Refusal> {
+    let held = place.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+    let Some(more) = bytes.div_ceil(1 << 10).checked_sub(held).filter(|more| *more > 0) else {
+        return Ok(());
     };
-    Ok((whole.freeze(), place))
+    let more = u32::try_from(more).map_err(|_| Refusal::PoolExhausted)?;
+    let more = bodies.clone().try_acquire_many_owned(more).map_err(|_| Refusal::PoolExhausted)?;
+    match place {
+        Some(place) => place.merge(more),
+        None => *place = Some(more),
+    }
+    Ok(())
+}
+
+/// The place, if there is none an empty one.
+pub(super) fn held(
+    place: Option<OwnedSemaphorePermit>,
+    bodies: &Arc<Semaphore>,
+) -> Result<OwnedSemaphorePermit, Refusal> {
+    match place {
+        Some(place) => Ok(place),
+        None => bodies.clone().try_acquire_many_owned(0).map_err(|_| Refusal::PoolExhausted),
+    }
 }
