@@ -67,6 +67,22 @@ fn what_elasticsearch_py_asks() {
     insta::assert_snapshot!(said(include_bytes!("golden/elasticsearch-py-9.5.1.txt")));
 }
 
+#[test]
+fn every_protocol_of_requests_is_an_api() {
+    for entry in PROTOCOLS {
+        let api = api(entry.name).unwrap();
+        for refusal in Refusal::every() {
+            let answer = api.answer(refusal);
+            assert!((400..600).contains(&answer.status), "{} {}", entry.name, answer.status);
+            assert!(answer.body.contains(refusal.code()), "{} {}", entry.name, answer.body);
+        }
+        assert!(api.route("GET", &Path::parse(api.probe()).unwrap()).is_ok(), "{}", entry.name);
+        assert!(api.sent_on().iter().all(|name| !["authorization", "cookie", "host"].contains(name)));
+        assert!(api.told().iter().all(|name| !["set-cookie", "www-authenticate"].contains(name)));
+    }
+    assert!(api("postgres").is_none());
+}
+
 mod properties {
     use proptest::prelude::*;
 

@@ -91,11 +91,12 @@ impl api::Part for Part {
             Self::Whoami | Self::Users | Self::Definitions => Narrowed::Filtered(path.clone()),
             _ if viewer.sees_everything => Narrowed::Whole,
             Self::Overview => Narrowed::Filtered(path.clone()),
-            Self::List { instead: Some(instead), .. } if viewer.only.is_some() => {
-                let vhost = viewer.only.unwrap_or_default();
-                Narrowed::Instead(Path { segments: filled(instead, vhost), query: path.query.clone() })
+            Self::List { vhost, instead } => {
+                match instead.and_then(|instead| filled(instead, viewer.only?)) {
+                    Some(segments) => Narrowed::Instead(Path { segments, query: path.query.clone() }),
+                    None => Narrowed::Filtered(asking(path, vhost)),
+                }
             }
-            Self::List { vhost, .. } => Narrowed::Filtered(self::asking(path, vhost)),
             Self::One => Narrowed::Filtered(asking(path, VHOST)),
         }
     }
@@ -140,10 +141,13 @@ fn is_secret(name: &str) -> bool {
     name.contains("password") || name == "hashing_algorithm"
 }
 
-/// The segments of a pattern of the table, with the vhost in its place.
-fn filled(pattern: &str, vhost: &str) -> Vec<String> {
+/// The segments of a pattern of the table, with the vhost in its place. `None`: no path names such a vhost.
+fn filled(pattern: &str, vhost: &str) -> Option<Vec<String>> {
+    if matches!(vhost, "" | "." | "..") || vhost.contains(char::is_control) {
+        return None;
+    }
     let parts = pattern.split('/').filter(|part| !part.is_empty());
-    parts.map(|part| if part == "{vhost}" { vhost } else { part }.to_owned()).collect()
+    Some(parts.map(|part| if part == "{vhost}" { vhost } else { part }.to_owned()).collect())
 }
 
 /// The same question, such that each answer says its vhost, and all of them come.
@@ -459,6 +463,10 @@ mod tests {
             "instead /api/vhosts/te%2Fam%20%C3%BC/channels?page=1&sort=name&columns=name,node&use_regex=false"
         );
         assert_eq!(narrow(list, target, &all), "whole");
+        for only in [".", "..", "a\nb", ""] {
+            let strange = Viewer { only: Some(only), ..viewer(&level) };
+            assert!(narrow(list, target, &strange).starts_with("filtered"), "{only:?}");
+        }
         assert_eq!(
             narrow("consumers", "/api/consumers?columns=a", &some),
             "filtered /api/consumers?columns=a,queue.vhost"
