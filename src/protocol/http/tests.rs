@@ -71,7 +71,7 @@ fn what_elasticsearch_py_asks() {
 fn every_protocol_of_requests_is_an_api() {
     for entry in PROTOCOLS {
         let api = api(entry.name).unwrap();
-        for refusal in Refusal::every() {
+        for refusal in &Refusal::every() {
             let answer = api.answer(refusal);
             assert!((400..600).contains(&answer.status), "{} {}", entry.name, answer.status);
             assert!(answer.body.contains(refusal.code()), "{} {}", entry.name, answer.body);
