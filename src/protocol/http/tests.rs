@@ -21,7 +21,8 @@ fn requests(file: &'static [u8]) -> Vec<(&'static str, &'static [u8])> {
     requests
 }
 
-fn said(file: &'static [u8]) -> String {
+fn said(protocol: &str, file: &'static [u8]) -> String {
+    let api = api(protocol).unwrap();
     let mut text = String::new();
     for (head, body) in requests(file) {
         let mut lines = head.split("\r\n");
@@ -34,9 +35,15 @@ fn said(file: &'static [u8]) -> String {
                 .map(|(_, value)| value.trim())
         };
         let path = Path::parse(line[1]);
-        let touch = path.clone().map_err(Wrong::Bad).and_then(|path| Routed::of(line[0], &path)?.touch(body));
+        let touch = path
+            .clone()
+            .map_err(Wrong::Bad)
+            .and_then(|path| api.route(line[0], &path)?.touch(body).map(|asked| asked.touch));
         let kind = match (body.is_empty(), header("content-type")) {
             (true, _) => String::new(),
+            (false, Some(kind)) if api.reads(kind) && ContentType::parse(kind).is_none() => {
+                format!(" {kind}")
+            }
             (false, kind) => format!(" {:?}", kind.and_then(ContentType::parse)),
         };
         let touch = match touch {
@@ -59,12 +66,17 @@ fn said(file: &'static [u8]) -> String {
 
 #[test]
 fn what_opensearch_py_asks() {
-    insta::assert_snapshot!(said(include_bytes!("golden/opensearch-py-3.2.0.txt")));
+    insta::assert_snapshot!(said("opensearch", include_bytes!("golden/opensearch-py-3.2.0.txt")));
 }
 
 #[test]
 fn what_elasticsearch_py_asks() {
-    insta::assert_snapshot!(said(include_bytes!("golden/elasticsearch-py-9.5.1.txt")));
+    insta::assert_snapshot!(said("elasticsearch", include_bytes!("golden/elasticsearch-py-9.5.1.txt")));
+}
+
+#[test]
+fn what_the_console_of_rabbitmq_asks() {
+    insta::assert_snapshot!(said("rabbitmq", include_bytes!("rabbit/golden/console-3.10.8.txt")));
 }
 
 #[test]

@@ -41,9 +41,13 @@ impl Api for Rabbit {
         false
     }
 
-    /// The server takes every body for JSON, but for uploads of forms, whatever its kind is said to be.
+    /// The server takes every body for JSON, but for uploads of forms, whatever its kind is said to be: its console
+    /// publishes and gets messages as plain text.
     fn reads(&self, content_type: &str) -> bool {
-        ContentType::parse(content_type) == Some(ContentType::Json)
+        let (kind, charset) = content_type.split_once(';').unwrap_or((content_type, ""));
+        let is_plain = kind.trim().eq_ignore_ascii_case("text/plain")
+            && ["", "charset=utf-8"].contains(&charset.trim().to_ascii_lowercase().as_str());
+        is_plain || ContentType::parse(content_type) == Some(ContentType::Json)
     }
 
     /// Not `x-vhost`, which puts another vhost in the place of one that the path leaves out.
@@ -116,6 +120,25 @@ mod tests {
         assert!(failed(r#"{"error":"not_authorized","reason":"Login failed"}"#));
         assert!(failed(""));
         assert!(!failed(r#"{"error":"not_authorised","reason":"Access refused."}"#));
+    }
+
+    #[test]
+    fn bodies_are_json_or_called_text() {
+        for read in
+            ["application/json", "text/plain;charset=UTF-8", "Text/Plain", "text/plain; charset=utf-8"]
+        {
+            assert!(Rabbit.reads(read), "{read}");
+        }
+        for not in [
+            "multipart/form-data; boundary=x",
+            "text/plain; charset=utf-16",
+            "text/plain; charset=utf-8; a=b",
+            "text/html",
+            "application/x-ndjson",
+            "",
+        ] {
+            assert!(!Rabbit.reads(not), "{not}");
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::protocol::http::{Path, Wrong};
 /// How an answer is narrowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
+    /// A file of the console. Whatever query it is asked with changes nothing.
+    File,
     /// A list of things that say their vhost at this place.
     List {
         vhost: &'static [&'static str],
@@ -41,6 +43,7 @@ impl Part {
         };
         let part = match name {
             "whole" => return instead.is_none().then_some(None),
+            "file" => Self::File,
             "list" => Self::List { vhost: VHOST, instead },
             "consumers" => Self::List { vhost: &["queue", "vhost"], instead },
             "vhosts" => Self::List { vhost: &["name"], instead },
@@ -88,6 +91,7 @@ const EMPTY: [&str; 3] = ["message_stats", "churn_rates", "queue_totals"];
 impl api::Part for Part {
     fn narrow(&self, path: &Path, viewer: &Viewer<'_>) -> Narrowed {
         match self {
+            Self::File => Narrowed::Instead(Path { segments: path.segments.clone(), query: Vec::new() }),
             Self::Whoami | Self::Users | Self::Definitions => Narrowed::Filtered(path.clone()),
             _ if viewer.sees_everything => Narrowed::Whole,
             Self::Overview => Narrowed::Filtered(path.clone()),
@@ -104,6 +108,7 @@ impl api::Part for Part {
     fn show(&self, path: &Path, viewer: &Viewer<'_>, answer: &[u8]) -> Result<Vec<u8>, Hidden> {
         let columns = path.parameter("columns");
         match self {
+            Self::File => Ok(answer.to_vec()),
             Self::List { vhost, .. } => {
                 let mut items = list(answer)?;
                 items.retain(|item| item.says(vhost).is_some_and(|vhost| (viewer.covers)(&vhost)));
@@ -484,6 +489,7 @@ mod tests {
         {
             assert_eq!(narrow(name, target, &all), format!("filtered {target}"));
         }
+        assert_eq!(narrow("file", "/js/tmpl/a.ejs?0.123", &one), "instead /js/tmpl/a.ejs");
         assert_eq!(narrow("overview", "/api/overview", &all), "whole");
         assert_eq!(narrow("overview", "/api/overview", &one), "filtered /api/overview");
     }

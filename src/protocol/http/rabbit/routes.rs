@@ -50,11 +50,12 @@ impl Routed {
         let fits = |route: &&'static Route| route.methods.contains(&method) && route.matches(path);
         let route = table().iter().find(fits);
         let route = route.ok_or(Wrong::Denied("this route is none of those that the proxy knows"))?;
-        let (from, parameters) = match &route.does {
-            Does::Pass { from, parameters, .. } => (*from, parameters),
+        let (from, part, parameters) = match &route.does {
+            Does::Pass { from, part, parameters, .. } => (*from, part, parameters),
             Does::Refuse(why) => return Err(Wrong::Denied(why)),
         };
-        if path.query.iter().any(|(name, _)| !parameters.contains(name.as_str())) {
+        let unknown = |(name, _): &(String, String)| !parameters.contains(name.as_str());
+        if *part != Some(Part::File) && path.query.iter().any(unknown) {
             return Err(Wrong::Denied(
                 "a query parameter is none of those that the proxy knows for this route",
             ));
@@ -197,10 +198,13 @@ mod tests {
             let api = route.segments.first() == Some(&"api");
             let changes = route.methods.iter().any(|method| !["GET", "HEAD"].contains(method));
             // Whatever is asked of the whole server, and does not take a grant for it, is narrowed.
-            let general = ["cluster-name", "extensions", "index.html"];
+            let general = ["cluster-name", "extensions"];
             let harmless = route.segments.get(1).is_some_and(|second| general.contains(second));
             assert!(!api || *from != From::Nothing || part.is_some() || harmless, "{route:?}");
-            assert!(part.is_none() || route.methods == ["GET"], "{route:?}");
+            let is_file = *part == Some(Part::File);
+            assert!(part.is_none() || is_file || route.methods == ["GET"], "{route:?}");
+            // Nothing of a file's name can be a vhost, and nothing of the API is a file.
+            assert_eq!(is_file, !api || route.segments == ["api", "index.html"], "{route:?}");
             assert!(!changes || *from != From::Nothing, "{route:?}");
             assert!(changes || *level != AccessLevel::ReadWrite, "{route:?}");
             assert!(!changes || *level != AccessLevel::Read, "{route:?}");
@@ -233,7 +237,7 @@ mod tests {
         let all = || Reach::Everything("something of the whole cluster");
         for (method, target, body, level, reach) in [
             ("GET", "/", "", "read", names(&[])),
-            ("GET", "/js/tmpl/queue.ejs", "", "read", names(&[])),
+            ("GET", "/js/tmpl/queue.ejs?0.93501", "", "read", names(&[])),
             ("GET", "/api/whoami", "", "read", names(&[])),
             ("GET", "/api/queues?page=1&page_size=100&name=&use_regex=false", "", "read", names(&[])),
             ("GET", "/api/queues/%2F", "", "read", names(&["/"])),
