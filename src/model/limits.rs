@@ -363,8 +363,8 @@ pub const HTTP_CLEAN_WAIT: Duration = Duration::from_secs(1);
 pub const HTTP_SWEEP: Duration = Duration::from_secs(1);
 /// The path of a refused request in the trail.
 pub const HTTP_SHOWN_CHARS_MAX: usize = 200;
-/// An answer that is read whole because only a part of it is shown: the lists of some 20,000 queues. It is in memory twice
-/// for as long, and counts among the bodies that are.
+/// An answer that is read whole because only a part of it is shown: the list of some 20,000 queues. It is in memory
+/// twice for as long, and counts among the bodies that are.
 pub const HTTP_FILTERED_BYTES_MAX: usize = 32 << 20;
 /// Such an answer is sent in pieces of this size, between which it can be cut.
 pub const HTTP_PART_BYTES_MAX: usize = 64 << 10;

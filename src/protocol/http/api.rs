@@ -10,6 +10,9 @@ pub trait Api: Send + Sync {
     /// The route of a request; one that is not known is refused.
     fn route(&self, method: &str, path: &Path) -> Result<Box<dyn Routed>, Wrong>;
 
+    /// The target that is sent on: parsed again it is the same.
+    fn render(&self, path: &Path) -> String;
+
     /// What anybody may know without a login, said by the proxy itself: no target is asked.
     fn said_to_anybody(&self, method: &str, path: &str) -> Option<&'static str>;
 

@@ -5,9 +5,9 @@
 //! request line --Path::parse--> Routed::of (elastic.routes) --body, if it is read--> Touch --> Book::admit_request
 //! ```
 //!
-//! What holds: whatever index (or vhost) a target would touch for the request that is sent on is in its [`Touch`], or the touch
-//! is everything, which only a grant for everything covers. What cannot be read with certainty is refused: an unknown
-//! route, parameter or member, a name twice in an object, a URL that two programs could read in two ways.
+//! What holds: whatever index (or vhost) a target would touch for the request that is sent on is in its [`Touch`], or
+//! the touch is everything, which only a grant for everything covers. What cannot be read with certainty is refused: an
+//! unknown route, parameter or member, a name twice in an object, a URL that two programs could read in two ways.
 //!
 //! Not here, and so refused: scripts, SQL, ES|QL, EQL, PPL, templates, scrolls, points in time, asynchronous searches,
 //! tasks, snapshots, reindexing, everything of the cluster's security and of its nodes.

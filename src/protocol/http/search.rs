@@ -11,6 +11,10 @@ impl Api for Search {
         Ok(Box::new(routes::Routed::of(method, path)?))
     }
 
+    fn render(&self, path: &Path) -> String {
+        path.render()
+    }
+
     fn said_to_anybody(&self, _: &str, _: &str) -> Option<&'static str> {
         None
     }

@@ -127,7 +127,7 @@ impl Connection {
         let session = self.enter(&admission, seat)?;
         let ends = self.ends(&session, &admission);
         let running = session.run();
-        self.note(&running, head.method.as_str(), &path.render(), &held)?;
+        self.note(&running, head.method.as_str(), &self.door.api.render(&path), &held)?;
         let shown = Shown::new(path, part, &admission);
         let response = self.exchange(head, &shown, held, (running, ends, place)).await;
         if forgets {
@@ -291,7 +291,7 @@ impl Connection {
             Held::Streamed(body) => Upload::client(body),
         };
         let account = Account::new(running, self.door.shared.trail.clone(), gone);
-        let request = rebuilt(self.door.api, head, &shown.sent(), &stamp, upload);
+        let request = rebuilt(self.door.api, head, shown.sent(), &stamp, upload);
         let mut request = request.ok_or_else(|| told(Refusal::TargetUnavailable))?;
         if shown.is_filtered() {
             request.headers_mut().remove(ACCEPT_ENCODING);
@@ -481,13 +481,13 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
 fn rebuilt(
     api: &dyn Api,
     head: &Parts,
-    target: &str,
+    target: &Path,
     stamp: &str,
     upload: Upload,
 ) -> Option<Request<Upload>> {
     let mut request = Request::new(upload);
     *request.method_mut() = head.method.clone();
-    *request.uri_mut() = target.parse().ok()?;
+    *request.uri_mut() = api.render(target).parse().ok()?;
     for name in api.sent_on() {
         for value in head.headers.get_all(*name) {
             request.headers_mut().append(HeaderName::from_static(name), value.clone());

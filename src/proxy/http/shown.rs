@@ -57,11 +57,11 @@ impl Shown {
         look(&self.path, &viewer)
     }
 
-    /// The target that is sent.
-    pub fn sent(&self) -> String {
+    /// What is asked.
+    pub fn sent(&self) -> &Path {
         match &self.narrowed {
-            Narrowed::Whole => self.path.render(),
-            Narrowed::Instead(path) | Narrowed::Filtered(path) => path.render(),
+            Narrowed::Whole => &self.path,
+            Narrowed::Instead(path) | Narrowed::Filtered(path) => path,
         }
     }
 

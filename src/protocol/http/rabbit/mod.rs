@@ -26,6 +26,11 @@ impl Api for Rabbit {
         Ok(Box::new(routes::Routed::of(method, path)?))
     }
 
+    /// The console asks for `name=`, and `name` is not it.
+    fn render(&self, path: &Path) -> String {
+        path.render_valued()
+    }
+
     /// How one logs in, which the console asks before anybody has: here by name and secret, whatever the server has
     /// besides. The members are those of all its releases.
     fn said_to_anybody(&self, method: &str, path: &str) -> Option<&'static str> {
