@@ -525,12 +525,15 @@ fn a_grant_for_everything_administers_the_cluster_and_not_its_accounts() {
     for (line, body, status) in [
         ("PUT /api/vhosts/{S}-made", "", 201),
         ("PUT /api/operator-policies/{S}/o", r#"{"pattern":"^","definition":{"max-length":5}}"#, 201),
+        ("PUT /api/global-parameters/{S}-uri", r#"{"value":"amqp://a:a-password@b"}"#, 201),
         ("GET /api/parameters", "", 200),
         ("GET /api/nodes", "", 200),
         ("DELETE /api/vhosts/{S}-made", "", 204),
     ] {
         assert_eq!(ask(line, body).status, status, "{line}");
     }
+    node.wait_statement(&node.place.line("PUT /api/global-parameters/{S}-uri"));
+    assert!(node.trail_about("a-password").is_empty(), "a login of another server is in the trail");
 }
 
 #[test]
@@ -572,6 +575,36 @@ fn who_is_nobody_reaches_no_target() {
     refused(&through(&node, &bob, "GET /js/main.js", ""), 403, "TG002");
     node.done(&["target", "check", "shop"]);
     assert!(place.server.ask("GET /api/whoami", "").status == 200);
+}
+
+/// A browser puts a login that it knows on what any page asks for.
+#[test]
+fn pages_of_other_sites_do_nothing() {
+    let (node, alice) = node(RabbitPlace::default(), "read_write");
+    let line = node.place.line("POST /api/exchanges/{T}/amq.default/publish");
+    let ask = |headers: &str| {
+        let mut client = HttpClient::new(node.port);
+        client.send(&format!(
+            "{line} HTTP/1.1\r\nHost: proxy:1\r\nAuthorization: {}\r\nContent-Type: text/plain\r\n{headers}\
+             Content-Length: {}\r\n\r\n{HELLO}",
+            proof(&alice),
+            HELLO.len()
+        ));
+        client.answer(false)
+    };
+    for foreign in [
+        "Origin: http://evil\r\n",
+        "Origin: null\r\n",
+        "Origin: http://proxy:1.evil\r\n",
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: same-site\r\nOrigin: http://proxy:1\r\n",
+    ] {
+        refused(&ask(foreign), 403, "TG009");
+    }
+    for own in ["", "Origin: http://proxy:1\r\n", "Sec-Fetch-Site: same-origin\r\nOrigin: https://other\r\n"]
+    {
+        assert_eq!(ask(own).status, 200, "{own}");
+    }
 }
 
 #[test]

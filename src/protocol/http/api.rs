@@ -58,11 +58,13 @@ pub struct Asked {
     pub touch: Touch,
     /// What of the answer is shown. `None`: all of it, for the request named what it is about.
     pub part: Option<Box<dyn Part>>,
+    /// The body may hold logins: it is not written down.
+    pub is_secret: bool,
 }
 
 impl From<Touch> for Asked {
     fn from(touch: Touch) -> Self {
-        Self { touch, part: None }
+        Self { touch, part: None, is_secret: false }
     }
 }
 

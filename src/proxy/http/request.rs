@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName,
-    HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap,
+    HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -120,14 +120,15 @@ impl Connection {
         let routed = self.door.api.route(head.method.as_str(), &path)?;
         let held = self.hold(head, body, &*routed).await?;
         let text: &[u8] = if let Held::Read(bytes, _) = &held { bytes } else { b"" };
-        let Asked { touch, part } = routed.touch(text)?;
+        let Asked { touch, part, is_secret } = routed.touch(text)?;
         let forgets = matches!(head.method, Method::PUT | Method::POST | Method::DELETE)
             && touch.level == crate::model::AccessLevel::Admin;
         let Admitted { admission, seat, place } = self.admit(identity, claim, touch).await?;
         let session = self.enter(&admission, seat)?;
         let ends = self.ends(&session, &admission);
         let running = session.run();
-        self.note(&running, head.method.as_str(), &self.door.api.render(&path), &held)?;
+        let written = if is_secret { None } else { Some(&held) };
+        self.note(&running, head.method.as_str(), &self.door.api.render(&path), written)?;
         let shown = Shown::new(path, part, &admission);
         let response = self.exchange(head, &shown, held, (running, ends, place)).await;
         if forgets {
@@ -252,14 +253,20 @@ impl Connection {
     }
 
     /// In the trail before a byte of it goes.
-    fn note(&self, running: &Running, method: &str, target: &str, held: &Held) -> Result<(), Refused> {
+    fn note(
+        &self,
+        running: &Running,
+        method: &str,
+        target: &str,
+        held: Option<&Held>,
+    ) -> Result<(), Refused> {
         let mut text = format!("{method} {target}").into_bytes();
-        if let Held::Read(bytes, _) = held {
+        if let Some(Held::Read(bytes, _)) = held {
             text.push(b'\n');
             let room = limits::AUDIT_TEXT_BYTES_MAX.saturating_sub(text.len());
             text.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
-        let body = if let Held::Read(bytes, _) = held { bytes.len() + 1 } else { 0 };
+        let body = if let Some(Held::Read(bytes, _)) = held { bytes.len() + 1 } else { 0 };
         let length = (method.len() + 1 + target.len() + body) as u64;
         text.truncate(limits::AUDIT_TEXT_BYTES_MAX);
         let mut buffer = Vec::new();
@@ -464,7 +471,26 @@ fn plain(head: &Parts) -> Result<(), Wrong> {
     if head.headers.contains_key(CONTENT_ENCODING) {
         return Err(Wrong::Bad("compressed bodies are not taken"));
     }
-    Ok(())
+    own_site(head)
+}
+
+/// A browser that knows a login by the dialog of its own puts it on whatever any page asks for. A page of another site
+/// cannot read the answer, but what it has asked for would be done.
+fn own_site(head: &Parts) -> Result<(), Wrong> {
+    const FOREIGN: Wrong = Wrong::Denied("a page of another site asks for it");
+    if matches!(head.method, Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    // Browsers send it where the connection is safe from others (<https://www.w3.org/TR/fetch-metadata/>).
+    if let Some(site) = single(&head.headers, &HeaderName::from_static("sec-fetch-site"))? {
+        return if matches!(site, "same-origin" | "none") { Ok(()) } else { Err(FOREIGN) };
+    }
+    let Some(origin) = single(&head.headers, &ORIGIN)? else { return Ok(()) };
+    let host = single(&head.headers, &HOST)?;
+    match origin.split_once("://") {
+        Some((_, authority)) if Some(authority) == host => Ok(()),
+        _ => Err(FOREIGN),
+    }
 }
 
 /// The value of a header that may be there once. One that is not visible ASCII is none.

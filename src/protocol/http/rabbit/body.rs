@@ -15,6 +15,7 @@ pub(super) enum Kind {
     Exchange,
     Policy,
     Definitions,
+    Secrets,
 }
 
 type Members = BTreeMap<String, Json>;
@@ -86,8 +87,14 @@ impl Kind {
             "exchange" => Self::Exchange,
             "policy" => Self::Policy,
             "definitions" => Self::Definitions,
+            "secrets" => Self::Secrets,
             _ => return None,
         })
+    }
+
+    /// Shovels, federation and plugins are told the logins of other servers.
+    pub fn is_secret(self) -> bool {
+        matches!(self, Self::Definitions | Self::Secrets)
     }
 
     /// Adds what a whole body touches.
@@ -111,7 +118,7 @@ impl Kind {
             Some(_) => return Err(Wrong::Bad("vhost must be a text")),
         }
         match self {
-            Self::None | Self::Fields => {}
+            Self::None | Self::Fields | Self::Secrets => {}
             Self::Publish => publish(&members, reach),
             Self::Exchange => exchange(&members, reach),
             Self::Policy => policy(&members, reach),

@@ -94,9 +94,11 @@ impl api::Routed for Routed {
         let Does::Pass { level, part, .. } = &self.route.does else {
             return Err(Wrong::Denied("this route is refused"));
         };
-        self.body().walk(body, &mut self.reach)?;
+        let kind = self.body();
+        kind.walk(body, &mut self.reach)?;
         let part = part.clone().map(|part| Box::new(part) as Box<dyn api::Part>);
-        Ok(Asked { touch: Touch { level: level.clone(), reach: self.reach }, part })
+        let touch = Touch { level: level.clone(), reach: self.reach };
+        Ok(Asked { touch, part, is_secret: kind.is_secret() })
     }
 }
 
@@ -280,6 +282,19 @@ mod tests {
             let touch = asked(method, target, body).unwrap();
             assert_eq!((touch.level.as_str(), touch.reach), (level, reach), "{method} {target}");
         }
+    }
+
+    #[test]
+    fn bodies_with_logins_in_them_are_not_written_down() {
+        let is_secret = |method: &str, target: &str| {
+            let routed = Routed::of(method, &Path::parse(target).unwrap()).unwrap();
+            Box::new(routed).touch(b"{}").unwrap().is_secret
+        };
+        for target in ["/api/parameters/shovel/team/s", "/api/global-parameters/x"] {
+            assert!(is_secret("PUT", target), "{target}");
+        }
+        assert!(is_secret("POST", "/api/definitions") && is_secret("POST", "/api/definitions/team"));
+        assert!(!is_secret("PUT", "/api/queues/team/q") && !is_secret("PUT", "/api/vhosts/team"));
     }
 
     #[test]
