@@ -32,7 +32,7 @@ async function main() {
     seen.header = await page.innerText('#header');
     const go = async (hash, ready) => {
       await page.evaluate((to) => { window.location.hash = to; }, hash);
-      await page.waitForFunction((words) => document.querySelector('#main').innerText.includes(words), ready);
+      await page.waitForFunction((words) => document.querySelector('#main')?.innerText.includes(words), ready);
       return page.innerText('#main');
     };
     seen.exchanges = await go('#/exchanges', 'amq.topic');
@@ -40,7 +40,7 @@ async function main() {
     seen.channels = await go('#/channels', 'Channels');
     seen.queues = await go('#/queues', queue);
     await page.click(`#main a:text-is(${JSON.stringify(queue)})`);
-    await page.waitForFunction((name) => document.querySelector('#main h1').innerText.includes(name), queue);
+    await page.waitForFunction((name) => document.querySelector('#main h1')?.innerText.includes(name), queue);
     seen.queue = await page.innerText('#main');
     const open = async (title) => {
       const section = page.locator('#main div.section-hidden, #main div.section-invisible', { hasText: title });
