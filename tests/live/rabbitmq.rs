@@ -202,6 +202,8 @@ fn who_is_connected_elsewhere_is_not_seen() {
                 let shown = names(&ask(&format!("GET /api/{kind}{more}")));
                 assert_eq!(shown.len(), 1, "{kind}{more}: {shown:?}");
                 assert_eq!(esc(&shown[0]), name(&place.team, kind), "{kind}{more}");
+                let paged = json_of(&ask(&format!("GET /api/{kind}{more}"))).get("items").is_some();
+                assert_eq!(paged, more.contains("page"), "{kind}{more}");
             }
             let one = ask(&format!("GET /api/{kind}/{}", name(&place.team, kind)));
             assert_eq!(json_of(&one)["vhost"], place.team, "{one:?}");

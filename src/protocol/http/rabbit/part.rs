@@ -20,7 +20,7 @@ pub(super) enum Part {
     /// A list of things that say their vhost at this place.
     List {
         vhost: &'static [&'static str],
-        instead: Option<&'static str>,
+        instead: Option<Instead>,
     },
     /// One thing that says its vhost.
     One,
@@ -32,13 +32,21 @@ pub(super) enum Part {
     Definitions,
 }
 
+/// What is asked where the grant covers just one vhost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Instead {
+    pub path: &'static str,
+    /// It gives pages as the list of everything does.
+    pages: bool,
+}
+
 const VHOST: &[&str] = &["vhost"];
 
 impl Part {
     /// By its name in the table. The outer `None`: there is no such.
     pub fn named(name: &'static str) -> Option<Option<Self>> {
-        let (name, instead) = match name.split_once('=') {
-            Some((name, path)) => (name, Some(path)),
+        let (name, instead) = match name.split_once(['=', '~']) {
+            Some((kind, path)) => (kind, Some(Instead { path, pages: name.contains('=') })),
             None => (name, None),
         };
         let part = match name {
@@ -96,10 +104,11 @@ impl api::Part for Part {
             _ if viewer.sees_everything => Narrowed::Whole,
             Self::Overview => Narrowed::Filtered(path.clone()),
             Self::List { vhost, instead } => {
-                match instead.and_then(|instead| filled(instead, viewer.only?)) {
-                    Some(segments) => Narrowed::Instead(Path { segments, query: path.query.clone() }),
-                    None => Narrowed::Filtered(asking(path, vhost)),
-                }
+                let one =
+                    instead.and_then(|instead| Some((filled(instead.path, viewer.only?)?, instead.pages)));
+                let (segments, is_whole) = one.unwrap_or_else(|| (path.segments.clone(), false));
+                let asked = Path { segments, query: path.query.clone() };
+                if is_whole { Narrowed::Instead(asked) } else { Narrowed::Filtered(asking(&asked, vhost)) }
             }
             Self::One => Narrowed::Filtered(asking(path, VHOST)),
         }
@@ -466,6 +475,10 @@ mod tests {
         assert_eq!(
             narrow(list, target, &one),
             "instead /api/vhosts/te%2Fam%20%C3%BC/channels?page=1&sort=name&columns=name,node&use_regex=false"
+        );
+        assert_eq!(
+            narrow("list~/api/vhosts/{vhost}/channels", target, &one),
+            "filtered /api/vhosts/te%2Fam%20%C3%BC/channels?sort=name&columns=name,node,vhost"
         );
         assert_eq!(narrow(list, target, &all), "whole");
         for only in [".", "..", "a\nb", ""] {

@@ -212,7 +212,7 @@ mod tests {
             assert!(!changes || *level != AccessLevel::Read, "{route:?}");
             assert!(api || (*body == Kind::None && *level == AccessLevel::Read && !changes), "{route:?}");
             if let Some(Part::List { instead: Some(instead), .. }) = part {
-                let target = Path::parse(&instead.replace("{vhost}", "x")).unwrap();
+                let target = Path::parse(&instead.path.replace("{vhost}", "x")).unwrap();
                 let other = Routed::of("GET", &target).unwrap();
                 assert!(
                     matches!(other.route.does, Does::Pass { from: From::Vhost, part: None, .. }),
