@@ -750,7 +750,6 @@ fn rabbitmqadmin_works_for_one_vhost() {
         let (success, said) = run(arguments);
         assert!(!success && said.contains("not_authorised"), "{arguments:?}: {said}");
     }
-    let _ = std::fs::remove_file("file");
 }
 
 #[test]
