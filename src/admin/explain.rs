@@ -10,7 +10,7 @@ use crate::admin::answer::{Body, Problem};
 use crate::admin::body::{Considered, ExplainAnswer, ExplainRequest, ExplainedRequest, Needs};
 use crate::grant::{Asked, Book};
 use crate::model::{Name, Reach, Refusal};
-use crate::protocol::http::{self, Path, Routed};
+use crate::protocol::http::{self, Path};
 
 pub(super) async fn explain(
     State(admin): State<Arc<Admin>>,
@@ -64,11 +64,13 @@ fn read(
     asked: &ExplainedRequest,
 ) -> Result<Result<http::Asked, String>, Problem> {
     let protocol = book.target(target.as_str()).map(|target| target.protocol.as_str());
-    if let Some(protocol) = protocol.filter(|name| !http::PROTOCOLS.iter().any(|known| known.name == *name)) {
+    // Of a target that is not there nothing is known; the book says so.
+    let protocol = protocol.unwrap_or("elasticsearch");
+    let Some(api) = http::api(protocol) else {
         return Err(Problem::refused(format!("target {target} speaks {protocol}: it is asked no requests")));
-    }
+    };
     let wanted = Path::parse(&asked.target).map_err(http::Wrong::Bad).and_then(|path| {
-        let routed = Routed::of(&asked.method, &path)?;
+        let routed = api.route(&asked.method, &path)?;
         match routed.takes_body() || asked.body.is_empty() {
             true => routed.asked(asked.body.as_bytes()),
             false => Err(http::Wrong::Bad("this route takes no body")),

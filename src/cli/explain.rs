@@ -57,7 +57,7 @@ fn render(answer: &ExplainAnswer, now: Time) -> String {
 fn needs(needs: &Needs) -> String {
     let mut touched = match &needs.everything {
         Some(why) => format!("everything ({why})"),
-        None if needs.indices.is_empty() && needs.wildcards.is_empty() => "no index".to_owned(),
+        None if needs.indices.is_empty() && needs.wildcards.is_empty() => "no name".to_owned(),
         None => needs.indices.join(", "),
     };
     if !needs.wildcards.is_empty() {

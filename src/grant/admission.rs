@@ -131,13 +131,13 @@ impl Scope {
         self.0 == Names::All
     }
 
-    /// Whether it covers this index: what it lists are patterns then.
-    pub fn fits(&self, index: &str) -> bool {
+    /// Whether it covers this name of what requests are about: what it lists are patterns then.
+    pub fn fits(&self, name: &str) -> bool {
         match &self.0 {
             Names::All => true,
             Names::None => false,
-            Names::One(listed) => pattern::fits(listed, index),
-            Names::Many(patterns) => patterns.iter().any(|listed| pattern::fits(listed, index)),
+            Names::One(listed) => pattern::fits(listed, name),
+            Names::Many(patterns) => patterns.iter().any(|listed| pattern::fits(listed, name)),
         }
     }
 
@@ -148,5 +148,15 @@ impl Scope {
             Names::One(name) => **name == *database,
             Names::Many(names) => names.contains(database),
         }
+    }
+
+    /// The one name that its patterns stand for, where it is just one.
+    pub fn only(&self) -> Option<&str> {
+        let one = match &self.0 {
+            Names::All | Names::None => return None,
+            Names::One(name) => &**name,
+            Names::Many(names) => names.first().filter(|_| names.len() == 1)?,
+        };
+        (!one.contains('*')).then_some(one)
     }
 }

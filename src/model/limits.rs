@@ -402,3 +402,10 @@ pub const HTTP_CLEAN_WAIT: Duration = Duration::from_secs(1);
 pub const HTTP_SWEEP: Duration = Duration::from_secs(1);
 /// The path of a refused request in the trail.
 pub const HTTP_SHOWN_CHARS_MAX: usize = 200;
+/// An answer that is read whole because only a part of it is shown: the list of some 10,000 queues. It is in memory
+/// twice for as long, and counts among the bodies of who asks, so this is half of what those may be.
+pub const HTTP_FILTERED_BYTES_MAX: usize = 16 << 20;
+/// Such an answer is sent in pieces of this size, between which it can be cut.
+pub const HTTP_PART_BYTES_MAX: usize = 64 << 10;
+/// What a target says to a login that it does not let in.
+pub const HTTP_SAID_BYTES_MAX: usize = 64 << 10;

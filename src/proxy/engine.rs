@@ -12,7 +12,7 @@ use crate::grant::Book;
 use crate::model::{Target, limits};
 use crate::pool::{Keeper, Pools, Refused};
 use crate::protocol::session::{Logins, Wire};
-use crate::protocol::{Visitor, visit_all};
+use crate::protocol::{Visitor, http, visit_all};
 use crate::secret::Secrets;
 
 /// One protocol's engine.
@@ -43,8 +43,10 @@ impl Engines {
         let (shared, secrets, keeper) = (shared.clone(), secrets.clone(), keeper.clone());
         let mut builder = Builder { shared, secrets, keeper, base, bodies, engines: BTreeMap::new() };
         visit_all(&mut builder);
-        for api in crate::protocol::http::PROTOCOLS {
-            builder.request_protocol(api.name);
+        for entry in http::PROTOCOLS {
+            if let Some(api) = http::api(entry.name) {
+                builder.request_protocol(entry.name, api);
+            }
         }
         Self(builder.engines)
     }
@@ -69,9 +71,9 @@ struct Builder {
 
 impl Builder {
     /// One whose requests the proxy authorizes, and which has no machines of its own.
-    fn request_protocol(&mut self, name: &'static str) {
-        let door =
-            HttpDoor::new(name, self.shared.clone(), self.secrets.clone(), self.base.clone(), &self.bodies);
+    fn request_protocol(&mut self, name: &'static str, api: &'static dyn http::Api) {
+        let (shared, secrets, base) = (self.shared.clone(), self.secrets.clone(), self.base.clone());
+        let door = HttpDoor::new((name, api), shared, secrets, base, &self.bodies);
         self.engines.insert(name, Arc::new(door));
     }
 }

@@ -36,6 +36,7 @@ mod mysql_harness;
 mod mysql_login;
 mod mysql_upstream;
 mod parking;
+mod rabbitmq;
 mod startup;
 mod suites;
 mod support;

@@ -1,7 +1,9 @@
-//! What one request asks for: names, and places where wildcards stand, which are filled with names before it is sent.
+//! What one request asks for: names, and places where wildcards stand, which are filled with names before it is sent;
+//! and how much of the answer is for who asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::api::Part;
 use super::expression::{Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
@@ -22,6 +24,10 @@ pub struct Asked {
     pub(super) gives: Option<Gives>,
     /// The request closes what the ids are of.
     pub(super) closes: bool,
+    /// What of the answer is shown. `None`: all of it, for the request named what it is about.
+    pub(super) part: Option<Box<dyn Part>>,
+    /// The body may hold logins: it is not written down.
+    pub(super) is_secret: bool,
 }
 
 /// What a sealed id stands for.
@@ -68,6 +74,8 @@ impl Asked {
             ids: Vec::new(),
             gives: None,
             closes: false,
+            part: None,
+            is_secret: false,
         }
     }
 
@@ -104,6 +112,16 @@ impl Asked {
     /// Whether it closes what its ids are of.
     pub fn closes(&self) -> bool {
         self.closes
+    }
+
+    /// What of the answer is shown. `None`: all of it.
+    pub fn take_part(&mut self) -> Option<Box<dyn Part>> {
+        self.part.take()
+    }
+
+    /// Whether the body may hold logins, and is not written down.
+    pub fn is_secret(&self) -> bool {
+        self.is_secret
     }
 
     /// What it touches with what its ids stand for: under the grant under which all of that was begun.
@@ -253,7 +271,7 @@ impl Expand {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Routed;
+    use super::super::routes::Routed;
     use super::*;
 
     fn asked(line: &str, body: &str) -> Result<(Path, Asked), Wrong> {

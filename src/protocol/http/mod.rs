@@ -1,12 +1,13 @@
-//! HTTP APIs where the proxy itself authorizes: Elasticsearch and OpenSearch, of which one table knows what both have.
+//! HTTP APIs where the proxy itself authorizes: Elasticsearch and OpenSearch, of which one table knows what both have,
+//! and RabbitMQ's management API (`rabbit/`). What differs between them is [`Api`].
 //!
 //! ```text
 //! request line --Path::parse--> Routed::of (elastic.routes) --body, if it is read--> Touch --> Book::admit_request
 //! ```
 //!
-//! What holds: whatever index a cluster would touch for the request that is sent on is in its [`Touch`], or the touch
-//! is everything, which only a grant for everything covers. What cannot be read with certainty is refused: an unknown
-//! route, parameter or member, a name twice in an object, a URL that two programs could read in two ways.
+//! What holds: whatever index (or vhost) a target would touch for the request that is sent on is in its [`Touch`], or
+//! the touch is everything, which only a grant for everything covers. What cannot be read with certainty is refused: an
+//! unknown route, parameter or member, a name twice in an object, a URL that two programs could read in two ways.
 //!
 //! Wildcards are not sent: they become names, by what the cluster has ([`Catalog`]) and what the grant covers
 //! ([`Narrowed`]). Nor are the cluster's ids given out: they are sealed, and opened again ([`Opened`]).
@@ -15,6 +16,7 @@
 //! nodes. `elastic.refused` says why, for each that is published.
 
 mod actions;
+mod api;
 mod asked;
 mod body;
 mod bulk;
@@ -25,10 +27,12 @@ mod json;
 mod names;
 mod path;
 mod query;
+mod rabbit;
 mod refusal;
 mod resolve;
 mod routes;
 mod scan;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -36,23 +40,33 @@ use crate::model::Refusal;
 use crate::protocol::label::Label;
 use crate::protocol::{Entry, http};
 
+pub use api::{Api, Hidden, Part, Routed, View, Viewer};
 pub use asked::{Asked, Narrowed, Opened};
 pub use bulk::Bulk;
-pub use head::{ContentType, Credentials, Login, SENT_ON, TOLD, credentials};
+pub use head::{ContentType, Credentials, Login, credentials};
 pub use ids::{Gives, IdKind};
 pub use path::Path;
-pub use refusal::{Answer, answer};
+pub use refusal::Answer;
 pub use resolve::Catalog;
-pub use routes::Routed;
 pub use scan::Scanner;
 
 /// What is known of each of these APIs.
-pub const PROTOCOLS: &[Entry] = &[entry("elasticsearch"), entry("opensearch")];
+pub const PROTOCOLS: &[Entry] =
+    &[entry("elasticsearch", 9_200), entry("opensearch", 9_200), entry("rabbitmq", 15_672)];
 
-const fn entry(name: &'static str) -> Entry {
+/// The API that a protocol of [`PROTOCOLS`] is; `None`: it is another protocol.
+pub fn api(protocol: &str) -> Option<&'static dyn Api> {
+    match protocol {
+        "elasticsearch" | "opensearch" => Some(&search::Search),
+        "rabbitmq" => Some(&rabbit::Rabbit),
+        _ => None,
+    }
+}
+
+const fn entry(name: &'static str, port: u16) -> Entry {
     Entry {
         name,
-        port: 9_200,
+        port,
         alpn: &[b"http/1.1"],
         socket_name: None,
         greets: false,
@@ -122,8 +136,10 @@ pub fn fuzz_http(data: &[u8]) {
     let Ok(path) = Path::parse(target) else { return };
     assert_eq!(Path::parse(&path.render()).as_ref(), Ok(&path));
     let body = body.get(1..).unwrap_or_default();
-    if let Ok(asked) = Routed::of(method, &path).and_then(|routed| routed.asked(body)) {
-        fuzz_narrowed(&path, &asked, body);
+    for api in PROTOCOLS.iter().filter_map(|entry| api(entry.name)) {
+        if let Ok(asked) = api.route(method, &path).and_then(|routed| routed.asked(body)) {
+            fuzz_narrowed(&path, &asked, body);
+        }
     }
     let _ = credentials(target);
 }

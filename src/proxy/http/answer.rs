@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use super::contexts::Given;
 use super::pace::Pace;
 use super::session::Running;
+use super::spool::Taken;
 use super::upload::Gone;
-use super::upstream::Lent;
+use super::upstream::{Lent, Place};
 use crate::model::{Note, Notes, Refusal, limits};
 use crate::observe::Trail;
 use crate::protocol::http::Scanner;
@@ -72,11 +73,15 @@ pub(super) enum Answered {
 }
 
 pub(super) struct Theirs {
-    body: Incoming,
+    from: From,
     hold: Arc<Hold>,
     /// `None`: the guard has it.
     ends: Option<Ends>,
     guard: Option<AbortHandle>,
+    /// The proxy reads it itself: its client is not waited for.
+    is_read_here: bool,
+    /// Why it was cut, where that was seen here.
+    pub cut: Option<Refusal>,
     account: Account,
     seals: Option<Seals>,
 }
@@ -103,6 +108,7 @@ impl Seals {
 
 /// What an answer under way holds.
 struct Hold {
+    place: Arc<Place>,
     /// `None`: it has gone back, or was closed.
     lent: Mutex<Option<Lent>>,
     /// We ended it.
@@ -127,20 +133,24 @@ impl Hold {
     /// Ends the exchange in its time, whether its client goes on reading or not: who does not read is not asked for
     /// more of an answer, so nothing else would learn of the end.
     async fn guard(self: Arc<Self>, ends: Ends, gone: Arc<Gone>) {
-        let place = {
-            let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(lent) = &*lent else { return };
-            lent.place().clone()
-        };
         tokio::select! {
             _ = ends => {}
-            () = self.pace.too_slow(&place) => {}
-            () = gone.pace.too_slow(&place) => {}
+            () = self.pace.too_slow(&self.place) => {}
+            () = gone.pace.too_slow(&self.place) => {}
         }
         self.close();
         tokio::time::sleep(limits::CUT_FLUSH).await;
         self.stuck.notify_one();
     }
+}
+
+enum From {
+    Target(Incoming),
+    /// What is shown of an answer that was read; its room in memory is given back with it.
+    Kept {
+        bytes: Bytes,
+        _room: Taken,
+    },
 }
 
 impl Theirs {
@@ -154,9 +164,58 @@ impl Theirs {
         stuck: Arc<Notify>,
     ) -> Self {
         account.status = status;
-        let hold =
-            Hold { lent: Mutex::new(Some(lent)), cut: AtomicBool::new(false), pace: Pace::default(), stuck };
-        Self { body, hold: Arc::new(hold), ends: Some(ends), guard: None, account, seals }
+        let place = lent.place().clone();
+        let hold = Hold {
+            place,
+            lent: Mutex::new(Some(lent)),
+            cut: AtomicBool::new(false),
+            pace: Pace::default(),
+            stuck,
+        };
+        Self {
+            from: From::Target(body),
+            hold: Arc::new(hold),
+            ends: Some(ends),
+            guard: None,
+            is_read_here: false,
+            cut: None,
+            account,
+            seals,
+        }
+    }
+
+    /// What there is next, for the proxy itself. Cancel safe.
+    pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        self.is_read_here = true;
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// What is said to come at least, in bytes.
+    pub fn lower_bound(&self) -> u64 {
+        self.size_hint().lower()
+    }
+
+    /// Shows this instead of an answer that has been read to its end. `room`: what it takes of memory.
+    pub fn show(&mut self, instead: Bytes, room: Taken) {
+        self.from = From::Kept { bytes: instead, _room: room };
+        self.is_read_here = false;
+        self.account.down = 0;
+        self.account.whole = false;
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.from {
+            From::Target(_) if self.seals.is_some() => SizeHint::default(),
+            From::Target(body) => body.size_hint(),
+            From::Kept { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.from {
+            From::Target(body) => body.is_end_stream(),
+            From::Kept { bytes, .. } => bytes.is_empty(),
+        }
     }
 
     /// The answer has ended. The connection goes back only if the request has ended too: a target that answers before
@@ -180,6 +239,9 @@ impl Theirs {
 
     /// From now on it may be that nobody asks for more.
     fn keep_guard(&mut self) {
+        if self.is_read_here {
+            return;
+        }
         if let Some(ends) = self.ends.take() {
             let guard = self.hold.clone().guard(ends, self.account.gone.clone());
             self.guard = Some(tokio::spawn(guard).abort_handle());
@@ -190,10 +252,21 @@ impl Theirs {
         if let Some(ends) = &mut self.ends
             && let Poll::Ready(refusal) = ends.as_mut().poll(cx)
         {
-            return self.fail(refusal.code());
+            let code = refusal.code();
+            self.cut = Some(refusal);
+            return self.fail(code);
         }
         loop {
-            let next = Pin::new(&mut self.body).poll_frame(cx);
+            let body = match &mut self.from {
+                From::Target(body) => body,
+                From::Kept { bytes, .. } => {
+                    // In parts, so that its end is seen between them.
+                    let part = bytes.split_to(bytes.len().min(limits::HTTP_PART_BYTES_MAX));
+                    let is_last = bytes.is_empty();
+                    return self.pass_kept(part, is_last);
+                }
+            };
+            let next = Pin::new(body).poll_frame(cx);
             self.hold.pace.waits_for_client(next.is_ready());
             if self.hold.cut.load(Relaxed) {
                 return self.fail("cut");
@@ -220,7 +293,7 @@ impl Theirs {
             let Ok(data) = frame.into_data() else { continue };
             self.account.down += data.len() as u64;
             self.hold.pace.moved(data.len());
-            if !self.body.is_end_stream() {
+            if !self.is_end_stream() {
                 self.keep_guard();
             }
             let data = match self.seals.as_mut().map_or(Ok(data.clone()), |seals| seals.pass(data)) {
@@ -232,6 +305,20 @@ impl Theirs {
                 return Poll::Ready(Some(Ok(data)));
             }
         }
+    }
+
+    fn pass_kept(&mut self, part: Bytes, is_last: bool) -> Poll<Option<io::Result<Bytes>>> {
+        if self.hold.cut.load(Relaxed) {
+            return self.fail("cut");
+        }
+        self.hold.pace.waits_for_client(true);
+        self.account.down += part.len() as u64;
+        self.hold.pace.moved(part.len());
+        match is_last {
+            true => self.finish(),
+            false => self.keep_guard(),
+        }
+        Poll::Ready(Some(part).filter(|part| !part.is_empty()).map(Ok))
     }
 
     fn broken(&mut self, why: &'static str) -> Poll<Option<io::Result<Bytes>>> {
@@ -246,7 +333,7 @@ impl Drop for Theirs {
             guard.abort();
         }
         // An answer without a body is not asked for one.
-        if self.body.is_end_stream() && !self.hold.cut.load(Relaxed) {
+        if self.is_end_stream() && !self.hold.cut.load(Relaxed) {
             self.finish();
         } else {
             self.hold.close();
@@ -269,15 +356,14 @@ impl Body for Answered {
         match self {
             Self::Ours(bytes) => bytes.is_none(),
             // What is held back may not be let through at the end.
-            Self::Theirs(theirs) => theirs.seals.is_none() && theirs.body.is_end_stream(),
+            Self::Theirs(theirs) => theirs.seals.is_none() && theirs.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Ours(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Theirs(theirs) if theirs.seals.is_some() => SizeHint::default(),
-            Self::Theirs(theirs) => theirs.body.size_hint(),
+            Self::Theirs(theirs) => theirs.size_hint(),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::HttpDoor;
 use super::session::Session;
 use super::stream::Rewound;
 use crate::model::{EndCause, GrantId, Name, Refusal, SessionId, limits};
-use crate::protocol::http::answer;
+use crate::protocol::http::Api;
 use crate::protocol::session::{TlsFacts, TlsOffer};
 use crate::proxy::door::{Caller, Drain, Entrance};
 use crate::proxy::listener::Arrival;
@@ -96,7 +96,7 @@ impl Connection {
 pub(super) async fn serve(door: Arc<HttpDoor>, caller: Caller, entrance: Arc<Entrance>, arrival: Arrival) {
     let login = door.shared.limits.load().login;
     let peer = caller.peer;
-    let secured = tokio::time::timeout(login, secure(caller, &entrance)).await;
+    let secured = tokio::time::timeout(login, secure(caller, &entrance, door.api)).await;
     let Ok(Some((stream, tls))) = secured else { return };
     let mut drain = door.shared.drain.clone();
     let state = State { arrival: Some(arrival), ..State::default() };
@@ -143,7 +143,7 @@ fn said(ended: hyper::Result<()>, peer: Peer) {
 }
 
 /// TLS as the listener says, told by the first byte. `None`: it is over.
-async fn secure(caller: Caller, entrance: &Entrance) -> Option<(Rewound, Option<TlsFacts>)> {
+async fn secure(caller: Caller, entrance: &Entrance, api: &dyn Api) -> Option<(Rewound, Option<TlsFacts>)> {
     /// The first byte of a TLS handshake record (RFC 8446, section 5.1).
     const HANDSHAKE: u8 = 0x16;
     let Caller { mut stream, peer, mut input } = caller;
@@ -163,7 +163,7 @@ async fn secure(caller: Caller, entrance: &Entrance) -> Option<(Rewound, Option<
         // Nothing that we could say would be understood.
         (true, None) => None,
         (false, _) if entrance.tls == TlsOffer::Required => {
-            say(&mut stream, &Refusal::TlsRequired).await;
+            say(&mut stream, api, &Refusal::TlsRequired).await;
             None
         }
         (false, _) => Some((Rewound::new(input.freeze(), stream), None)),
@@ -171,17 +171,17 @@ async fn secure(caller: Caller, entrance: &Entrance) -> Option<(Rewound, Option<
 }
 
 /// Tells a connection that is one too many so.
-pub(super) async fn turn_away(caller: Caller, entrance: &Entrance, refusal: &Refusal) {
+pub(super) async fn turn_away(caller: Caller, entrance: &Entrance, api: &dyn Api, refusal: &Refusal) {
     let Caller { mut stream, .. } = caller;
     // Where TLS is needed nothing is said outside of it.
     if entrance.tls != TlsOffer::Required {
-        say(&mut stream, refusal).await;
+        say(&mut stream, api, refusal).await;
     }
 }
 
 /// An answer without a request that was read.
-async fn say(stream: &mut Stream, refusal: &Refusal) {
-    let answer = answer(refusal);
+async fn say(stream: &mut Stream, api: &dyn Api, refusal: &Refusal) {
+    let answer = api.answer(refusal);
     let reason = hyper::StatusCode::from_u16(answer.status).ok().and_then(|status| status.canonical_reason());
     let text = format!(
         "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",

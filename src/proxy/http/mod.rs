@@ -20,6 +20,7 @@ mod request;
 mod rest;
 mod seal;
 mod session;
+mod shown;
 mod spool;
 mod stream;
 mod upload;
@@ -36,6 +37,7 @@ use crate::config::Bodies;
 use crate::grant::Book;
 use crate::model::{Refusal, Target, limits};
 use crate::pool::Refused;
+use crate::protocol::http::Api;
 use crate::proxy::control::{BoxFuture, LevelChecks, TargetChecks};
 use crate::proxy::door::{Caller, Door, Entrance, Shared};
 use crate::proxy::engine::Engine;
@@ -46,6 +48,7 @@ use crate::secret::Secrets;
 pub(super) struct HttpDoor {
     /// The protocol's name.
     name: &'static str,
+    api: &'static dyn Api,
     shared: Arc<Shared>,
     upstreams: Arc<Upstreams>,
     catalogs: Catalogs,
@@ -56,7 +59,7 @@ pub(super) struct HttpDoor {
 
 impl HttpDoor {
     pub fn new(
-        name: &'static str,
+        (name, api): (&'static str, &'static dyn Api),
         shared: Arc<Shared>,
         secrets: Arc<Secrets>,
         base: PathBuf,
@@ -65,6 +68,7 @@ impl HttpDoor {
         let contexts = Arc::new(Contexts::new(shared.ledger.keys().http_ids()));
         Self {
             name,
+            api,
             contexts,
             shared,
             upstreams: Arc::new(Upstreams::new(secrets, base)),
@@ -85,7 +89,7 @@ impl Door for HttpDoor {
 
     fn turn_away(self: Arc<Self>, caller: Caller, entrance: Arc<Entrance>, refusal: Refusal) -> Served {
         Box::pin(async move {
-            let told = connection::turn_away(caller, &entrance, &refusal);
+            let told = connection::turn_away(caller, &entrance, self.api, &refusal);
             let _ = tokio::time::timeout(limits::TURNED_AWAY_WAIT, told).await;
         })
     }
@@ -125,7 +129,7 @@ impl Engine for HttpDoor {
         Box::pin(async move {
             let mut levels = Vec::new();
             for level in target.connectors.keys() {
-                let failed = self.upstreams.check(&target, level).await.err();
+                let failed = self.upstreams.check(&target, level, self.api.probe()).await.err();
                 levels.push(LevelChecks { level: level.clone(), checks: Vec::new(), failed });
             }
             Ok(TargetChecks { levels, form: String::new() })

@@ -20,6 +20,7 @@ use super::contexts::Given;
 use super::rest;
 use super::seal::Owner;
 use super::session::{Beginning, Running, Session};
+use super::shown::{self, Shown};
 use super::spool::{Spooled, Spooling};
 use super::upload::Upload;
 use super::upstream::{Lent, Place};
@@ -31,8 +32,7 @@ use crate::model::{
     StatementKind, Touch, limits,
 };
 use crate::protocol::http::{
-    Asked, Bulk, ContentType, Credentials, Narrowed, Opened, Path, Routed, SENT_ON, TOLD, Wrong, answer,
-    credentials,
+    Api, Asked, Bulk, ContentType, Credentials, Narrowed, Opened, Path, Routed, Wrong, credentials,
 };
 use crate::protocol::masking::mask_addresses;
 use crate::protocol::session::AcceptContext;
@@ -76,7 +76,7 @@ enum Reads {
     /// As it comes.
     Bulk(Bulk),
     /// When it is whole, if at all.
-    Whole(Routed),
+    Whole(Box<dyn Routed>),
 }
 
 impl Held {
@@ -147,7 +147,7 @@ impl Connection {
             Err(refused) => {
                 // The path alone may be shown of what was not understood, and not much of it.
                 self.write_down(&refused, &cut_line(&format!("{} {}", head.method, head.uri.path())));
-                let mut response = refusal(&refused.refusal);
+                let mut response = refusal(self.door.api, &refused.refusal);
                 let goes_on = match body {
                     Some(body) if !refused.closes => rest::skip(&head, body).await,
                     _ => !refused.closes,
@@ -164,6 +164,10 @@ impl Connection {
     async fn handle(&self, head: &Parts, body: &mut Option<Incoming>) -> Result<Response<Answered>, Refused> {
         plain(head).map_err(|wrong| Refused { closes: true, ..Refused::from(wrong) })?;
         same_site(&head.headers)?;
+        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+        if let Some(said) = self.door.api.said_to_anybody(head.method.as_str(), target) {
+            return Ok(ours(StatusCode::OK, said.to_owned()));
+        }
         let (identity, claim) = self.prove(&head.headers).await?;
         self.arrived();
         let known = |refused: Refused| Refused {
@@ -187,9 +191,9 @@ impl Connection {
         }
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         let path = Path::parse(target).map_err(Wrong::Bad)?;
-        let routed = Routed::of(head.method.as_str(), &path)?;
+        let routed = self.door.api.route(head.method.as_str(), &path)?;
         let is_read = routed.needs_body();
-        let (held, asked, early) = match is_expected(head, body.as_ref(), &routed)? {
+        let (held, mut asked, early) = match self.is_expected(head, body.as_ref(), &*routed)? {
             false => (Held::Nothing, routed.asked(b"")?, None),
             true => self.hold(body, routed, identity, claim).await?,
         };
@@ -218,10 +222,11 @@ impl Connection {
         let ends = self.ends(&session, &admission);
         let running = early.filter(|early| Arc::ptr_eq(&early.session, &session));
         let running = running.unwrap_or_else(|| session.run());
-        let sent = path.render();
-        self.note(&running, head.method.as_str(), &sent, held.shown(is_read))?;
+        let written = held.shown(is_read && !asked.is_secret());
+        self.note(&running, head.method.as_str(), &self.door.api.render(&path), written)?;
+        let shown = Shown::new(path, asked.take_part(), &admission);
         let _forget = forgets.then(|| Forget { door: self.door.clone(), target: admission.target().clone() });
-        let response = self.exchange(head, &sent, held, &admission, (running, ends, place, given)).await;
+        let response = self.exchange(head, &shown, held, &admission, (running, ends, place, given)).await;
         if asked.closes() && response.as_ref().is_ok_and(|response| response.status().is_success()) {
             self.door.contexts.forget(&opened);
         }
@@ -236,7 +241,7 @@ impl Connection {
     async fn hold(
         &self,
         body: &mut Option<Incoming>,
-        routed: Routed,
+        routed: Box<dyn Routed>,
         identity: &Identity,
         claim: &Claim,
     ) -> Result<(Held, Asked, Option<Running>), Refused> {
@@ -252,15 +257,14 @@ impl Connection {
         let session = self.enter(&admission, seat)?;
         let mut ends = self.ends(&session, &admission);
         let running = session.run();
-        let is_bulk = routed.is_bulk();
-        let mut spooling = self.door.spool.begin(&claim.user, is_bulk || !routed.needs_body());
+        let is_read = routed.needs_body();
+        let mut reads = routed.bulk().map_or_else(Reads::Whole, Reads::Bulk);
+        // What is read when it is whole stays in memory.
+        let spills = !is_read || matches!(reads, Reads::Bulk(_));
+        let mut spooling = self.door.spool.begin(&claim.user, spills);
         if let (Some(length), false) = (incoming.size_hint().exact(), streams) {
             spooling.expect(length).map_err(Refused::of)?;
         }
-        let mut reads = match is_bulk {
-            true => Reads::Bulk(routed.bulk()),
-            false => Reads::Whole(routed),
-        };
         let is_whole = fill(incoming, &mut ends, (&mut reads, &mut spooling), streams).await?;
         let rest = if is_whole { None } else { body.take() };
         let reads = match (reads, rest) {
@@ -297,7 +301,7 @@ impl Connection {
         };
         let place = self.place(&admission)?;
         let named = matches!(&touch.reach, Reach::Names(names) if !names.is_empty());
-        if admission.scope().is_everything() || !named {
+        if !self.door.api.has_aliases() || admission.scope().is_everything() || !named {
             return Ok(Admitted { admission, seat, place, narrowed: None });
         }
         let catalog = self.door.catalogs.of(admission.target(), admission.level(), &place).await;
@@ -447,7 +451,7 @@ impl Connection {
     async fn exchange(
         &self,
         head: &Parts,
-        target: &str,
+        shown: &Shown,
         held: Held,
         admission: &Admission,
         (running, mut ends, place, given): (Running, Ends, Arc<Place>, Option<Given>),
@@ -471,9 +475,10 @@ impl Connection {
         };
         let sending = gone.clone();
         let account = Account::new(running, self.door.shared.trail.clone(), gone);
-        let mut request =
-            rebuilt(head, target, &stamp, upload).ok_or_else(|| told(Refusal::TargetUnavailable))?;
-        if given.is_some() {
+        let target = self.door.api.render(shown.sent());
+        let request = rebuilt(self.door.api, head, &target, &stamp, upload);
+        let mut request = request.ok_or_else(|| told(Refusal::TargetUnavailable))?;
+        if given.is_some() || shown.is_filtered() {
             // An answer that is looked into comes as it is.
             request.headers_mut().remove(ACCEPT_ENCODING);
         }
@@ -484,46 +489,82 @@ impl Connection {
             () = sending.pace.too_slow(&place) => Err(Refusal::ProtocolViolation("the body came too slowly")),
         };
         let (lent, response) = sent.map_err(told)?;
-        self.pass_on((lent, given), response, ends, account).map_err(told)
+        self.pass_on(shown, (lent, given), response, (ends, account)).await.map_err(told)
     }
 
-    fn pass_on(
+    async fn pass_on(
         &self,
+        shown: &Shown,
         (lent, given): (Lent, Option<Given>),
         response: Response<Incoming>,
-        ends: Ends,
-        account: Account,
+        (ends, account): (Ends, Account),
     ) -> Result<Response<Answered>, Refusal> {
         let (head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS || head.status.is_informational() {
             return Err(Refusal::UpstreamLost);
         }
+        let status = head.status.as_u16();
+        let stuck = self.stuck.clone();
         if head.status == StatusCode::UNAUTHORIZED {
-            tracing::error!(protocol = self.door.name, "a target refuses the connector's login");
-            return Err(Refusal::ConnectorRefused);
+            let theirs = Theirs::new(body, status, (lent, None), ends, account, stuck);
+            return Err(self.not_let_in(theirs, shown).await);
         }
         let seals = given.map(Seals::new);
         if seals.is_some() && !may_be_looked_into(&head.headers) {
             tracing::warn!(protocol = self.door.name, "an answer with an id in it is no plain JSON");
             return Err(Refusal::UpstreamLost);
         }
-        let sealing = seals.is_some();
-        let mut response = Response::new(Answered::Theirs(Box::new(Theirs::new(
-            body,
-            head.status.as_u16(),
-            (lent, seals),
-            ends,
-            account,
-            self.stuck.clone(),
-        ))));
+        let filtering = shown.is_filtered() && head.status == StatusCode::OK;
+        let changes = seals.is_some() || filtering;
+        let mut theirs = Theirs::new(body, status, (lent, seals), ends, account, stuck);
+        if filtering {
+            if head.headers.contains_key(CONTENT_ENCODING) {
+                return Err(shown::strange(self.door.name));
+            }
+            let room = self.door.spool.answer(shown.user());
+            match shown.read(&mut theirs, room, self.door.name).await? {
+                Ok(()) => {}
+                Err(hidden) => return Ok(ours(StatusCode::NOT_FOUND, hidden.to_owned())),
+            }
+        }
+        let mut response = Response::new(Answered::Theirs(Box::new(theirs)));
         *response.status_mut() = head.status;
-        for name in TOLD.into_iter().filter(|name| !sealing || *name != "content-length") {
-            for value in head.headers.get_all(name).iter().filter(|value| name != LOCATION || is_here(value))
-            {
+        for name in self.door.api.told().iter().filter(|name| !changes || **name != "content-length") {
+            let values = head.headers.get_all(*name).iter();
+            for value in values.filter(|value| *name != LOCATION.as_str() || is_here(value)) {
                 response.headers_mut().append(HeaderName::from_static(name), value.clone());
             }
         }
         Ok(response)
+    }
+
+    /// The target does not know the connector's login, or does not let it do this.
+    async fn not_let_in(&self, mut theirs: Theirs, shown: &Shown) -> Refusal {
+        let mut room = self.door.spool.answer(shown.user());
+        let said = shown::read(&mut theirs, &mut room, limits::HTTP_SAID_BYTES_MAX);
+        let said = tokio::time::timeout(limits::HTTP_ASK_WAIT, said).await;
+        if let Ok(Ok(said)) = said
+            && !self.door.api.says_login_failed(&said)
+        {
+            return Refusal::OperationDenied("the connector's login may not do this at the target");
+        }
+        tracing::error!(protocol = self.door.name, "a target refuses the connector's login");
+        Refusal::ConnectorRefused
+    }
+
+    /// Whether there is a body. One where none belongs, or of another kind, is refused.
+    fn is_expected(&self, head: &Parts, body: Option<&Incoming>, routed: &dyn Routed) -> Result<bool, Wrong> {
+        if body.is_none_or(Incoming::is_end_stream) {
+            return Ok(false);
+        }
+        if !routed.takes_body() {
+            return Err(Wrong::Bad("this route takes no body"));
+        }
+        let kind = single(&head.headers, &CONTENT_TYPE)?;
+        match kind.is_some_and(|kind| self.door.api.reads(kind)) {
+            true => Ok(true),
+            false => Err(Wrong::Bad("the body must be JSON or lines of it, and content-type must say so")),
+        }
     }
 
     /// Who asks, by what is in this request alone, and the client certificate of the connection.
@@ -687,21 +728,6 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
     value.map(|value| value.to_str().map_err(|_| Wrong::Bad("a header is not ASCII"))).transpose()
 }
 
-/// Whether there is a body. One where none belongs, or of another kind, is refused.
-fn is_expected(head: &Parts, body: Option<&Incoming>, routed: &Routed) -> Result<bool, Wrong> {
-    if body.is_none_or(Incoming::is_end_stream) {
-        return Ok(false);
-    }
-    if !routed.takes_body() {
-        return Err(Wrong::Bad("this route takes no body"));
-    }
-    let kind = single(&head.headers, &CONTENT_TYPE)?;
-    match kind.and_then(ContentType::parse) {
-        Some(_) => Ok(true),
-        None => Err(Wrong::Bad("the body must be JSON or lines of it, and content-type must say so")),
-    }
-}
-
 /// Takes a body in. Whether that is all of it: a `_bulk` that is streamed is read as far as it takes to decide.
 async fn fill(
     incoming: &mut Incoming,
@@ -766,12 +792,18 @@ fn may_be_looked_into(headers: &HeaderMap) -> bool {
 }
 
 /// The request that is sent: made anew from what was understood. `None`: it cannot be said.
-fn rebuilt(head: &Parts, target: &str, stamp: &str, upload: Upload) -> Option<Request<Upload>> {
+fn rebuilt(
+    api: &dyn Api,
+    head: &Parts,
+    target: &str,
+    stamp: &str,
+    upload: Upload,
+) -> Option<Request<Upload>> {
     let mut request = Request::new(upload);
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = target.parse().ok()?;
-    for name in SENT_ON {
-        for value in head.headers.get_all(name) {
+    for name in api.sent_on() {
+        for value in head.headers.get_all(*name) {
             request.headers_mut().append(HeaderName::from_static(name), value.clone());
         }
     }
@@ -779,15 +811,22 @@ fn rebuilt(head: &Parts, target: &str, stamp: &str, upload: Upload) -> Option<Re
     Some(request)
 }
 
+/// An answer of the proxy's own, in JSON.
+fn ours(status: StatusCode, body: String) -> Response<Answered> {
+    let mut response = Response::new(Answered::Ours(Some(Bytes::from(body))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
 /// No, in the API's own words.
-fn refusal(refusal: &Refusal) -> Response<Answered> {
-    let said = answer(refusal);
-    let mut response = Response::new(Answered::Ours(Some(Bytes::from(said.body))));
-    *response.status_mut() = StatusCode::from_u16(said.status).unwrap_or(StatusCode::FORBIDDEN);
+fn refusal(api: &dyn Api, refusal: &Refusal) -> Response<Answered> {
+    let said = api.answer(refusal);
+    let mut response = ours(StatusCode::from_u16(said.status).unwrap_or(StatusCode::FORBIDDEN), said.body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // The official clients take the answer of nobody else.
-    headers.insert("x-elastic-product", HeaderValue::from_static("Elasticsearch"));
+    for (name, value) in api.marks() {
+        headers.insert(*name, HeaderValue::from_static(value));
+    }
     if let Some(seconds) = said.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -30,7 +30,7 @@ struct Room {
 }
 
 /// A part of a room; given back when dropped.
-struct Taken {
+pub(super) struct Taken {
     room: Arc<Room>,
     user: Name,
     bytes: u64,
@@ -74,9 +74,14 @@ impl Spool {
         Self { folder, memory: Arc::new(memory), disk: Arc::new(Room::new(each, all)) }
     }
 
+    /// Room in memory for an answer to this person that is read here.
+    pub fn answer(&self, user: &Name) -> Taken {
+        Taken::nothing(&self.memory, user)
+    }
+
     /// Room for a body of this person. `spills`: what does not fit into memory goes into a file; else it is too long.
     pub fn begin(&self, user: &Name, spills: bool) -> Spooling {
-        let taken = |room: &Arc<Room>| Taken { room: room.clone(), user: user.clone(), bytes: 0 };
+        let taken = |room: &Arc<Room>| Taken::nothing(room, user);
         Spooling {
             folder: spills.then(|| self.folder.clone()),
             tail: BytesMut::new(),
@@ -96,7 +101,12 @@ impl Room {
 }
 
 impl Taken {
-    fn hold(&mut self, bytes: u64) -> Result<(), Refusal> {
+    fn nothing(room: &Arc<Room>, user: &Name) -> Self {
+        Self { room: room.clone(), user: user.clone(), bytes: 0 }
+    }
+
+    /// Holds so many instead; where there is no room for that, as many as before.
+    pub fn hold(&mut self, bytes: u64) -> Result<(), Refusal> {
         let mut used = self.room.used.lock().unwrap_or_else(PoisonError::into_inner);
         let theirs = used.get(&self.user).map_or(0, |used| *used) - self.bytes + bytes;
         // There are as many entries as people who send something at this moment.

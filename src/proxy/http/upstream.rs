@@ -173,14 +173,19 @@ impl Upstreams {
         lock(&self.places).drain().for_each(|(_, place)| place.retire());
     }
 
-    /// Asks a target who it is, as `target check` does; the error is one sentence.
-    pub async fn check(&self, target: &Target, level: &AccessLevel) -> Result<(), String> {
+    /// Asks a target whether it knows the connector, as `target check` does; the error is one sentence.
+    pub async fn check(
+        &self,
+        target: &Target,
+        level: &AccessLevel,
+        probe: &'static str,
+    ) -> Result<(), String> {
         let cannot = |refusal: Refusal| format!("{refusal}; the log says why");
         let place = self.place(target, level).map_err(cannot)?;
-        let (status, _) = place.ask("/").await.map_err(cannot)?;
+        let (status, _) = place.ask(probe).await.map_err(cannot)?;
         match status {
             status if status.is_success() => Ok(()),
-            status => Err(format!("the target answers GET / with {status}")),
+            status => Err(format!("the target answers GET {probe} with {status}")),
         }
     }
 }

@@ -349,7 +349,8 @@ impl HttpClient {
         if status == 100 {
             return self.answer(is_head);
         }
-        let (body, whole) = if is_head { (Vec::new(), true) } else { self.body(&head) };
+        let is_empty = is_head || status == 204;
+        let (body, whole) = if is_empty { (Vec::new(), true) } else { self.body(&head) };
         Answer { status, head, body: String::from_utf8_lossy(&body).into_owned(), whole }
     }
 

@@ -6,6 +6,7 @@ pub mod http;
 pub mod janitor;
 pub mod mysql;
 pub mod node;
+pub mod rabbit;
 pub mod server;
 pub mod tls;
 pub mod wire;
