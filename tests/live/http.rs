@@ -200,6 +200,32 @@ fn nobody_gets_round_their_grant() {
     }
 }
 
+/// What comes of a body after its refusal is no request, and its sender comes to the answer.
+#[test]
+fn who_is_refused_before_the_body_has_come_hears_of_it() {
+    let (node, alice) = node();
+    let mut client = node.client();
+    refused(&client.ask(&of(&alice), "POST /secret/_doc", "{}"), 403, "TG002");
+    // A short one has been read, and the connection goes on.
+    assert_eq!(client.ask(&of(&alice), "GET /logs-1/_count", "").status, 200);
+    let hidden = request(&of(&alice), "GET /logs-1/_count", "");
+    let answer = client.ask(&of(&alice), "POST /secret/_doc", &hidden.repeat(20_000));
+    refused(&answer, 403, "TG002");
+    assert!(answer.whole && answer.head.contains("connection: close"), "{answer:?}");
+    assert_eq!(client.answer(false).status, 0);
+    // Who waits to be asked for a body is not asked.
+    let mut client = node.client();
+    client.send(&format!(
+        "POST /secret/_doc HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\nContent-Type: application/json\r\n\
+         Expect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+        of(&alice)
+    ));
+    let answer = client.answer(false);
+    refused(&answer, 403, "TG002");
+    assert!(answer.head.contains("connection: close"), "{answer:?}");
+    assert_eq!(node.place.seen().len(), 1);
+}
+
 #[test]
 fn two_readings_of_one_request_are_refused() {
     let (node, alice) = node();
