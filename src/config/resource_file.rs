@@ -160,10 +160,11 @@ impl<'r> Reader<'r> {
             connectors,
             suspended: None,
         };
-        if target.bodies != BodyMode::Whole
-            && !crate::protocol::http::PROTOCOLS.iter().any(|api| api.name == target.protocol)
-        {
-            table.mistake("bodies", "is for targets whose requests the proxy authorizes".to_owned());
+        // RabbitMQ's bodies are all read for names, each whole.
+        let streams = upstream::AUTHORIZED.contains(&target.protocol.as_str());
+        if target.bodies != BodyMode::Whole && !streams {
+            let (of, this) = (upstream::AUTHORIZED.join(" and "), &target.protocol);
+            table.mistake("bodies", format!("is for {of}, and this is {this}: leave it out"));
         }
         for (key, what) in
             upstream::contradictions(&target.upstream, &target.protocol, &target.address, target.tls)

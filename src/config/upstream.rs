@@ -86,7 +86,7 @@ pub(super) fn default_tls(address: Option<&str>) -> TlsMode {
 const POSTGRES: &str = "postgres";
 const MYSQL: &str = "mysql";
 /// Where the proxy itself looks at indices.
-const AUTHORIZED: [&str; 2] = ["elasticsearch", "opensearch"];
+pub(super) const AUTHORIZED: [&str; 2] = ["elasticsearch", "opensearch"];
 
 /// Whether servers of this protocol know the method.
 fn serves(method: AuthMethod, protocol: &str) -> bool {

@@ -17,7 +17,7 @@ use super::answer::{Account, Answered, Ends, Seals, Theirs};
 use super::checking::{Checking, Cover, piece};
 use super::connection::Connection;
 use super::contexts::Given;
-use super::rest;
+use super::rest::{self, Rest};
 use super::seal::Owner;
 use super::session::{Beginning, Running, Session};
 use super::shown::{self, Shown};
@@ -141,18 +141,14 @@ impl Connection {
     /// Answers one request, whatever it is.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Answered> {
         let (head, body) = request.into_parts();
-        let mut body = Some(body);
-        match self.handle(&head, &mut body).await {
+        let mut rest = Rest { body: Some(body), is_begun: false };
+        match self.handle(&head, &mut rest).await {
             Ok(response) => response,
             Err(refused) => {
                 // The path alone may be shown of what was not understood, and not much of it.
                 self.write_down(&refused, &cut_line(&format!("{} {}", head.method, head.uri.path())));
                 let mut response = refusal(self.door.api, &refused.refusal);
-                let goes_on = match body {
-                    Some(body) if !refused.closes => rest::skip(&head, body).await,
-                    _ => !refused.closes,
-                };
-                if !goes_on {
+                if refused.closes || !rest::skip(&head, rest).await {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 response
@@ -160,8 +156,8 @@ impl Connection {
         }
     }
 
-    /// `body`: what is left in it has not been read whole.
-    async fn handle(&self, head: &Parts, body: &mut Option<Incoming>) -> Result<Response<Answered>, Refused> {
+    /// `rest`: what is left in it has not been read whole.
+    async fn handle(&self, head: &Parts, rest: &mut Rest) -> Result<Response<Answered>, Refused> {
         plain(head).map_err(|wrong| Refused { closes: true, ..Refused::from(wrong) })?;
         same_site(&head.headers)?;
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
@@ -176,13 +172,13 @@ impl Connection {
             authenticated: true,
             ..refused
         };
-        self.serve(head, body, &identity, &claim).await.map_err(known)
+        self.serve(head, rest, &identity, &claim).await.map_err(known)
     }
 
     async fn serve(
         &self,
         head: &Parts,
-        body: &mut Option<Incoming>,
+        rest: &mut Rest,
         identity: &Identity,
         claim: &Claim,
     ) -> Result<Response<Answered>, Refused> {
@@ -193,9 +189,9 @@ impl Connection {
         let path = Path::parse(target).map_err(Wrong::Bad)?;
         let routed = self.door.api.route(head.method.as_str(), &path)?;
         let is_read = routed.needs_body();
-        let (held, mut asked, early) = match self.is_expected(head, body.as_ref(), &*routed)? {
+        let (held, mut asked, early) = match self.is_expected(head, rest.body.as_ref(), &*routed)? {
             false => (Held::Nothing, routed.asked(b"")?, None),
-            true => self.hold(body, routed, identity, claim).await?,
+            true => self.hold(rest, routed, identity, claim).await?,
         };
         let level = asked.named().level;
         let forgets =
@@ -240,18 +236,18 @@ impl Connection {
     /// not be let in whatever it says is not listened to, and whose grant ends meanwhile is not any longer.
     async fn hold(
         &self,
-        body: &mut Option<Incoming>,
+        rest: &mut Rest,
         routed: Box<dyn Routed>,
         identity: &Identity,
         claim: &Claim,
     ) -> Result<(Held, Asked, Option<Running>), Refused> {
         let (admission, seat) = self.decide(identity, claim, &routed.named())?;
-        let Some(incoming) = body.as_mut() else { return Ok((Held::Nothing, routed.asked(b"")?, None)) };
+        let Some(incoming) = rest.body.as_mut() else { return Ok((Held::Nothing, routed.asked(b"")?, None)) };
         let book = self.door.shared.ledger.book();
         let target = book.target(claim.target.as_str());
         let streams = target.is_some_and(|target| target.bodies == BodyMode::Stream);
         if streams && !routed.needs_body() {
-            let held = body.take().map_or(Held::Nothing, Held::Streamed);
+            let held = rest.body.take().map_or(Held::Nothing, Held::Streamed);
             return Ok((held, routed.asked(b"")?, None));
         }
         let session = self.enter(&admission, seat)?;
@@ -265,12 +261,13 @@ impl Connection {
         if let (Some(length), false) = (incoming.size_hint().exact(), streams) {
             spooling.expect(length).map_err(Refused::of)?;
         }
+        rest.is_begun = true;
         let is_whole = fill(incoming, &mut ends, (&mut reads, &mut spooling), streams).await?;
-        let rest = if is_whole { None } else { body.take() };
-        let reads = match (reads, rest) {
-            (Reads::Bulk(bulk), Some(rest)) => {
+        let further = if is_whole { None } else { rest.body.take() };
+        let reads = match (reads, further) {
+            (Reads::Bulk(bulk), Some(further)) => {
                 let asked = bulk.so_far();
-                let checking = Checking::new(rest, spooling.into_memory(), bulk);
+                let checking = Checking::new(further, spooling.into_memory(), bulk);
                 return Ok((Held::Checked(checking), asked, Some(running)));
             }
             (reads, _) => reads,

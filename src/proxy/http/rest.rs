@@ -7,15 +7,24 @@ use hyper::http::request::Parts;
 
 use crate::model::limits;
 
+/// The body of a request.
+pub(super) struct Rest {
+    /// What is left of it. `None`: it has gone somewhere else.
+    pub body: Option<Incoming>,
+    /// It has been asked for.
+    pub is_begun: bool,
+}
+
 /// Whether all of the body has come, so that there may be another request behind it. Of a longer one more is read for a
 /// while behind the answer: closing a socket with bytes in it would destroy the answer. Not cancel safe: what was read
 /// is lost.
-pub(super) async fn skip(head: &Parts, mut body: Incoming) -> bool {
+pub(super) async fn skip(head: &Parts, rest: Rest) -> bool {
+    let Rest { body: Some(mut body), is_begun } = rest else { return true };
     if body.is_end_stream() {
         return true;
     }
     // Who waits to be asked for it (RFC 9110, section 10.1.1) is not asked.
-    if head.headers.contains_key(EXPECT) {
+    if head.headers.contains_key(EXPECT) && !is_begun {
         return false;
     }
     let little = read(&mut body, limits::HTTP_SKIPPED_BYTES_MAX);

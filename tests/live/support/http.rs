@@ -40,8 +40,9 @@ struct Shared {
 }
 
 /// A target of its own for one test. It answers by words in the path: `slow` bit by bit without end, `never` not at
-/// all, `early` before it has read the body, `extra` with bytes behind the answer, `denied` 401, `flood` without end and
-/// as fast as it is taken, `halfway` not to the end, `moved` with a redirect; and `unasked` with a body where there is none.
+/// all, `early` before it has read the body, `extra` with bytes behind the answer, `denied` 401, `flood` without end
+/// and as fast as it is taken, `halfway` not to the end, `moved` with a redirect; and `unasked` with a body where there
+/// is none.
 pub struct HttpPlace {
     port: u16,
     shared: Arc<Shared>,
