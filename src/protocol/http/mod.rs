@@ -2,7 +2,7 @@
 //! and RabbitMQ's management API (`rabbit/`). What differs between them is [`Api`].
 //!
 //! ```text
-//! request line --Path::parse--> Routed::of (elastic.routes) --body, if it is read--> Touch --> Book::admit_request
+//! request line --Path::parse--> Api::route (its table) --body, if it is read--> Asked --> Book::admit_request
 //! ```
 //!
 //! What holds: whatever index (or vhost) a target would touch for the request that is sent on is in its [`Touch`], or
