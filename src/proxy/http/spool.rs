@@ -311,6 +311,25 @@ mod tests {
         }
     }
 
+    /// Who has many bodies under way has next to nothing of each in memory, and what is shown of it is as long.
+    #[tokio::test]
+    async fn the_beginning_is_known_in_whatever_pieces_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::new(folder.path().to_owned(), 4 << 20, 8 << 20);
+        let (mut one, mut other) = (spool.begin(&name("alice"), false), spool.begin(&name("alice"), false));
+        one.expect(16 << 20).unwrap();
+        other.expect((16 << 20) - 1_500).unwrap();
+        let body: Vec<u8> = (0..100_000_usize).map(|place| (place % 251) as u8).collect();
+        let mut spooling = spool.begin(&name("alice"), true);
+        for piece in body.chunks(1_000) {
+            spooling.push(piece, 0).await.unwrap();
+        }
+        assert!(!spooling.is_in_memory());
+        let spooled = spooling.finish().await.unwrap();
+        assert_eq!((spooled.length, &spooled.start[..]), (100_000, &body[..START_BYTES_MAX]));
+        assert_eq!(read(spooled).await, body);
+    }
+
     #[tokio::test]
     async fn nobody_takes_the_room_of_all() {
         let folder = tempfile::tempdir().unwrap();
