@@ -13,7 +13,8 @@ on_all_releases!(a_reset_puts_back_every_variable_but_those_that_each_return_loo
 
 /// As many must have been changed at least: a test that changes nothing shows nothing.
 const CHANGED_MIN: usize = 100;
-/// They go on by themselves, or begin anew by chance: a reset has put them back where they are not what they were set to.
+/// They go on by themselves, or begin anew by chance: a reset has put them back where they are not what they were set
+/// to.
 const FLOWING: &[&str] = &["rand_seed1", "rand_seed2", "statement_id", "timestamp"];
 /// What the pool's reset sets to a value that no session has by itself.
 const MARKED: &str = "div_precision_increment";
