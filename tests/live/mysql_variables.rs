@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tidegate::model::limits::POOL_LOOK_INTERVAL;
 use tidegate::protocol::mysql::{GLANCED_VARIABLES, UNSTEADY_VARIABLES};
 
 use crate::support::mysql::wire::command;
 use crate::support::mysql::{Answer, Place, Release, Wire, on_all_releases};
 use crate::support::server::ROLE_PASSWORD;
+use crate::support::{Node, Options};
 
 on_all_releases!(a_reset_puts_back_every_variable_but_those_that_each_return_looks_at);
 
@@ -81,6 +83,27 @@ fn a_reset_puts_back_every_variable_but_those_that_each_return_looks_at(release:
     {
         let said = connector.ask(statement);
         assert!(said.contains("error 1227"), "everybody may set {name} for the whole server: {said}");
+    }
+    // As they were.
+    let mut root = place.root();
+    seen.shared.keys().for_each(|name| root.run(&format!("set global {name} = default")));
+    shared_settings_close_no_connection(place, &seen.shared);
+}
+
+/// Setting it, as all may, must not have the connections of others closed, also where all variables are looked at.
+fn shared_settings_close_no_connection(place: Place, shared: &BTreeMap<String, String>) {
+    let node = Node::with(place, Options { pool: "size_max = 1", ..Options::default() });
+    let person = node.person("alice", "read");
+    let mut root = node.place.root();
+    for statement in shared.values() {
+        let mut alice = person.mysql_login();
+        let stamp = alice.ask("select @tidegate");
+        root.run(&statement.replace(" session ", " global "));
+        // The next return is looked at thoroughly.
+        std::thread::sleep(POOL_LOOK_INTERVAL);
+        alice.goodbye();
+        let session = stamp.split(['/', ' ']).nth(1).expect("a session's name");
+        assert_eq!(node.wait_end_of(session)["reused"], true, "{statement}");
     }
 }
 
