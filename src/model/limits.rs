@@ -66,7 +66,8 @@ pub const INTERRUPTS_MAX: usize = 16;
 pub const CROWD_PAUSE: Duration = Duration::from_millis(100);
 /// Connections of one pool that only stop statements and end others; each does hundreds in a second.
 pub const SIDE_CONNECTIONS_MAX: usize = 2;
-/// Connections that are ended by one order, where the protocol can: what the server looks up for one it looks up for all.
+/// Connections that are ended by one order, where the protocol can: what the server looks up for one it has looked up
+/// for all.
 pub const TERMINATIONS_MAX: usize = 64;
 /// How long such a connection is used and stays: the cuts of one crowd come within a second or two.
 pub const SIDE_CONNECTION_AGE: Duration = Duration::from_secs(5);
