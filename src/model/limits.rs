@@ -60,8 +60,10 @@ pub const SETTINGS_MAX: usize = 64;
 pub const CUT_REST: Duration = Duration::from_millis(20);
 /// Requests of one pool to stop a statement that are on their way at once, where each has a connection of its own: a
 /// server makes a process for each, and where hundreds are cut at once those would take the time in which the clients
-/// are to be told. Who waits longer than [`INTERRUPT_AGAIN`] is ended by a connection on the side.
+/// are to be told. The connections of the others are ended over one on the side, after [`CROWD_PAUSE`].
 pub const INTERRUPTS_MAX: usize = 16;
+/// How long the rest of such a crowd is left to be told before the server has the work of ending their connections.
+pub const CROWD_PAUSE: Duration = Duration::from_millis(100);
 /// Connections of one pool that only stop statements and end others; each does hundreds in a second.
 pub const SIDE_CONNECTIONS_MAX: usize = 2;
 /// Connections that are ended by one order, where the protocol can: what the server looks up for one it has looked up

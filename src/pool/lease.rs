@@ -252,10 +252,11 @@ impl<W: Wire> Lease<W> {
             }
             // In a crowd not even asked: nobody uses the connection again, and its end takes one order among many on a
             // connection that stands, where a request takes a process of the server's.
-            if let Some(of) = termination.as_ref().filter(|_| pool.is_stopping_many())
-                && pool.terminate(of).await.is_ok()
-            {
-                return;
+            if let Some(of) = termination.as_ref().filter(|_| pool.is_stopping_many()) {
+                tokio::time::sleep(limits::CROWD_PAUSE).await;
+                if pool.terminate(of).await.is_ok() {
+                    return;
+                }
             }
             stop(&pool, &interruption).await;
         };

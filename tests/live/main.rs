@@ -35,6 +35,7 @@ mod mysql_conversation;
 mod mysql_harness;
 mod mysql_login;
 mod mysql_upstream;
+mod mysql_variables;
 mod parking;
 mod rabbitmq;
 mod startup;

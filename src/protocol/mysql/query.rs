@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, Weak};
 
 use crate::protocol::session::Termination;
 
-/// Variables that differ from one moment to the next, or from one connection to the next, by themselves.
-const VOLATILE: &[&str] = &[
+/// Variables that differ from one moment to the next, or from one connection to the next, by themselves; and those that
+/// MariaDB lets every login set for the whole server (its replica's): by them one person could have the connections of
+/// all others closed.
+pub const VOLATILE: &[&str] = &[
     "error_count",
     "gtid_binlog_pos",
     "gtid_binlog_state",
@@ -19,9 +21,11 @@ const VOLATILE: &[&str] = &[
     "gtid_slave_pos",
     "in_transaction",
     "last_gtid",
+    "max_relay_log_size",
     "pseudo_thread_id",
     "rand_seed1",
     "rand_seed2",
+    "sql_slave_skip_counter",
     "statement_id",
     "timestamp",
     "warning_count",
@@ -128,12 +132,14 @@ fn share(variables: Vec<Variable>) -> Arc<[Variable]> {
 /// The variables that are looked at whenever a connection comes back, of those that a server has: those that a reset
 /// treats one by one, and those that change what a statement means, what it does, or what the client is told of it. All
 /// others are looked at now and then: see [`state`].
-const GLANCED: &[&str] = &[
+pub const GLANCED: &[&str] = &[
     "auto_increment_increment",
     "auto_increment_offset",
     "autocommit",
     "character_set_client",
     "character_set_collations",
+    "character_set_connection",
+    "character_set_database",
     "character_set_filesystem",
     "character_set_results",
     "check_constraint_checks",

@@ -66,7 +66,10 @@ fn stamp(text: &str, user: &str) -> Option<String> {
 
 /// What the proxy itself asks while a connection bears a person's name.
 fn is_upkeep(text: &str) -> bool {
-    text.starts_with("SELECT CONNECTION_ID(),CURRENT_USER(),DATABASE(),") || normal(text) == "ROLLBACK"
+    text.starts_with("SELECT CONNECTION_ID(),CURRENT_USER(),DATABASE(),")
+        // The mark that a reset has to put back.
+        || text == "SET div_precision_increment=29"
+        || normal(text) == "ROLLBACK"
 }
 
 #[cfg(test)]
@@ -81,6 +84,7 @@ mod tests {
 FROM b
 \t\t     5 Query\tSELECT 2
 \t\t     4 Query\tSELECT 3
+\t\t     4 Query\tSET div_precision_increment=29
 \t\t     4 Query\tROLLBACK
 \t\t     4 Init DB\tshop
 \t\t     4 Query\tSET ROLE NONE

@@ -550,6 +550,14 @@ fn shared(release: Release) -> Vec<Row> {
             .says(&["set global innodb_io_capacity = 777"])
             .asked(&["select @@global.innodb_io_capacity"]),
     );
+    if release.is_mariadb() {
+        rows.push(
+            row("a setting of the server's replica, which everybody may set", Met::Shared(words))
+                .prepared("select 1", "set global max_relay_log_size = default")
+                .says(&["set max_relay_log_size = 8192"])
+                .asked(&["select @@max_relay_log_size"]),
+        );
+    }
     rows
 }
 
