@@ -40,7 +40,7 @@ pub use capability::Capabilities;
 pub(crate) use dial::Goal;
 pub use dial::MySqlDial;
 pub use facts::{Learned, MySqlFacts, Settings};
-pub use query::{GLANCED as GLANCED_VARIABLES, VOLATILE as UNSTEADY_VARIABLES};
+pub use query::{GLANCED as GLANCED_VARIABLES, MARK as RESET_MARK, VOLATILE as UNSTEADY_VARIABLES};
 pub use relay::MySqlRelay;
 #[cfg(any(test, feature = "testing"))]
 pub use relay::fuzz_relay;

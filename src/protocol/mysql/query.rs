@@ -237,7 +237,7 @@ pub(super) fn extras(server: Server) -> &'static str {
 
 /// A value that no session has by itself, for the reset to put back: one that does nothing is not taken for one that
 /// found nothing to do. In letters that are the same in every character set that a client may speak.
-pub(super) const MARK: &str = "SET div_precision_increment=29";
+pub const MARK: &str = "SET div_precision_increment=29";
 
 /// Whether a connection takes it to have small packets wait, or not to.
 pub(super) const SOCKET: &str = "SET tcp_nodelay=DEFAULT";

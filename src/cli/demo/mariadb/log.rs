@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::cli::demo::evidence::{Said, normal};
+use crate::protocol::mysql::RESET_MARK;
 
 /// The statements of one person: those of a connection from the moment that it bears the person's name. Says the line
 /// that gave it the name, too.
@@ -67,8 +68,7 @@ fn stamp(text: &str, user: &str) -> Option<String> {
 /// What the proxy itself asks while a connection bears a person's name.
 fn is_upkeep(text: &str) -> bool {
     text.starts_with("SELECT CONNECTION_ID(),CURRENT_USER(),DATABASE(),")
-        // The mark that a reset has to put back.
-        || text == "SET div_precision_increment=29"
+        || text == RESET_MARK
         || normal(text) == "ROLLBACK"
 }
 

@@ -13,6 +13,7 @@ use super::super::stage::DATABASE;
 use super::super::witness::{Tag, Witness};
 use super::capability;
 use super::lane::{Lane, Packet, lost, string};
+use crate::protocol::mysql::RESET_MARK;
 use crate::tls::memory::{Dice, Pipe};
 
 /// How often a statement that takes long looks whether its client is there.
@@ -432,7 +433,7 @@ impl Session<'_> {
                 self.row(&[Some("SELECT")]);
             }
             self.end_of_rows();
-        } else if text == "SET div_precision_increment=29" {
+        } else if text == RESET_MARK {
             self.settings.insert("div_precision_increment", "29".into());
             self.ok(0);
         } else if text.starts_with("SELECT CONNECTION_ID(),") {
