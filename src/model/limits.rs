@@ -399,6 +399,17 @@ pub const HTTP_CONTEXTS_MAX: usize = 100;
 /// How long a target is thought to keep what it was asked to keep at most: asynchronous searches are kept so long if
 /// nothing else is said.
 pub const HTTP_CONTEXT_KEPT_MAX: Duration = Duration::from_secs(5 * 86_400);
+/// Requests whose client or grant has gone and that are to be stopped at one target: a pool has less connections, and
+/// only so many can come at once.
+pub const HTTP_STOPS_MAX: usize = 1_000;
+/// What is to be stopped is looked for again after this at first, then after twice as long, …
+pub const HTTP_STOP_PAUSE: Duration = Duration::from_millis(50);
+/// … and so on up to this, …
+pub const HTTP_STOP_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// … for so long where it has not turned up: a busy target may begin with it late, …
+pub const HTTP_STOP_LOOK: Duration = Duration::from_secs(5);
+/// … and for so long where it does not end, or the target does not answer.
+pub const HTTP_STOP_WAIT: Duration = Duration::from_secs(60);
 /// A connection whose exchange has ended must be found clean within this, or it is closed.
 pub const HTTP_CLEAN_WAIT: Duration = Duration::from_secs(1);
 /// Idle connections to targets are looked through this often.

@@ -24,6 +24,8 @@ pub struct Asked {
     pub(super) gives: Option<Gives>,
     /// The request closes what the ids are of.
     pub(super) closes: bool,
+    /// See [`Asked::tasks`].
+    pub(super) tasks: Option<&'static str>,
     /// What of the answer is shown. `None`: all of it, for the request named what it is about.
     pub(super) part: Option<Box<dyn Part>>,
     /// The body may hold logins: it is not written down.
@@ -74,6 +76,7 @@ impl Asked {
             ids: Vec::new(),
             gives: None,
             closes: false,
+            tasks: None,
             part: None,
             is_secret: false,
         }
@@ -112,6 +115,12 @@ impl Asked {
     /// Whether it closes what its ids are of.
     pub fn closes(&self) -> bool {
         self.closes
+    }
+
+    /// The actions of the tasks as which the target goes on with this when its connection is closed. `None`: it stops
+    /// by itself, or cannot be stopped.
+    pub fn tasks(&self) -> Option<&'static str> {
+        self.tasks
     }
 
     /// What of the answer is shown. `None`: all of it.

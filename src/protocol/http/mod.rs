@@ -33,6 +33,7 @@ mod resolve;
 mod routes;
 mod scan;
 mod search;
+pub mod tasks;
 #[cfg(test)]
 mod tests;
 

@@ -26,6 +26,8 @@ pub struct Route {
     gives: Option<(Option<IdKind>, &'static str)>,
     /// It closes what the ids are of.
     closes: bool,
+    /// What the cluster's tasks of it are called, where it goes on with it unasked.
+    tasks: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,7 @@ impl Routed {
         }
         asked.gives = route.gives(path)?;
         asked.closes = route.closes;
+        asked.tasks = route.tasks;
         let expand = Expand::OPEN.with(path)?;
         Ok(Self { route, asked, named: place.is_some(), expand })
     }
@@ -246,12 +249,14 @@ fn lines() -> impl Iterator<Item = &'static str> {
 fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>) -> Option<Route> {
     let [methods, path, level, from, body, known @ ..] = words else { return None };
     let mut parameters = groups.get("common")?.clone();
-    let (mut gives, mut closes) = (None, false);
+    let (mut gives, mut closes, mut tasks) = (None, false, None);
     for group in known {
-        match group.strip_prefix("gives=") {
-            Some(given) => {
+        match group.split_once('=') {
+            Some(("gives", given)) => {
                 gives = Some(given.split_once(':').and_then(|(kind, member)| Some((id_kind(kind)?, member)))?)
             }
+            Some(("task", actions)) => tasks = Some(actions),
+            Some(_) => return None,
             None if *group == "closes" => closes = true,
             None => parameters.extend(groups.get(group)?),
         }
@@ -275,6 +280,7 @@ fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>
         parameters,
         gives,
         closes,
+        tasks,
     })
 }
 

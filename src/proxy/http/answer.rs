@@ -18,6 +18,7 @@ use super::contexts::Given;
 use super::pace::Pace;
 use super::session::Running;
 use super::spool::Taken;
+use super::stopping::Lasting;
 use super::upload::Gone;
 use super::upstream::{Lent, Place};
 use crate::model::{Note, Notes, Refusal, limits};
@@ -84,6 +85,8 @@ pub(super) struct Theirs {
     pub cut: Option<Refusal>,
     account: Account,
     seals: Option<Seals>,
+    /// Stopped at the target where the answer does not come to its end.
+    lasting: Option<Lasting>,
 }
 
 /// What puts a sealed id in the place of the target's.
@@ -158,7 +161,7 @@ impl Theirs {
     pub fn new(
         body: Incoming,
         status: u16,
-        (lent, seals): (Lent, Option<Seals>),
+        (lent, seals, lasting): (Lent, Option<Seals>, Option<Lasting>),
         ends: Ends,
         mut account: Account,
         stuck: Arc<Notify>,
@@ -181,6 +184,7 @@ impl Theirs {
             cut: None,
             account,
             seals,
+            lasting,
         }
     }
 
@@ -222,6 +226,9 @@ impl Theirs {
     /// it has read everything may take the rest for the next request.
     fn finish(&mut self) {
         self.account.whole = true;
+        if let Some(lasting) = self.lasting.take() {
+            lasting.ended();
+        }
         if let Some(lent) = self.hold.take()
             && self.account.gone.whole.load(Relaxed)
         {

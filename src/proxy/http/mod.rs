@@ -22,6 +22,7 @@ mod seal;
 mod session;
 mod shown;
 mod spool;
+mod stopping;
 mod stream;
 mod upload;
 mod upstream;

@@ -22,6 +22,7 @@ use super::seal::Owner;
 use super::session::{Beginning, Running, Session};
 use super::shown::{self, Shown};
 use super::spool::{Spooled, Spooling};
+use super::stopping::Lasting;
 use super::upload::Upload;
 use super::upstream::{Lent, Place};
 use crate::credential::Identity;
@@ -218,11 +219,14 @@ impl Connection {
         let ends = self.ends(&session, &admission);
         let running = early.filter(|early| Arc::ptr_eq(&early.session, &session));
         let running = running.unwrap_or_else(|| session.run());
+        let lasting = asked.tasks().map(|actions| Lasting::new(&place, &running, actions));
+        let lasting = lasting.transpose().map_err(Refused::of)?;
         let written = held.shown(is_read && !asked.is_secret());
         self.note(&running, head.method.as_str(), &self.door.api.render(&path), written)?;
         let shown = Shown::new(path, asked.take_part(), &admission);
         let _forget = forgets.then(|| Forget { door: self.door.clone(), target: admission.target().clone() });
-        let response = self.exchange(head, &shown, held, &admission, (running, ends, place, given)).await;
+        let response =
+            self.exchange(head, &shown, held, &admission, (running, ends, place, given, lasting)).await;
         if asked.closes() && response.as_ref().is_ok_and(|response| response.status().is_success()) {
             self.door.contexts.forget(&opened);
         }
@@ -451,10 +455,17 @@ impl Connection {
         shown: &Shown,
         held: Held,
         admission: &Admission,
-        (running, mut ends, place, given): (Running, Ends, Arc<Place>, Option<Given>),
+        (running, mut ends, place, given, lasting): (
+            Running,
+            Ends,
+            Arc<Place>,
+            Option<Given>,
+            Option<Lasting>,
+        ),
     ) -> Result<Response<Answered>, Refused> {
         let told = |refusal| Refused { told: true, ..Refused::of(refusal) };
-        let stamp = running.session.stamp();
+        let stamp =
+            lasting.as_ref().map_or_else(|| running.session.stamp(), |lasting| lasting.mark().to_owned());
         let (upload, gone) = match held {
             Held::Nothing => Upload::nothing(),
             Held::Kept(body) => Upload::kept(body),
@@ -482,17 +493,17 @@ impl Connection {
         let sent = tokio::select! {
             biased;
             refusal = &mut ends => Err(refusal),
-            sent = place.send(request) => sent,
+            sent = place.send(request, lasting.as_ref()) => sent,
             () = sending.pace.too_slow(&place) => Err(Refusal::ProtocolViolation("the body came too slowly")),
         };
         let (lent, response) = sent.map_err(told)?;
-        self.pass_on(shown, (lent, given), response, (ends, account)).await.map_err(told)
+        self.pass_on(shown, (lent, given, lasting), response, (ends, account)).await.map_err(told)
     }
 
     async fn pass_on(
         &self,
         shown: &Shown,
-        (lent, given): (Lent, Option<Given>),
+        (lent, given, lasting): (Lent, Option<Given>, Option<Lasting>),
         response: Response<Incoming>,
         (ends, account): (Ends, Account),
     ) -> Result<Response<Answered>, Refusal> {
@@ -503,7 +514,7 @@ impl Connection {
         let status = head.status.as_u16();
         let stuck = self.stuck.clone();
         if head.status == StatusCode::UNAUTHORIZED {
-            let theirs = Theirs::new(body, status, (lent, None), ends, account, stuck);
+            let theirs = Theirs::new(body, status, (lent, None, None), ends, account, stuck);
             return Err(self.not_let_in(theirs, shown).await);
         }
         let seals = given.map(Seals::new);
@@ -513,7 +524,7 @@ impl Connection {
         }
         let filtering = shown.is_filtered() && head.status == StatusCode::OK;
         let changes = seals.is_some() || filtering;
-        let mut theirs = Theirs::new(body, status, (lent, seals), ends, account, stuck);
+        let mut theirs = Theirs::new(body, status, (lent, seals, lasting), ends, account, stuck);
         if filtering {
             if head.headers.contains_key(CONTENT_ENCODING) {
                 return Err(shown::strange(self.door.name));

@@ -45,13 +45,18 @@ pub(super) struct Running {
     pub session: Arc<Session>,
     /// Counts up, from 1.
     pub number: u64,
+    _busy: Busy,
 }
 
-impl Drop for Running {
+/// Something that a session that ends waits for a moment for.
+pub(super) struct Busy(Arc<Session>);
+
+impl Drop for Busy {
     fn drop(&mut self) {
-        self.session.last.store(clock::monotonic_micros(), Relaxed);
-        if self.session.active.fetch_sub(1, Relaxed) == 1 {
-            self.session.listed.stats.see(self.session.numbers.load(Relaxed), State::Idle);
+        let session = &self.0;
+        session.last.store(clock::monotonic_micros(), Relaxed);
+        if session.active.fetch_sub(1, Relaxed) == 1 {
+            session.listed.stats.see(session.numbers.load(Relaxed), State::Idle);
         }
     }
 }
@@ -180,10 +185,15 @@ impl Session {
     }
 
     pub fn run(self: &Arc<Self>) -> Running {
-        self.active.fetch_add(1, Relaxed);
+        let busy = self.busy();
         let number = self.numbers.fetch_add(1, Relaxed) + 1;
         self.listed.stats.see(number, State::Busy);
-        Running { session: self.clone(), number }
+        Running { session: self.clone(), number, _busy: busy }
+    }
+
+    pub fn busy(self: &Arc<Self>) -> Busy {
+        self.active.fetch_add(1, Relaxed);
+        Busy(self.clone())
     }
 
     pub fn moved(&self, up: u64, down: u64) {

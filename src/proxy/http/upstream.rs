@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::stopping::{Lasting, Stops};
 use super::upload::Upload;
 use crate::credential::Secret;
 use crate::grant::Book;
@@ -59,6 +60,8 @@ pub(super) struct Place {
     waiting: Arc<Semaphore>,
     known: Mutex<Option<(Instant, Secret)>>,
     idle: Mutex<Idle>,
+    /// What has to be stopped there.
+    pub stops: Stops,
 }
 
 #[derive(Default)]
@@ -85,6 +88,10 @@ impl Drop for Closes {
         self.0.abort();
     }
 }
+
+/// A connection beside the pool's, for orders that must not wait for one of those; made when it is needed.
+#[derive(Default)]
+pub(super) struct Aside(Option<Connection>);
 
 /// A connection that is lent for one exchange.
 pub(super) struct Lent {
@@ -150,6 +157,7 @@ impl Upstreams {
             secrets: self.secrets.clone(),
             known: Mutex::default(),
             idle: Mutex::default(),
+            stops: Stops::default(),
         }))
     }
 
@@ -290,11 +298,15 @@ impl Place {
     pub async fn send(
         self: &Arc<Self>,
         mut request: Request<Upload>,
+        lasting: Option<&Lasting>,
     ) -> Result<(Lent, Response<Incoming>), Refusal> {
         let mut fresh = false;
         loop {
             let (mut lent, secret) = self.lend(fresh).await?;
             dress(&mut request, &self.plan.address, &secret)?;
+            if let Some(lasting) = lasting {
+                lasting.sent();
+            }
             match lent.connection.sender.try_send_request(request).await {
                 Ok(response) => return Ok((lent, response)),
                 Err(mut error) => match error.take_message() {
@@ -334,24 +346,68 @@ impl Place {
         target: &str,
         body: Option<String>,
     ) -> Result<(StatusCode, Vec<u8>), Refusal> {
-        let has_body = body.is_some();
-        let upload = body.map_or_else(Upload::nothing, |body| Upload::ours(body.into()));
-        let mut request = Request::new(upload.0);
-        if has_body {
-            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
-        *request.method_mut() = method;
-        *request.uri_mut() = target.parse().map_err(|_| Refusal::TargetUnavailable)?;
+        let request = own(method, target, body)?;
         let asked = async {
-            let (lent, response) = self.send(request).await?;
-            let (head, body) = response.into_parts();
-            let body = http_body_util::Limited::new(body, limits::HTTP_ALIASES_BYTES_MAX);
-            let body = body.collect().await.map_err(|_| Refusal::UpstreamLost)?.to_bytes();
+            let (lent, response) = self.send(request, None).await?;
+            let said = whole(response).await?;
             lent.put_back();
-            Ok((head.status, body.to_vec()))
+            Ok(said)
         };
         tokio::time::timeout(limits::HTTP_ASK_WAIT, asked).await.map_err(|_| Refusal::TargetUnavailable)?
     }
+
+    /// A question or an order of our own that does not wait for a connection of the pool. After an error the
+    /// connection is not to be used again.
+    pub async fn aside(
+        &self,
+        aside: &mut Aside,
+        method: Method,
+        target: &str,
+    ) -> Result<(StatusCode, Vec<u8>), Refusal> {
+        let mut request = own(method, target, None)?;
+        let asked = async {
+            let secret = self.secret()?;
+            let kept = match aside.0.take() {
+                Some(mut kept) => kept.sender.ready().await.is_ok().then_some(kept),
+                None => None,
+            };
+            let mut connection = match kept {
+                Some(kept) => kept,
+                None => self.dial(&secret).await?,
+            };
+            dress(&mut request, &self.plan.address, &secret)?;
+            let sent = connection.sender.send_request(request).await;
+            let said = whole(sent.map_err(|_| Refusal::UpstreamLost)?).await?;
+            aside.0 = Some(connection);
+            Ok(said)
+        };
+        tokio::time::timeout(limits::HTTP_ASK_WAIT, asked).await.map_err(|_| Refusal::TargetUnavailable)?
+    }
+
+    pub fn address(&self) -> &str {
+        &self.plan.address
+    }
+}
+
+/// A request of our own, with JSON where it has a body.
+fn own(method: Method, target: &str, body: Option<String>) -> Result<Request<Upload>, Refusal> {
+    let has_body = body.is_some();
+    let upload = body.map_or_else(Upload::nothing, |body| Upload::ours(body.into()));
+    let mut request = Request::new(upload.0);
+    if has_body {
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    *request.method_mut() = method;
+    *request.uri_mut() = target.parse().map_err(|_| Refusal::TargetUnavailable)?;
+    Ok(request)
+}
+
+/// An answer to the end, which is bounded.
+async fn whole(response: Response<Incoming>) -> Result<(StatusCode, Vec<u8>), Refusal> {
+    let (head, body) = response.into_parts();
+    let body = http_body_util::Limited::new(body, limits::HTTP_ALIASES_BYTES_MAX);
+    let body = body.collect().await.map_err(|_| Refusal::UpstreamLost)?.to_bytes();
+    Ok((head.status, body.to_vec()))
 }
 
 /// Puts on who the proxy is there.

@@ -136,7 +136,7 @@ impl Cluster {
             [("read", READ), ("read_write", "\"indices_all\""), ("admin", "\"indices_all\"")]
         {
             let role = format!(
-                r#"{{"cluster_permissions": ["cluster_composite_ops", "cluster_monitor"],
+                r#"{{"cluster_permissions": ["cluster_composite_ops", "cluster_monitor", "cluster:admin/tasks/cancel"],
                    "index_permissions": [{{"index_patterns": ["*"],
                      "allowed_actions": [{actions}, "indices:admin/aliases/get"]}}]}}"#
             );
@@ -303,6 +303,11 @@ impl Backend for ClusterPlace {
 }
 
 impl ClusterPlace {
+    pub fn new(cluster: &'static Cluster, prefix: &str) -> Self {
+        let pattern = format!("{prefix}logs-*");
+        Self { cluster, tap: Tap::new(cluster.port), prefix: prefix.to_owned(), pattern }
+    }
+
     /// A name of this test's own.
     pub fn name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
@@ -328,12 +333,7 @@ impl Node<ClusterPlace> {
 
     /// `target`: more lines of the target.
     pub fn in_front_of(cluster: &'static Cluster, prefix: &str, target: &str) -> Self {
-        let place = ClusterPlace {
-            cluster,
-            tap: Tap::new(cluster.port),
-            pattern: format!("{prefix}logs-*"),
-            prefix: prefix.to_owned(),
-        };
+        let place = ClusterPlace::new(cluster, prefix);
         let tls = if cluster.kind == Kind::Secured { "" } else { "tls = \"disable\"\n" };
         let target = format!("{tls}{target}");
         let target = target.as_str();

@@ -42,7 +42,7 @@ struct Shared {
 /// A target of its own for one test. It answers by words in the path: `slow` bit by bit without end, `never` not at
 /// all, `early` before it has read the body, `extra` with bytes behind the answer, `denied` 401, `flood` without end
 /// and as fast as it is taken, `halfway` not to the end, `moved` with a redirect; and `unasked` with a body where there
-/// is none.
+/// is none. What is to be thrown away (`discard`) is.
 pub struct HttpPlace {
     port: u16,
     shared: Arc<Shared>,
@@ -143,7 +143,11 @@ fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) {
         if early {
             let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
         }
-        let Some(body) = body(&mut socket, &mut read, &seen) else { return };
+        let body = match line.contains("discard") {
+            true => discard(&mut socket, &mut read, &seen),
+            false => body(&mut socket, &mut read, &seen),
+        };
+        let Some(body) = body else { return };
         seen.body = String::from_utf8_lossy(&body).into_owned();
         if early {
             continue;
@@ -252,6 +256,18 @@ fn more(socket: &mut TcpStream, read: &mut Vec<u8>) -> Option<()> {
     let count = socket.read(&mut part).ok().filter(|count| *count > 0)?;
     read.extend_from_slice(&part[..count]);
     Some(())
+}
+
+/// Takes a body of a length that is said, and keeps nothing of it.
+fn discard(socket: &mut TcpStream, read: &mut Vec<u8>, seen: &Seen) -> Option<Vec<u8>> {
+    let mut left: usize = seen.header("content-length")?.parse().expect("a length");
+    loop {
+        left -= read.drain(..read.len().min(left)).count();
+        if left == 0 {
+            return Some(Vec::new());
+        }
+        more(socket, read)?;
+    }
 }
 
 fn body(socket: &mut TcpStream, read: &mut Vec<u8>, seen: &Seen) -> Option<Vec<u8>> {
