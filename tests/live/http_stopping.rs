@@ -119,7 +119,8 @@ fn by_query(kind: Kind, prefix: &str) {
     fill(&node, &logs);
     fill(&node, &other);
     let all = json!({"query": {"match_all": {}}});
-    let around = format!("POST /{other}/_update_by_query?requests_per_second=1&scroll_size=10");
+    let around =
+        format!("POST /{other}/_update_by_query?requests_per_second=1&scroll_size=10&conflicts=proceed");
     let mut direct = node.place.cluster.client();
     direct.send(&request(&node.place.cluster.proof(), &around, ""));
     let bobs =
@@ -162,7 +163,7 @@ fn by_query(kind: Kind, prefix: &str) {
             });
             assert!(ended() - began < GONE + CUT, "{action}");
             let end = node.wait_event("result", |line| line["session"] == parts[1]);
-            assert!(end["sqlstate"] == "unfinished" && end["number"].to_string() == parts[2], "{end}");
+            assert!(end["sqlstate"] == "unfinished" && end["number"] == 1, "{end}");
             node.grant("alice", "read_write", "1h", &["--database", &node.place.name("logs-*")]);
         }
     }
@@ -215,7 +216,14 @@ fn reads(kind: Kind, prefix: &str) {
         let answer = client.answer(false);
         assert!(answer.status == 403 && answer.body.contains("TG004"), "{line}: {answer:?}");
         assert!(began.elapsed() < CUT, "{line}: {:?}", began.elapsed());
-        wait_until(&format!("nothing of {line} is left"), GONE, || {
+        // The server's threads look at that when they have time; what only waits for others ends with them.
+        wait_until(&format!("all of {line} is cancelled"), GONE, || {
+            let tasks = running(&node, "indices:data/read/*");
+            tasks.iter().all(|task| {
+                !mark(task).starts_with(&session) || task["cancelled"] == true || task["cancellable"] == false
+            })
+        });
+        wait_until(&format!("nothing of {line} is left"), PATIENCE, || {
             marks(&node, "indices:data/read/*", &session).is_empty()
         });
         let again = client.ask(&of(&alice), "GET /", "");
@@ -249,7 +257,8 @@ impl Sending {
     }
 }
 
-/// Sends the head, then the body as fast as it is taken up to `fast` bytes, and the rest slowly, until it is hung up on.
+/// Sends the head, then the body as fast as it is taken up to `fast` bytes, and the rest slowly, until it is hung up
+/// on.
 fn send_slowly(client: &HttpClient, head: String, (piece, times): (String, usize), fast: usize) -> Sending {
     let mut socket = client.socket.try_clone().expect("a second handle");
     let counted = Arc::new(AtomicUsize::new(0));

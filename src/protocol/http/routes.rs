@@ -377,6 +377,35 @@ mod tests {
     }
 
     #[test]
+    fn what_a_cluster_goes_on_with_is_known() {
+        let tasks = |method, target, body: &str| {
+            let asked =
+                Routed::of(method, &Path::parse(target).unwrap()).unwrap().asked(body.as_bytes()).unwrap();
+            asked.tasks()
+        };
+        for (method, target, body, actions) in [
+            ("POST", "/a/_delete_by_query", "{}", Some("indices:data/write/delete/byquery")),
+            ("POST", "/a/_update_by_query", "{}", Some("indices:data/write/update/byquery")),
+            (
+                "POST",
+                "/_reindex",
+                r#"{"source":{"index":"a"},"dest":{"index":"b"}}"#,
+                Some("indices:data/write/reindex"),
+            ),
+            ("GET", "/a/_count", "", Some("indices:data/read/search")),
+            ("GET", "/_search/scroll/x", "", Some("indices:data/read/scroll")),
+            ("GET", "/a/_search", "", None),
+            ("DELETE", "/_search/scroll/x", "", None),
+        ] {
+            assert_eq!(tasks(method, target, body), actions, "{method} {target}");
+        }
+        let plain =
+            |action: &str| action.bytes().all(|byte| byte.is_ascii_lowercase() || b":/_".contains(&byte));
+        let mut actions = table().iter().filter_map(|route| route.tasks).flat_map(|list| list.split(','));
+        assert!(actions.all(|action| action.starts_with("indices:") && plain(action)));
+    }
+
+    #[test]
     fn who_asks_is_told_why_a_route_is_refused() {
         for (method, target, why) in [
             ("GET", "/_nodes/http", "the addresses of the cluster's nodes"),

@@ -1,5 +1,5 @@
-//! What a cluster goes on with when the connection that asked for it is closed: tasks. Each has the `X-Opaque-Id` of its
-//! request, which the proxy puts on, so what one request began is found among those of all others by that alone.
+//! What a cluster goes on with when the connection that asked for it is closed: tasks. Each has the `X-Opaque-Id` of
+//! its request, which the proxy puts on, so what one request began is found among those of all others by that alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,7 +72,7 @@ mod tests {
             {"node":"","id":295,"cancellable":true,"headers":{"X-Opaque-Id":"alice/s-1/7"}}]}"#;
         let found = running(answer).unwrap();
         let expected = Task { id: "EAvRpe13Tme2xSeJqFClmQ:291".into(), mark: "alice/s-1/7".into() };
-        assert_eq!(found, [expected.clone()]);
+        assert_eq!(found, std::slice::from_ref(&expected));
         assert_eq!(cancel(&expected), "/_tasks/EAvRpe13Tme2xSeJqFClmQ:291/_cancel");
         assert_eq!(running(br#"{"nodes":{}}"#), None);
         assert_eq!(running(br#"{"tasks":[{"node":1}]}"#), None);
