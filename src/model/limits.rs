@@ -382,6 +382,18 @@ pub const HTTP_PACE_LOOKS_WANTED: u32 = 5;
 pub const HTTP_SKIPPED_BYTES_MAX: usize = 64 << 10;
 /// For a client to come to the answer while it still sends such a body.
 pub const HTTP_SKIP_WAIT: Duration = Duration::from_secs(1);
+/// Requests at once on one connection of HTTP/2: what clients begin with before they have been told (RFC 9113, section
+/// 6.5.2, advises against less).
+pub const HTTP_STREAMS_MAX: u32 = 100;
+/// Streams that a client of HTTP/2 may have reset before they are looked at (CVE-2023-44487), …
+pub const HTTP_RESETS_MAX: usize = 32;
+/// … and requests that it may take back one after the other without waiting for the answer of one, or send malformed.
+pub const HTTP_TAKEN_BACK_MAX: usize = 256;
+/// What may come of one stream of HTTP/2, and of all streams of a connection, before it is read.
+pub const HTTP_STREAM_WINDOW_BYTES: u32 = 64 << 10;
+pub const HTTP_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// For the answer to a ping of ours on a connection of HTTP/2 that has been still.
+pub const HTTP_PING_WAIT: Duration = Duration::from_secs(20);
 /// Sessions of one client connection: a gateway in front may bring several people over one.
 pub const HTTP_SESSIONS_MAX: usize = 16;
 /// What is known of a target's aliases is asked again after this, so that a change made past the proxy counts within

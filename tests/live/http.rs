@@ -287,7 +287,6 @@ fn two_readings_of_one_request_are_refused() {
                 "POST /logs-1/_bulk HTTP/1.1\r\n{proof}{json}Transfer-Encoding: chunked\r\nTrailer: x-a\r\n\r\n2\r\n{{}}\r\n0\r\nx-a: b\r\n\r\n"
             ),
         ),
-        ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
         (
             "a long head",
             format!("GET /logs-1/_count HTTP/1.1\r\n{proof}X-A: {}\r\n\r\n", "a".repeat(100_000)),

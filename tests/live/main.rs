@@ -18,6 +18,7 @@ mod faults;
 mod hard_cuts;
 mod harness;
 mod http;
+mod http2;
 mod http_attacks;
 mod http_bypasses;
 mod http_clients;

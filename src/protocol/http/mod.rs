@@ -68,7 +68,7 @@ const fn entry(name: &'static str, port: u16) -> Entry {
     Entry {
         name,
         port,
-        alpn: &[b"http/1.1"],
+        alpn: &[b"h2", b"http/1.1"],
         socket_name: None,
         greets: false,
         describe_parameters: http::describe_parameters,

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::connection::Underway;
 use super::contexts::Given;
 use super::pace::Pace;
 use super::session::Running;
@@ -73,6 +74,15 @@ pub(super) enum Answered {
     Theirs(Box<Theirs>),
 }
 
+impl Answered {
+    /// The request goes on for as long as its answer.
+    pub fn keep(&mut self, underway: Underway) {
+        if let Self::Theirs(theirs) = self {
+            theirs.underway = Some(underway);
+        }
+    }
+}
+
 pub(super) struct Theirs {
     from: From,
     hold: Arc<Hold>,
@@ -87,6 +97,7 @@ pub(super) struct Theirs {
     seals: Option<Seals>,
     /// Stopped at the target where the answer does not come to its end.
     lasting: Option<Lasting>,
+    underway: Option<Underway>,
 }
 
 /// What puts a sealed id in the place of the target's.
@@ -185,6 +196,7 @@ impl Theirs {
             account,
             seals,
             lasting,
+            underway: None,
         }
     }
 

@@ -1,14 +1,18 @@
-//! One client connection: TLS, then requests one after the other.
+//! One client connection: TLS, then requests, one after the other or in streams of HTTP/2.
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
-use hyper::server::conn::http1::Builder;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::HttpDoor;
 use super::session::Session;
@@ -16,6 +20,7 @@ use super::stream::Rewound;
 use crate::model::{EndCause, GrantId, Name, Refusal, SessionId, limits};
 use crate::protocol::http::Api;
 use crate::protocol::session::{TlsFacts, TlsOffer};
+use crate::proxy::clock;
 use crate::proxy::door::{Caller, Drain, Entrance};
 use crate::proxy::listener::Arrival;
 use crate::proxy::peer::Peer;
@@ -30,9 +35,77 @@ pub(super) struct Connection {
     pub tls: Option<TlsFacts>,
     /// For the trail, of what has no session.
     pub id: SessionId,
-    /// Told when it has to go because nothing moves on it.
-    pub stuck: Arc<Notify>,
+    /// Told when it has to go because nothing moves on it; see [`stuck`].
+    stuck: Arc<Notify>,
+    /// One at a time is decided on and gets its session, so that what comes at once has one session and one seat.
+    pub entering: Mutex<()>,
+    /// Requests that have not ended, and when the last one did.
+    underway: AtomicUsize,
+    last: AtomicU64,
+    /// Requests that were taken back, since one got its answer; told when they are too many.
+    taken_back: AtomicUsize,
+    flooded: Notify,
     state: Mutex<State>,
+}
+
+/// A request of a connection, until its answer has ended.
+pub(super) struct Underway {
+    connection: Arc<Connection>,
+    answered: bool,
+}
+
+impl Underway {
+    pub fn on(connection: &Arc<Connection>) -> Self {
+        connection.underway.fetch_add(1, Relaxed);
+        Self { connection: connection.clone(), answered: false }
+    }
+
+    /// It has an answer, which may go on for long.
+    pub fn answered(mut self) -> Self {
+        self.answered = true;
+        self.connection.taken_back.store(0, Relaxed);
+        self
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        connection.last.store(clock::monotonic_micros(), Relaxed);
+        connection.underway.fetch_sub(1, Relaxed);
+        let taken_back =
+            !self.answered && connection.taken_back.fetch_add(1, Relaxed) + 1 > limits::HTTP_TAKEN_BACK_MAX;
+        if taken_back {
+            connection.flooded.notify_one();
+        }
+    }
+}
+
+/// Runs the streams of a connection of HTTP/2. One that nothing moves on is dropped when it is told so, and the client
+/// learns of that by a reset: hyper itself asks nothing of a stream whose client takes nothing.
+#[derive(Clone)]
+struct Streams;
+
+tokio::task_local! {
+    static STUCK: Arc<Notify>;
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        let stuck = Arc::new(Notify::new());
+        let told = stuck.clone();
+        tokio::spawn(STUCK.scope(stuck, async move {
+            tokio::select! {
+                () = stream => {}
+                () = told.notified() => {}
+            }
+        }));
+    }
+}
+
+/// What is told when nothing moves on the request that is being answered: its stream, or the connection.
+pub(super) fn stuck(connection: &Connection) -> Arc<Notify> {
+    STUCK.try_with(Clone::clone).unwrap_or_else(|_| connection.stuck.clone())
 }
 
 #[derive(Default)]
@@ -97,43 +170,94 @@ pub(super) async fn serve(door: Arc<HttpDoor>, caller: Caller, entrance: Arc<Ent
     let login = door.shared.limits.load().login;
     let peer = caller.peer;
     let secured = tokio::time::timeout(login, secure(caller, &entrance, door.api)).await;
-    let Ok(Some((stream, tls))) = secured else { return };
+    let Ok(Some((stream, tls, is_h2))) = secured else { return };
     let mut drain = door.shared.drain.clone();
     let state = State { arrival: Some(arrival), ..State::default() };
     let id = door.shared.ids.next();
-    let stuck = Arc::new(Notify::new());
     let connection = Arc::new(Connection {
         door,
         entrance,
         peer,
         tls,
         id,
-        stuck: stuck.clone(),
+        stuck: Arc::default(),
+        entering: Mutex::default(),
+        underway: AtomicUsize::new(0),
+        last: AtomicU64::new(clock::monotonic_micros()),
+        taken_back: AtomicUsize::new(0),
+        flooded: Notify::new(),
         state: Mutex::new(state),
     });
+    let answering = connection.clone();
     let service = service_fn(move |request| {
-        let connection = connection.clone();
+        let connection = answering.clone();
         async move { Ok::<_, Infallible>(connection.answer(request).await) }
     });
-    let serving = Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits::HTTP_HEAD_WAIT)
-        .max_buf_size(limits::HTTP_HEAD_BYTES_MAX)
-        .half_close(false)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(serving);
+    if is_h2 {
+        let serving = http2::Builder::new(Streams)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits::HTTP_STREAMS_MAX)
+            .max_pending_accept_reset_streams(limits::HTTP_RESETS_MAX)
+            .max_local_error_reset_streams(limits::HTTP_TAKEN_BACK_MAX)
+            .max_header_list_size(limits::HTTP_HEAD_BYTES_MAX as u32)
+            .initial_stream_window_size(limits::HTTP_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(limits::HTTP_CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(limits::HTTP_STREAM_WINDOW_BYTES as usize)
+            .keep_alive_interval(limits::HTTP_HEAD_WAIT)
+            .keep_alive_timeout(limits::HTTP_PING_WAIT)
+            .serve_connection(TokioIo::new(stream), service);
+        // Who does not read loses the stream: others may share the connection.
+        let ends = async {
+            tokio::select! {
+                () = idle(&connection) => {}
+                () = connection.flooded.notified() => {}
+            }
+        };
+        attend(serving, |serving| serving.graceful_shutdown(), ends, &mut drain, peer).await;
+    } else {
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits::HTTP_HEAD_WAIT)
+            .max_buf_size(limits::HTTP_HEAD_BYTES_MAX)
+            .half_close(false)
+            .serve_connection(TokioIo::new(stream), service);
+        let stuck = connection.stuck.notified();
+        attend(serving, |serving| serving.graceful_shutdown(), stuck, &mut drain, peer).await;
+    }
+}
+
+/// Drives a connection to its end, which comes at once with `ends`.
+async fn attend<C: Future<Output = hyper::Result<()>>>(
+    serving: C,
+    shut_down: impl FnOnce(Pin<&mut C>),
+    ends: impl Future<Output = ()>,
+    drain: &mut watch::Receiver<Drain>,
+    peer: Peer,
+) {
+    tokio::pin!(serving, ends);
     tokio::select! {
         ended = serving.as_mut() => return said(ended, peer),
-        () = stuck.notified() => return,
-        _ = drain.wait_for(|drain| *drain != Drain::No) => serving.as_mut().graceful_shutdown(),
+        () = ends.as_mut() => return,
+        _ = drain.wait_for(|drain| *drain != Drain::No) => shut_down(serving.as_mut()),
     }
     tokio::select! {
         ended = serving.as_mut() => return said(ended, peer),
-        () = stuck.notified() => return,
-        () = Drain::now(&mut drain) => {}
+        () = ends => return,
+        () = Drain::now(drain) => {}
     }
     // Its sessions end what is under way; what is said of that is given a moment.
     let _ = tokio::time::timeout(limits::CUT_FLUSH, serving).await;
+}
+
+/// Resolves when nothing has been asked for as long as a connection of HTTP/1 may wait for its next request.
+async fn idle(connection: &Connection) {
+    loop {
+        tokio::time::sleep(limits::HTTP_HEAD_WAIT / 4).await;
+        let last = clock::instant(connection.last.load(Relaxed));
+        if connection.underway.load(Relaxed) == 0 && last.elapsed() >= limits::HTTP_HEAD_WAIT {
+            return;
+        }
+    }
 }
 
 fn said(ended: hyper::Result<()>, peer: Peer) {
@@ -142,8 +266,12 @@ fn said(ended: hyper::Result<()>, peer: Peer) {
     }
 }
 
-/// TLS as the listener says, told by the first byte. `None`: it is over.
-async fn secure(caller: Caller, entrance: &Entrance, api: &dyn Api) -> Option<(Rewound, Option<TlsFacts>)> {
+/// TLS as the listener says, told by the first byte, and whether it is HTTP/2. `None`: it is over.
+async fn secure(
+    caller: Caller,
+    entrance: &Entrance,
+    api: &dyn Api,
+) -> Option<(Rewound, Option<TlsFacts>, bool)> {
     /// The first byte of a TLS handshake record (RFC 8446, section 5.1).
     const HANDSHAKE: u8 = 0x16;
     let Caller { mut stream, peer, mut input } = caller;
@@ -158,7 +286,9 @@ async fn secure(caller: Caller, entrance: &Entrance, api: &dyn Api) -> Option<(R
             let shaken = certificate.accept(socket, &input).await;
             let (tls, facts) =
                 shaken.map_err(|error| tracing::debug!(%peer, %error, "a TLS handshake failed")).ok()?;
-            Some((Rewound::new(BytesMut::new().freeze(), Stream::Downstream(Box::new(tls))), Some(facts)))
+            let is_h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+            let stream = Rewound::new(BytesMut::new().freeze(), Stream::Downstream(Box::new(tls)));
+            Some((stream, Some(facts), is_h2))
         }
         // Nothing that we could say would be understood.
         (true, None) => None,
@@ -166,8 +296,23 @@ async fn secure(caller: Caller, entrance: &Entrance, api: &dyn Api) -> Option<(R
             say(&mut stream, api, &Refusal::TlsRequired).await;
             None
         }
-        (false, _) => Some((Rewound::new(input.freeze(), stream), None)),
+        (false, _) => {
+            let is_h2 = begins_h2(&mut stream, &mut input).await?;
+            Some((Rewound::new(input.freeze(), stream), None, is_h2))
+        }
     }
+}
+
+/// Whether a client speaks HTTP/2 without having asked (RFC 9113, section 3.3). `None`: it is over. Not cancel safe.
+async fn begins_h2(stream: &mut Stream, input: &mut BytesMut) -> Option<bool> {
+    /// No method of HTTP/1 is called so.
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    while input.len() < PREFACE.len() && PREFACE.starts_with(input) {
+        if stream.read_buf(input).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some(input.starts_with(PREFACE))
 }
 
 /// Tells a connection that is one too many so.

@@ -1,6 +1,6 @@
 //! One request: who asks, what it touches, whether a grant covers that; then it is written down, and goes.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
@@ -15,7 +15,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use super::HttpDoor;
 use super::answer::{Account, Answered, Ends, Seals, Theirs};
 use super::checking::{Checking, Cover, piece};
-use super::connection::Connection;
+use super::connection::{self, Connection, Underway};
 use super::contexts::Given;
 use super::rest::{self, Rest};
 use super::seal::Owner;
@@ -58,7 +58,7 @@ struct Refused {
 /// A request that may go.
 struct Admitted {
     admission: Admission,
-    seat: Option<Seat>,
+    session: Arc<Session>,
     place: Arc<Place>,
     /// What is sent for wildcards.
     narrowed: Option<Narrowed>,
@@ -75,7 +75,7 @@ enum Held {
 /// How a body is read for names.
 enum Reads {
     /// As it comes.
-    Bulk(Bulk),
+    Bulk(Box<Bulk>),
     /// When it is whole, if at all.
     Whole(Box<dyn Routed>),
 }
@@ -142,14 +142,21 @@ impl Connection {
     /// Answers one request, whatever it is.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Answered> {
         let (head, body) = request.into_parts();
+        let underway = Underway::on(&self);
         let mut rest = Rest { body: Some(body), is_begun: false };
-        match self.handle(&head, &mut rest).await {
-            Ok(response) => response,
+        let handled = self.handle(&head, &mut rest).await;
+        let underway = underway.answered();
+        match handled {
+            Ok(mut response) => {
+                response.body_mut().keep(underway);
+                response
+            }
             Err(refused) => {
                 // The path alone may be shown of what was not understood, and not much of it.
                 self.write_down(&refused, &cut_line(&format!("{} {}", head.method, head.uri.path())));
                 let mut response = refusal(self.door.api, &refused.refusal);
-                if refused.closes || !rest::skip(&head, rest).await {
+                // A stream of HTTP/2 ends by itself, and with it what is left of its body.
+                if head.version != Version::HTTP_2 && (refused.closes || !rest::skip(&head, rest).await) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 response
@@ -160,7 +167,7 @@ impl Connection {
     /// `rest`: what is left in it has not been read whole.
     async fn handle(&self, head: &Parts, rest: &mut Rest) -> Result<Response<Answered>, Refused> {
         plain(head).map_err(|wrong| Refused { closes: true, ..Refused::from(wrong) })?;
-        same_site(&head.headers)?;
+        same_site(head)?;
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         if let Some(said) = self.door.api.said_to_anybody(head.method.as_str(), target) {
             return Ok(ours(StatusCode::OK, said.to_owned()));
@@ -200,7 +207,7 @@ impl Connection {
         let owner = Owner { user: identity.user().clone(), target: claim.target.clone() };
         let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
         let admitted = self.admit(identity, claim, &asked, &opened).await?;
-        let Admitted { admission, seat, place, narrowed } = admitted;
+        let Admitted { admission, session, place, narrowed } = admitted;
         let (path, held) = put_ids(path, held, &asked, &opened)?;
         let (path, held) = match &narrowed {
             None => (path, held),
@@ -215,7 +222,6 @@ impl Connection {
                 Some(self.door.contexts.given(gives, &opened, &admission, &place).map_err(Refused::of)?)
             }
         };
-        let session = self.enter(&admission, seat)?;
         let ends = self.ends(&session, &admission);
         let running = early.filter(|early| Arc::ptr_eq(&early.session, &session));
         let running = running.unwrap_or_else(|| session.run());
@@ -245,7 +251,7 @@ impl Connection {
         identity: &Identity,
         claim: &Claim,
     ) -> Result<(Held, Asked, Option<Running>), Refused> {
-        let (admission, seat) = self.decide(identity, claim, &routed.named())?;
+        let (admission, session) = self.let_in(identity, claim, &routed.named())?;
         let Some(incoming) = rest.body.as_mut() else { return Ok((Held::Nothing, routed.asked(b"")?, None)) };
         let book = self.door.shared.ledger.book();
         let target = book.target(claim.target.as_str());
@@ -254,11 +260,10 @@ impl Connection {
             let held = rest.body.take().map_or(Held::Nothing, Held::Streamed);
             return Ok((held, routed.asked(b"")?, None));
         }
-        let session = self.enter(&admission, seat)?;
         let mut ends = self.ends(&session, &admission);
         let running = session.run();
         let is_read = routed.needs_body();
-        let mut reads = routed.bulk().map_or_else(Reads::Whole, Reads::Bulk);
+        let mut reads = routed.bulk().map_or_else(Reads::Whole, |bulk| Reads::Bulk(Box::new(bulk)));
         // What is read when it is whole stays in memory.
         let spills = !is_read || matches!(reads, Reads::Bulk(_));
         let mut spooling = self.door.spool.begin(&claim.user, spills);
@@ -271,7 +276,7 @@ impl Connection {
         let reads = match (reads, further) {
             (Reads::Bulk(bulk), Some(further)) => {
                 let asked = bulk.so_far();
-                let checking = Checking::new(further, spooling.into_memory(), bulk);
+                let checking = Checking::new(further, spooling.into_memory(), *bulk);
                 return Ok((Held::Checked(checking), asked, Some(running)));
             }
             (reads, _) => reads,
@@ -294,40 +299,53 @@ impl Connection {
         opened: &[Opened],
     ) -> Result<Admitted, Refused> {
         let touch = asked.touch_of(opened)?;
-        let (admission, seat) = match self.decide(identity, claim, &touch) {
+        let admission = match self.would_admit(identity, claim, &touch) {
             Err(refused) if asked.has_wildcards() && refused.refusal == Refusal::NotGranted => {
                 return self.narrow(identity, claim, asked).await;
             }
             decided => decided?,
         };
-        let place = self.place(&admission)?;
         let named = matches!(&touch.reach, Reach::Names(names) if !names.is_empty());
-        if !self.door.api.has_aliases() || admission.scope().is_everything() || !named {
-            return Ok(Admitted { admission, seat, place, narrowed: None });
-        }
-        let catalog = self.door.catalogs.of(admission.target(), admission.level(), &place).await;
-        let resolved = catalog.map_err(Refused::of)?.resolve(&touch);
-        if resolved == touch {
-            // It may have taken a while.
-            return match self.door.shared.ledger.request_ended(&admission) {
-                None => Ok(Admitted { admission, seat, place, narrowed: None }),
-                Some(cause) => Err(Refused::of(Refusal::Ended(cause))),
-            };
-        }
-        drop(seat);
-        let (admission, seat) = self.decide(identity, claim, &resolved)?;
+        let touch = match !self.door.api.has_aliases() || admission.scope().is_everything() || !named {
+            true => touch,
+            false => {
+                let place = self.place(&admission)?;
+                let catalog = self.door.catalogs.of(admission.target(), admission.level(), &place).await;
+                catalog.map_err(Refused::of)?.resolve(&touch)
+            }
+        };
+        // It may have taken a while, and stand for more.
+        let (admission, session) = self.let_in(identity, claim, &touch)?;
         let place = self.place(&admission)?;
-        Ok(Admitted { admission, seat, place, narrowed: None })
+        Ok(Admitted { admission, session, place, narrowed: None })
+    }
+
+    /// The decision as it would be now, for a question that has to be asked first.
+    fn would_admit(&self, identity: &Identity, claim: &Claim, touch: &Touch) -> Result<Admission, Refused> {
+        let _one_at_a_time = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
+        self.decide(identity, claim, touch).map(|(admission, _)| admission)
+    }
+
+    /// The decision, and the session that the request is of.
+    fn let_in(
+        &self,
+        identity: &Identity,
+        claim: &Claim,
+        touch: &Touch,
+    ) -> Result<(Admission, Arc<Session>), Refused> {
+        let _one_at_a_time = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
+        let (admission, seat) = self.decide(identity, claim, touch)?;
+        let session = self.enter(&admission, seat)?;
+        Ok((admission, session))
     }
 
     /// The decision where wildcards stand for more than a grant covers, or may: they become names, and those are
     /// decided on.
     async fn narrow(&self, identity: &Identity, claim: &Claim, asked: &Asked) -> Result<Admitted, Refused> {
         let named = asked.named();
-        let (admission, seat) = self.decide(identity, claim, &named)?;
+        let admission = self.would_admit(identity, claim, &named)?;
         let (target, level) = (admission.target(), admission.level());
         let place = self.place(&admission)?;
-        drop(seat);
         let catalog = self.door.catalogs.of(target, level, &place).await.map_err(Refused::of)?;
         if !catalog.knows_indices() {
             tracing::error!(target_name = %target, %level, "the connector may not ask which indices there are");
@@ -343,9 +361,9 @@ impl Connection {
                 why: "no grant covers what the wildcards stand for".to_owned(),
                 ..Refused::of(Refusal::NotGranted)
             })?;
-        let (admission, seat) = self.decide(identity, claim, &catalog.resolve(&narrowed.touch))?;
+        let (admission, session) = self.let_in(identity, claim, &catalog.resolve(&narrowed.touch))?;
         let place = self.place(&admission)?;
-        Ok(Admitted { admission, seat, place, narrowed: Some(narrowed) })
+        Ok(Admitted { admission, session, place, narrowed: Some(narrowed) })
     }
 
     fn decide(
@@ -512,7 +530,7 @@ impl Connection {
             return Err(Refusal::UpstreamLost);
         }
         let status = head.status.as_u16();
-        let stuck = self.stuck.clone();
+        let stuck = connection::stuck(self);
         if head.status == StatusCode::UNAUTHORIZED {
             let theirs = Theirs::new(body, status, (lent, None, None), ends, account, stuck);
             return Err(self.not_let_in(theirs, shown).await);
@@ -685,11 +703,13 @@ impl Connection {
 
 /// What could be understood in two ways by two programs, or leads away from HTTP.
 fn plain(head: &Parts) -> Result<(), Wrong> {
+    // HTTP/2 says scheme and authority apart from the path (RFC 9113, section 8.3.1).
+    let is_h2 = head.version == Version::HTTP_2;
     let absolute = head.uri.scheme().is_some() || head.uri.authority().is_some();
-    if absolute || head.method == Method::CONNECT {
+    if (absolute && !is_h2) || head.method == Method::CONNECT {
         return Err(Wrong::Bad("the URL must begin with a slash"));
     }
-    if !matches!(head.version, Version::HTTP_10 | Version::HTTP_11) {
+    if !is_h2 && !matches!(head.version, Version::HTTP_10 | Version::HTTP_11) {
         return Err(Wrong::Bad("this version of HTTP is not spoken here"));
     }
     // hyper takes a length away that contradicts a coding, and closes; one that it would leave is refused.
@@ -710,7 +730,8 @@ fn plain(head: &Parts) -> Result<(), Wrong> {
 
 /// A browser sends the proof that it knows with whatever the page of another site makes it send, so what comes from one
 /// is refused (<https://www.w3.org/TR/fetch-metadata/>; browsers that do not say so yet say where a POST comes from).
-fn same_site(headers: &HeaderMap) -> Result<(), Wrong> {
+fn same_site(head: &Parts) -> Result<(), Wrong> {
+    let headers = &head.headers;
     const ELSEWHERE: Wrong = Wrong::Denied("it comes from a page of another site");
     const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     if let Some(site) = single(headers, &SITE)? {
@@ -718,7 +739,11 @@ fn same_site(headers: &HeaderMap) -> Result<(), Wrong> {
     }
     let Some(origin) = single(headers, &ORIGIN)? else { return Ok(()) };
     let from = origin.split_once("://").map(|(_, from)| from);
-    if from.is_some() && from == single(headers, &HOST)? { Ok(()) } else { Err(ELSEWHERE) }
+    let host = match head.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => single(headers, &HOST)?,
+    };
+    if from.is_some() && from == host { Ok(()) } else { Err(ELSEWHERE) }
 }
 
 /// Whether a location names no other place, such as the target's own address.
