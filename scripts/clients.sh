@@ -47,18 +47,21 @@ client_work() {
 setup_clients() {
     mkdir -p "$(clients_dir)"
     chmod 755 "$(cache_dir)" "$(clients_dir)"
-    setup_python_clients
-    setup_node_clients
+    setup_python_clients python tests/clients/python
+    setup_python_clients http-python tests/clients/http/python
+    setup_node_clients node tests/clients/node
+    setup_node_clients http-node tests/clients/http/node
     setup_java_clients
     setup_go_clients
     setup_pg18_clients
     [ -x /usr/bin/sysbench ] || apt_install sysbench
 }
 
-# psycopg, asyncpg, pgcli, PyMySQL and MySQL's own for Python, by pip, whose lock file knows every file's checksum.
+# setup_python_clients NAME FOLDER: clients for Python, by pip, whose lock file knows every file's checksum: psycopg,
+# asyncpg, pgcli, PyMySQL and MySQL's own; in an environment of their own Elasticsearch's and OpenSearch's.
 setup_python_clients() {
-    local lock=tests/clients/python/requirements.txt work python
-    client_here python "$lock" && return 0
+    local lock=$2/requirements.txt work python
+    client_here "$1" "$lock" && return 0
     # The distribution's own, where there are several: another may be without its parts, or go away.
     for python in /usr/bin/python3 python3; do
         have "$python" && "$python" -c 'import ensurepip, venv' 2>/dev/null && break
@@ -66,7 +69,7 @@ setup_python_clients() {
     done
     if [ -z "$python" ]; then apt_install python3 python3-venv; python=/usr/bin/python3; fi
     say "Fetching clients in Python"
-    work=$(client_work python)
+    work=$(client_work "$1")
     "$python" -m venv "$work" >&2 || die "$python cannot make an environment"
     "$work/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
         -r "$lock" >&2 || die "pip could not install $lock"
@@ -74,17 +77,18 @@ setup_python_clients() {
     chmod -R go+rX "$work"
 }
 
-# node-postgres, postgres.js and mysql2, by npm, whose lock file knows every package's checksum.
+# setup_node_clients NAME FOLDER: node-postgres, postgres.js and mysql2, or Elasticsearch's and OpenSearch's own, by
+# npm, whose lock file knows every package's checksum.
 setup_node_clients() {
-    local folder=tests/clients/node work
-    client_here node $folder/package-lock.json && return 0
+    local folder=$2 work
+    client_here "$1" "$folder/package-lock.json" && return 0
     { have node && have npm; } || apt_install nodejs npm
     say "Fetching clients in JavaScript"
-    work=$(client_work node.new)
-    cp $folder/package.json $folder/package-lock.json "$work"
+    work=$(client_work "$1.new")
+    cp "$folder/package.json" "$folder/package-lock.json" "$work"
     (cd "$work" && npm ci --silent --no-audit --no-fund --ignore-scripts </dev/null >&2) ||
         die "npm could not install $folder"
-    client_put node "$work" $folder/package-lock.json
+    client_put "$1" "$work" "$folder/package-lock.json"
 }
 
 # java_jar WORK GROUP NAME VERSION SHA256: by Maven, or from the last time.

@@ -183,4 +183,6 @@ show_versions() {
     for server in "$(mariadb10_bin)" "$(mariadb11_bin)" "$(mysql9_bin)"; do
         printf '  %s\n' "$("$server/server" --version 2>/dev/null | sed 's|^.*/||')" >&2
     done
+    sed -n 's|^[^ ]*/lib org\.\(elasticsearch\|opensearch\):[a-z]*search:\([0-9.]*\) .*|  \1 \2|p' \
+        tests/servers/maven.lock >&2
 }

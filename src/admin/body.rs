@@ -456,6 +456,9 @@ pub struct Needs {
     /// The indices that it names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indices: Vec<String>,
+    /// Wildcards: what they stand for is asked of the cluster when the request comes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wildcards: Vec<String>,
     /// Why no list of names says what it touches: only a grant for everything covers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub everything: Option<String>,

@@ -9,8 +9,8 @@ use crate::admin::Admin;
 use crate::admin::answer::{Body, Problem};
 use crate::admin::body::{Considered, ExplainAnswer, ExplainRequest, ExplainedRequest, Needs};
 use crate::grant::{Asked, Book};
-use crate::model::{Name, Reach, Refusal, Touch};
-use crate::protocol::http::{self, Path, Routed};
+use crate::model::{Name, Reach, Refusal};
+use crate::protocol::http::{self, Path};
 
 pub(super) async fn explain(
     State(admin): State<Arc<Admin>>,
@@ -18,13 +18,14 @@ pub(super) async fn explain(
 ) -> Result<Json<ExplainAnswer>, Problem> {
     let at = request.at.unwrap_or_else(|| admin.ledger.now());
     let book = admin.ledger.book();
-    let touch = match &request.request {
+    let wanted = match &request.request {
         None => None,
-        Some(asked) => match touch(&book, &request.target, asked)? {
-            Ok(touch) => Some(touch),
+        Some(asked) => match read(&book, &request.target, asked)? {
+            Ok(wanted) => Some(wanted),
             Err(why) => return Ok(Json(nobody(why))),
         },
     };
+    let touch = wanted.as_ref().map(http::Asked::named);
     let asked = Asked {
         user: request.user.as_str(),
         target: request.target.as_str(),
@@ -46,7 +47,7 @@ pub(super) async fn explain(
         said.considered.into_iter().map(|(grant, name, verdict)| Considered { grant, name, verdict });
     Ok(Json(ExplainAnswer {
         allowed: said.grant.is_some(),
-        needs: touch.map(needs),
+        needs: wanted.map(|wanted| needs(&wanted)),
         grant: said.grant,
         level,
         until: said.until,
@@ -55,21 +56,27 @@ pub(super) async fn explain(
     }))
 }
 
-/// What a request touches, by the same code as at the door; the inner error says why nobody may send it. Aliases are
-/// not looked up: what is behind one must be covered as well.
-fn touch(book: &Book, target: &Name, asked: &ExplainedRequest) -> Result<Result<Touch, String>, Problem> {
+/// What a request asks for, by the same code as at the door; the inner error says why nobody may send it. The cluster
+/// is not asked: what is behind an alias must be covered as well, and what wildcards stand for is not known here.
+fn read(
+    book: &Book,
+    target: &Name,
+    asked: &ExplainedRequest,
+) -> Result<Result<http::Asked, String>, Problem> {
     let protocol = book.target(target.as_str()).map(|target| target.protocol.as_str());
-    if let Some(protocol) = protocol.filter(|name| !http::PROTOCOLS.iter().any(|known| known.name == *name)) {
+    // Of a target that is not there nothing is known; the book says so.
+    let protocol = protocol.unwrap_or("elasticsearch");
+    let Some(api) = http::api(protocol) else {
         return Err(Problem::refused(format!("target {target} speaks {protocol}: it is asked no requests")));
-    }
-    let touched = Path::parse(&asked.target).map_err(http::Wrong::Bad).and_then(|path| {
-        let routed = Routed::of(&asked.method, &path)?;
+    };
+    let wanted = Path::parse(&asked.target).map_err(http::Wrong::Bad).and_then(|path| {
+        let routed = api.route(&asked.method, &path)?;
         match routed.takes_body() || asked.body.is_empty() {
-            true => routed.touch(asked.body.as_bytes()),
+            true => routed.asked(asked.body.as_bytes()),
             false => Err(http::Wrong::Bad("this route takes no body")),
         }
     });
-    Ok(touched.map_err(|wrong| Refusal::from(wrong).to_string()))
+    Ok(wanted.map_err(|wrong| Refusal::from(wrong).to_string()))
 }
 
 fn nobody(why: String) -> ExplainAnswer {
@@ -85,10 +92,11 @@ fn nobody(why: String) -> ExplainAnswer {
     }
 }
 
-fn needs(touch: Touch) -> Needs {
+fn needs(wanted: &http::Asked) -> Needs {
+    let touch = wanted.named();
     let (indices, everything) = match touch.reach {
         Reach::Names(names) => (names.into_iter().collect(), None),
         Reach::Everything(why) => (Vec::new(), Some(why.to_owned())),
     };
-    Needs { level: touch.level, indices, everything }
+    Needs { level: touch.level, indices, wildcards: wanted.wildcards().into_iter().collect(), everything }
 }

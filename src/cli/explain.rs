@@ -55,11 +55,15 @@ fn render(answer: &ExplainAnswer, now: Time) -> String {
 }
 
 fn needs(needs: &Needs) -> String {
-    let touched = match &needs.everything {
+    let mut touched = match &needs.everything {
         Some(why) => format!("everything ({why})"),
-        None if needs.indices.is_empty() => "no index".to_owned(),
+        None if needs.indices.is_empty() && needs.wildcards.is_empty() => "no name".to_owned(),
         None => needs.indices.join(", "),
     };
+    if !needs.wildcards.is_empty() {
+        let and = if touched.is_empty() { "" } else { " and " };
+        touched += &format!("{and}what {} stands for", needs.wildcards.join(", "));
+    }
     format!("{} on {touched}", needs.level)
 }
 
@@ -79,7 +83,12 @@ mod tests {
         }))
         .unwrap();
         assert!(render(&answer, Time::UNIX_EPOCH).contains("needs: read on a, b"));
-        let all = Needs { level: "admin".parse().unwrap(), indices: vec![], everything: Some("_all".into()) };
+        let all = Needs {
+            level: "admin".parse().unwrap(),
+            indices: vec![],
+            wildcards: vec![],
+            everything: Some("_all".into()),
+        };
         assert_eq!(needs(&all), "admin on everything (_all)");
     }
 

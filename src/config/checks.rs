@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use crate::model::limits::{DATABASE_CHARS_MAX, DETAILS_CHARS_MAX};
-use crate::model::{AccessLevel, Loss, Parking, PoolSettings, TlsMode, UnixAddress};
+use crate::model::{AccessLevel, BodyMode, Loss, Parking, PoolSettings, TlsMode, UnixAddress};
 
 pub(super) use crate::model::conditions::{conditions, database, free_text, reason};
 
@@ -42,6 +42,22 @@ pub(super) fn tls_ca(mode: TlsMode, ca: Option<&str>) -> Result<(), String> {
 
 pub(super) fn tls_name(mode: TlsMode) -> &'static str {
     TLS_MODES.iter().find(|(_, known)| *known == mode).map_or("verify-full", |(name, _)| name)
+}
+
+pub(super) fn bodies(text: &str) -> Result<BodyMode, String> {
+    match text {
+        "whole" => Ok(BodyMode::Whole),
+        "stream" => Ok(BodyMode::Stream),
+        _ => Err("must be \"whole\" (checked whole before anything is sent) or \"stream\" (line by line)"
+            .to_owned()),
+    }
+}
+
+pub(super) fn bodies_name(bodies: BodyMode) -> &'static str {
+    match bodies {
+        BodyMode::Whole => "whole",
+        BodyMode::Stream => "stream",
+    }
 }
 
 pub(super) fn park(text: &str) -> Result<Parking, String> {

@@ -15,7 +15,7 @@ mod upstream;
 pub use diff::{Plan, diff};
 pub use listener::{ClientCertificates, ListenAddress, Listener, ListenerTls, SocketFile};
 pub use mistake::Mistake;
-pub use node::{Admin, Audit, Limits, Log, NodeConfig, TlsFiles};
+pub use node::{Admin, Audit, Bodies, Limits, Log, NodeConfig, TlsFiles};
 pub use render::render;
 pub use resources::{GrantResource, Known, Resources, Surroundings, TargetResource};
 

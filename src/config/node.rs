@@ -24,6 +24,7 @@ pub struct NodeConfig {
     pub audit: Audit,
     pub admin: Admin,
     pub limits: Limits,
+    pub bodies: Bodies,
     /// 32 random bytes as hexadecimal digits; made at the first start.
     pub keys_file: PathBuf,
     pub log: Log,
@@ -79,6 +80,16 @@ pub struct Limits {
     pub notice: Option<Duration>,
     /// What living sessions get when the node shuts down.
     pub drain: Duration,
+}
+
+/// Where the bodies of HTTP requests lie that are too long for memory, until they are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bodies {
+    pub directory: PathBuf,
+    /// All of them together, per API.
+    pub bytes_max: u64,
+    /// Those of one person.
+    pub person_bytes_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +161,7 @@ impl Reader<'_> {
             audit: root.section("audit", |table| self.audit(table)),
             admin: root.section("admin", |table| self.admin(table)),
             limits: root.section("limits", limits),
+            bodies: root.section("bodies", |table| self.bodies(table)),
             keys_file,
             log: root.section("log", log),
         })
@@ -182,6 +194,15 @@ impl Reader<'_> {
             table.mistake("url", error.to_string());
         }
         url
+    }
+
+    fn bodies(&self, table: &Table<'_>) -> Bodies {
+        let bytes = |key, default| table.read_or(key, default, |value| value.number(0..=1 << 44));
+        Bodies {
+            directory: self.path(table, "directory", "state/bodies"),
+            bytes_max: bytes("bytes_max", 8 << 30),
+            person_bytes_max: bytes("person_bytes_max", 2 << 30),
+        }
     }
 
     fn audit(&self, table: &Table<'_>) -> Audit {

@@ -2,10 +2,10 @@
 
 use std::fmt::{self, Write};
 
-use super::checks::{loss_name, park_name, tls_name};
+use super::checks::{bodies_name, loss_name, park_name, tls_name};
 use super::resources::{GrantResource, Resources, TargetResource};
 use super::upstream;
-use crate::model::{Databases, Parking, PoolSettings, Subject, User};
+use crate::model::{BodyMode, Databases, Parking, PoolSettings, Subject, User};
 
 /// The text of one resource file. Values that are the default are left out.
 pub fn render(resources: &Resources) -> String {
@@ -42,6 +42,9 @@ fn target(to: &mut String, resource: &TargetResource) -> fmt::Result {
     option(to, "details", Some(target.details.as_str()).filter(|details| !details.is_empty()))?;
     list(to, "owners", target.owners.iter().map(|name| name.as_str()))?;
     list(to, "accept_extensions", target.accept_extensions.iter().map(String::as_str))?;
+    if target.bodies != BodyMode::default() {
+        pair(to, "bodies", bodies_name(target.bodies))?;
+    }
     if target.park != Parking::default() {
         pair(to, "park", park_name(target.park))?;
     }
@@ -212,6 +215,7 @@ mod tests {
                 channel_binding,
                 require_auth,
                 stamp_comment: false,
+                wildcards: Default::default(),
                 tls_negotiation: TlsNegotiation::Postgres,
                 compression: Compression::Off,
                 upkeep: upkeep.map(|secret| UpkeepLogin { secret }),
@@ -265,6 +269,7 @@ mod tests {
                             accept_extensions,
                             park,
                             park_accepts,
+                            bodies: BodyMode::Whole,
                             suspended: None,
                         },
                     }

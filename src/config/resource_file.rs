@@ -10,7 +10,8 @@ use super::resources::{
 use super::table::{Table, Value, read_file};
 use super::{Mistake, checks, upstream};
 use crate::model::{
-    AccessLevel, Connector, Databases, Name, Parking, PoolSettings, Subject, Target, TlsMode, User, Window,
+    AccessLevel, BodyMode, Connector, Databases, Name, Parking, PoolSettings, Subject, Target, TlsMode, User,
+    Window,
 };
 use crate::secret::{Reference, Secrets};
 
@@ -152,12 +153,19 @@ impl<'r> Reader<'r> {
             park_accepts: table.read_or("park_accepts", BTreeSet::new(), |value| {
                 Ok(value.texts(checks::park_loss)?.into_iter().collect())
             }),
+            bodies: table.read_or("bodies", BodyMode::default(), |value| checks::bodies(value.text()?)),
             name: name?,
             protocol: protocol?,
             address: address?,
             connectors,
             suspended: None,
         };
+        // RabbitMQ's bodies are all read for names, each whole.
+        let streams = upstream::AUTHORIZED.contains(&target.protocol.as_str());
+        if target.bodies != BodyMode::Whole && !streams {
+            let (of, this) = (upstream::AUTHORIZED.join(" and "), &target.protocol);
+            table.mistake("bodies", format!("is for {of}, and this is {this}: leave it out"));
+        }
         for (key, what) in
             upstream::contradictions(&target.upstream, &target.protocol, &target.address, target.tls)
         {

@@ -6,7 +6,8 @@ use std::fmt;
 use super::checks::tls_name;
 use super::table::{Table, Value};
 use crate::model::{
-    AuthMethod, ChannelBinding, Compression, TlsMode, TlsNegotiation, UpkeepLogin, Upstream, is_unix,
+    AuthMethod, ChannelBinding, Compression, TlsMode, TlsNegotiation, UpkeepLogin, Upstream, Wildcards,
+    is_unix,
 };
 
 const BINDINGS: [(&str, ChannelBinding); 3] = [
@@ -21,6 +22,7 @@ const NEGOTIATIONS: [(&str, TlsNegotiation); 2] =
 const COMPRESSIONS: [(&str, Compression); 3] =
     [("off", Compression::Off), ("zlib", Compression::Zlib), ("zstd", Compression::Zstd)];
 const COMMENTS: [(&str, bool); 2] = [("off", false), ("on", true)];
+const WILDCARDS: [(&str, Wildcards); 2] = [("narrow", Wildcards::Narrow), ("resolve", Wildcards::Resolve)];
 
 /// Reads them; `secret` reads the reference in `[target.upkeep]`.
 pub(super) fn read(table: &Table<'_>, secret: impl FnOnce(&Table<'_>) -> Option<String>) -> Upstream {
@@ -36,7 +38,9 @@ pub(super) fn read(table: &Table<'_>, secret: impl FnOnce(&Table<'_>) -> Option<
         false => None,
     };
     let stamp_comment = table.read_or("stamp_comment", false, |value| one_of(value.text()?, &COMMENTS));
-    Upstream { channel_binding, require_auth, tls_negotiation, compression, upkeep, stamp_comment }
+    let wildcards =
+        table.read_or("wildcards", Wildcards::default(), |value| one_of(value.text()?, &WILDCARDS));
+    Upstream { channel_binding, require_auth, tls_negotiation, compression, upkeep, stamp_comment, wildcards }
 }
 
 fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
@@ -81,6 +85,8 @@ pub(super) fn default_tls(address: Option<&str>) -> TlsMode {
 
 const POSTGRES: &str = "postgres";
 const MYSQL: &str = "mysql";
+/// Where the proxy itself looks at indices.
+pub(super) const AUTHORIZED: [&str; 2] = ["elasticsearch", "opensearch"];
 
 /// Whether servers of this protocol know the method.
 fn serves(method: AuthMethod, protocol: &str) -> bool {
@@ -140,6 +146,12 @@ pub(super) fn contradictions(
         let what = "is for servers that show no other name: PostgreSQL's has application_name; leave it out";
         wrong.push(("stamp_comment", what.into()));
     }
+    if !AUTHORIZED.contains(&protocol) && upstream.wildcards != Wildcards::default() {
+        wrong.push((
+            "wildcards",
+            format!("is for {}, and this is {protocol}: leave it out", AUTHORIZED.join(" and ")),
+        ));
+    }
     let foreign = upstream.require_auth.iter().flatten().find(|method| !serves(**method, protocol));
     if let Some(method) = foreign {
         let there = AuthMethod::ALL.iter().filter(|(_, method)| serves(*method, protocol));
@@ -181,6 +193,9 @@ pub(super) fn write_keys(to: &mut impl fmt::Write, upstream: &Upstream) -> fmt::
     }
     if upstream.stamp_comment {
         writeln!(to, "stamp_comment = \"on\"")?;
+    }
+    if upstream.wildcards == Wildcards::Resolve {
+        writeln!(to, "wildcards = \"resolve\"")?;
     }
     Ok(())
 }
@@ -239,6 +254,12 @@ mod tests {
         written.clear();
         write_keys(&mut written, &commented).unwrap();
         assert_eq!(written, "stamp_comment = \"on\"\n");
+        let resolving = Upstream { wildcards: Wildcards::Resolve, ..Upstream::default() };
+        assert_eq!(contradictions(&resolving, "opensearch", "db:1", TlsMode::VerifyFull), []);
+        assert_eq!(contradictions(&resolving, "mysql", "db:1", TlsMode::VerifyFull)[0].0, "wildcards");
+        written.clear();
+        write_keys(&mut written, &resolving).unwrap();
+        assert_eq!(written, "wildcards = \"resolve\"\n");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Keys {
     /// Seals what is kept for mysql_native_password.
     mysql_native: Zeroizing<[u8; 32]>,
     keeps_mysql_native: bool,
+    /// Seals ids of HTTP targets that people are given.
+    http_ids: Zeroizing<[u8; 32]>,
 }
 
 impl Keys {
@@ -39,6 +41,7 @@ impl Keys {
             parsec_salt: hmac_sha256(installation, &[b"tidegate/parsec-salt/v1"]),
             mysql_native: hmac_sha256(installation, &[b"tidegate/mysql-native/v1"]),
             keeps_mysql_native: false,
+            http_ids: hmac_sha256(installation, &[b"tidegate/http-ids/v1"]),
         }
     }
 
@@ -46,6 +49,11 @@ impl Keys {
     /// store, the installation's key and has heard one such login can log in.
     pub fn keeping_mysql_native(self, keeps: bool) -> Self {
         Self { keeps_mysql_native: keeps, ..self }
+    }
+
+    /// Seals ids of HTTP targets that people are given; the same on all nodes.
+    pub fn http_ids(&self) -> &[u8; 32] {
+        &self.http_ids
     }
 
     /// The SCRAM salt of a name, ours or not: the same for all credentials of a user and on all

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::credential::Proof;
-use crate::model::{AccessLevel, Claim, CredentialId, Databases, GrantId, Name, Reach, Time, Touch};
+use crate::model::{AccessLevel, Claim, CredentialId, Databases, GrantId, Name, Reach, Time, Touch, pattern};
 
 /// An open grant was found for an authenticated person. Made in this layer only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +68,27 @@ impl Admission {
     /// What was admitted for one request, as a session of requests keeps it: the grant, whatever it covers.
     #[must_use]
     pub fn of_session(&self) -> Self {
-        let touch = Touch { level: self.level.clone(), reach: Reach::nothing() };
+        let touch = Touch::new(self.level.clone(), Reach::nothing());
         Self { touch: Some(Arc::new(touch)), ..self.clone() }
+    }
+
+    /// The same for a request that turned out to touch this: it is no admission of that before a recheck says so.
+    #[must_use]
+    pub fn touching(&self, touch: Touch) -> Self {
+        Self { touch: Some(Arc::new(touch)), ..self.clone() }
+    }
+
+    /// What was admitted for one request, as what it leaves open is kept: under this grant and no other.
+    #[must_use]
+    pub fn of_grant(&self) -> Self {
+        let touch =
+            self.touch.as_deref().map(|touch| Arc::new(Touch { grant: Some(self.grant), ..touch.clone() }));
+        Self { touch, ..self.clone() }
+    }
+
+    /// What the request touches that was admitted.
+    pub fn touch(&self) -> Option<&Touch> {
+        self.touch.as_deref()
     }
 
     /// The same, with the end that a recheck found.
@@ -112,6 +131,16 @@ impl Scope {
         self.0 == Names::All
     }
 
+    /// Whether it covers this name of what requests are about: what it lists are patterns then.
+    pub fn fits(&self, name: &str) -> bool {
+        match &self.0 {
+            Names::All => true,
+            Names::None => false,
+            Names::One(listed) => pattern::fits(listed, name),
+            Names::Many(patterns) => patterns.iter().any(|listed| pattern::fits(listed, name)),
+        }
+    }
+
     pub fn covers(&self, database: &str) -> bool {
         match &self.0 {
             Names::All => true,
@@ -119,5 +148,15 @@ impl Scope {
             Names::One(name) => **name == *database,
             Names::Many(names) => names.contains(database),
         }
+    }
+
+    /// The one name that its patterns stand for, where it is just one.
+    pub fn only(&self) -> Option<&str> {
+        let one = match &self.0 {
+            Names::All | Names::None => return None,
+            Names::One(name) => &**name,
+            Names::Many(names) => names.first().filter(|_| names.len() == 1)?,
+        };
+        (!one.contains('*')).then_some(one)
     }
 }

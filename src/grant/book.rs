@@ -172,6 +172,24 @@ impl Book {
         self.admit_touch(identity, claim, Some(Arc::new(touch)), now, sessions)
     }
 
+    /// What each grant covers that is open for a request that touches this, the one that would be chosen first.
+    pub fn scopes(
+        &self,
+        identity: &Identity,
+        claim: &Claim,
+        touch: &Touch,
+        now: Time,
+        sessions: &dyn Fn(GrantId) -> u32,
+    ) -> Vec<Scope> {
+        let asked = Asked { touch: Some(touch), ..Asked::from(claim) };
+        let Some(want) = self.want(&asked).ok().filter(|want| want.user.name == *identity.user()) else {
+            return Vec::new();
+        };
+        let Ok(choice) = self.choose(&want, now, sessions, |_| true) else { return Vec::new() };
+        let open = std::iter::once(choice.grant).chain(choice.others);
+        open.map(|grant| Scope::new(&grant.databases, want.database)).collect()
+    }
+
     fn admit_touch(
         &self,
         identity: &Identity,

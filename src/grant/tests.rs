@@ -49,6 +49,7 @@ fn target(text: &str, database: Option<&str>, levels: &[&str]) -> Target {
         accept_extensions: Default::default(),
         park: Default::default(),
         park_accepts: Default::default(),
+        bodies: Default::default(),
         suspended: None,
     }
 }
@@ -901,7 +902,7 @@ fn time_of_a_decision_with_ten_thousand_grants() {
 
 fn touch(least: &str, names: &[&str]) -> Touch {
     let reach = Reach::Names(names.iter().map(|name| (*name).to_owned()).collect());
-    Touch { level: level(least), reach }
+    Touch::new(level(least), reach)
 }
 
 fn patterns(id: u64, of: &str, patterns: &[&str]) -> Grant {
@@ -938,14 +939,14 @@ fn a_request_needs_one_grant_that_covers_all_of_it() {
     ] {
         assert_eq!(admitted(least, names), None, "{least} {names:?}");
     }
-    let everything = Touch { level: level("read"), reach: Reach::Everything("_all") };
+    let everything = Touch::new(level("read"), Reach::Everything("_all"));
     assert_why(
         admit_request(&grants, everything.clone()),
         "not for everything ('*'), which this takes: _all",
     );
     assert!(admit_request(&[patterns(1, "read", &["*"])], everything).is_ok());
     assert!(admit_request(&[patterns(1, "read", &["*"])], touch("read", &[".x", "secret"])).is_ok());
-    assert_why(admit_request(&grants, touch("read", &["secret"])), "does not cover the index \"secret\"");
+    assert_why(admit_request(&grants, touch("read", &["secret"])), "does not cover \"secret\"");
     assert_why(admit_request(&grants, touch("admin", &["b"])), "takes more");
 }
 
@@ -987,6 +988,37 @@ fn what_was_admitted_for_a_request_is_held_against_what_it_touches() {
     assert!(matches!(standing(narrowed, &session), Standing::Open { .. }));
     let revoked = Grant { ended: ended(120, EndCause::Revoked), ..patterns(1, "read", &["logs-*"]) };
     assert_eq!(standing(vec![revoked], &session), Standing::Ended(EndCause::Revoked));
+}
+
+#[test]
+fn what_was_begun_under_a_grant_goes_on_under_no_other() {
+    let grants = [patterns(1, "read", &["logs-*"]), patterns(2, "read", &["logs-*"])];
+    let begun = |id| Touch { grant: Some(GrantId::from_u64(id)), ..touch("read", &["logs-1"]) };
+    let admitted = |id| admit_request(&grants, begun(id)).map(|admission| admission.grant());
+    assert_eq!(admitted(1), Ok(GrantId::from_u64(1)));
+    assert_eq!(admitted(2), Ok(GrantId::from_u64(2)));
+    assert_why(admit_request(&grants, begun(3)), "is another one than this was begun under");
+    // Nor does it move to another when its own ends.
+    let kept = admit_request(&grants, touch("read", &["logs-1"])).unwrap().of_grant();
+    assert_eq!(kept.grant(), GrantId::from_u64(1));
+    let revoked = Grant { ended: ended(120, EndCause::Revoked), ..patterns(1, "read", &["logs-*"]) };
+    let book = Book::new(world(vec![revoked, patterns(2, "read", &["logs-*"])]));
+    assert_eq!(book.recheck(&kept, at(150), &no_sessions), Standing::Ended(EndCause::Revoked));
+}
+
+#[test]
+fn the_scopes_of_a_person_are_those_of_their_open_grants() {
+    let ended = Grant { ended: ended(120, EndCause::Revoked), ..patterns(3, "read", &["old"]) };
+    let grants = vec![patterns(1, "read_write", &["logs-*"]), patterns(2, "read", &["a", ".b*"]), ended];
+    let book = Book::new(world(grants));
+    let scopes = |least, names| book.scopes(&alice(), &claim(), &touch(least, names), at(150), &no_sessions);
+    let found = scopes("read", &[]);
+    let fits = |name: &str| found.iter().map(|scope| scope.fits(name)).collect::<Vec<_>>();
+    assert_eq!(fits("a"), [true, false], "the lowest level comes first");
+    assert_eq!((fits(".b1"), fits("logs-1")), (vec![true, false], vec![false, true]));
+    assert_eq!((fits("old"), fits(".logs-1")), (vec![false, false], vec![false, false]));
+    assert_eq!((scopes("read_write", &[]).len(), scopes("read", &["logs-1"]).len()), (1, 1));
+    assert!(scopes("admin", &[]).is_empty());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::clock;
 use super::describe::describe;
 use super::pending::{Pending, Waiting};
 use crate::credential::{Identity, Keys, by_bearer, by_certificate, by_secret, mysql, scram};
-use crate::grant::{Admission, Book, NotAdmitted, Standing};
+use crate::grant::{Admission, Book, NotAdmitted, Scope, Standing};
 use crate::model::{
     Actor, Admin, Change, Claim, ClientCertificate, Credential, EndCause, Ended, Event, GrantId, Name,
     Snapshot, Time, Touch, limits,
@@ -279,10 +279,7 @@ impl Ledger {
         let admission = self.book().admit(identity, claim, self.now(), &count)?;
         *seats.entry(admission.grant()).or_insert(0) += 1;
         drop(seats);
-        if let Some(certificate) = identity.proof().certificate() {
-            // One entry however often it logs in; it goes when its time has come.
-            self.ends_of_certificates().insert(certificate.window.end);
-        }
+        self.watch_certificate(identity);
         let seat = Seat { grant: admission.grant(), seats: self.seats.clone() };
         Ok((admission, seat))
     }
@@ -308,7 +305,26 @@ impl Ledger {
         }
         *seats.entry(grant).or_insert(0) += 1;
         drop(seats);
+        self.watch_certificate(identity);
         Ok((admission, Some(Seat { grant, seats: self.seats.clone() })))
+    }
+
+    /// What the grants cover that are open for a request that touches this, the one that would be chosen first.
+    pub fn scopes(&self, identity: &Identity, claim: &Claim, touch: &Touch, held: &[GrantId]) -> Vec<Scope> {
+        let seats = self.seats.lock();
+        let count = |grant| match held.contains(&grant) {
+            true => 0,
+            false => seats.get(&grant).copied().unwrap_or(0),
+        };
+        self.book().scopes(identity, claim, touch, self.now(), &count)
+    }
+
+    /// Has [`Ledger::tick`] wake the sessions when the certificate that let this one in ends.
+    fn watch_certificate(&self, identity: &Identity) {
+        if let Some(certificate) = identity.proof().certificate() {
+            // One entry however often it logs in; it goes when its time has come.
+            self.ends_of_certificates().insert(certificate.window.end);
+        }
     }
 
     /// Why a request that is under way may not go on; `None`: it may, by this grant or by another that admits the same.
@@ -317,6 +333,12 @@ impl Ledger {
             Standing::Ended(cause) => Some(cause),
             Standing::Open { .. } | Standing::Moved(_) => None,
         }
+    }
+
+    /// Whether the grant of a request that is under way covers this too.
+    pub fn covers(&self, admission: &Admission, touch: Touch) -> bool {
+        let standing = self.book().recheck(&admission.touching(touch), self.now(), &|_| 0);
+        matches!(standing, Standing::Open { .. })
     }
 
     /// Looks at a live session's grant again; its seat moves along with it.

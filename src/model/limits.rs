@@ -335,6 +335,9 @@ pub const LEARN_AGAIN: Duration = Duration::from_secs(5);
 pub const KILL_PAUSE: Duration = Duration::from_millis(20);
 /// The target of an HTTP request line: what nginx and Elasticsearch take by default is 4 to 8 kB.
 pub const HTTP_TARGET_BYTES_MAX: usize = 8 << 10;
+/// The request line that is sent where wildcards became names: what Elasticsearch takes if it is not told otherwise
+/// (`http.max_initial_line_length`).
+pub const HTTP_LINE_BYTES_MAX: usize = 4 << 10;
 /// Query parameters of one HTTP request; a search has some thirty that it knows.
 pub const HTTP_PARAMETERS_MAX: usize = 64;
 /// An `Authorization` header: a login name and a secret in base 64 are a tenth of it.
@@ -342,6 +345,8 @@ pub const HTTP_AUTHORIZATION_BYTES_MAX: usize = 2 << 10;
 /// A search, or one line of a body of many, that is read for the names in it. Its values take up to some twenty times
 /// as much memory while it is looked at.
 pub const HTTP_QUERY_BYTES_MAX: usize = 1 << 20;
+/// Indices that the lines of one body name.
+pub const HTTP_NAMES_MAX: usize = 10_000;
 /// Values of one JSON text: Elasticsearch takes 65,536 terms in one query.
 pub const HTTP_JSON_VALUES_MAX: usize = 200_000;
 /// Objects and lists within each other in JSON that is read for names; the walk is recursive.
@@ -351,12 +356,32 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
 /// For the next request's head to come, and so for how long a connection may lie idle. Clients keep theirs for about a
 /// minute.
 pub const HTTP_HEAD_WAIT: Duration = Duration::from_secs(60);
-/// A body that is read whole before anything of it is sent; it is in memory for as long.
-pub const HTTP_BODY_BYTES_MAX: usize = 16 << 20;
-/// Such bodies of all requests of one API together.
+/// What is kept in memory of a body that is kept whole before anything of it is sent; the rest lies in a file.
+pub const HTTP_BODY_MEMORY_BYTES_MAX: usize = 256 << 10;
+/// Bodies of one person in memory, those that are read for names among them.
+pub const HTTP_BODIES_PERSON_BYTES_MAX: usize = 32 << 20;
+/// Those of all requests of one API together.
 pub const HTTP_BODIES_BYTES_MAX: usize = 256 << 20;
+/// A body that is read for names when it is whole, and is in memory for as long.
+pub const HTTP_BODY_BYTES_MAX: usize = 16 << 20;
+/// What comes of a `_bulk` that is streamed before its grant is chosen.
+pub const HTTP_BODY_STREAM_BYTES: usize = 128 << 10;
+/// What is read of the file of a body at once.
+pub const HTTP_BODY_READ_BYTES: usize = 64 << 10;
 /// For the next piece of such a body to come.
 pub const HTTP_BODY_WAIT: Duration = Duration::from_secs(30);
+/// A client that sends or takes what holds a connection to a target is looked at this often, …
+pub const HTTP_PACE_LOOK: Duration = Duration::from_secs(1);
+/// … and has to move so much …
+pub const HTTP_PACE_BYTES_MIN: u64 = 16 << 10;
+/// … in as many looks at which the target waits for it (nginx has 60 s for that), …
+pub const HTTP_PACE_LOOKS_MAX: u32 = 60;
+/// … or in these, where others wait for a connection.
+pub const HTTP_PACE_LOOKS_WANTED: u32 = 5;
+/// What is read of the body of a refused request for the connection to go on; of a longer one the connection is closed.
+pub const HTTP_SKIPPED_BYTES_MAX: usize = 64 << 10;
+/// For a client to come to the answer while it still sends such a body.
+pub const HTTP_SKIP_WAIT: Duration = Duration::from_secs(1);
 /// Sessions of one client connection: a gateway in front may bring several people over one.
 pub const HTTP_SESSIONS_MAX: usize = 16;
 /// What is known of a target's aliases is asked again after this, so that a change made past the proxy counts within
@@ -366,9 +391,24 @@ pub const HTTP_ALIASES_AGE_MAX: Duration = Duration::from_secs(1);
 pub const HTTP_ALIASES_BYTES_MAX: usize = 16 << 20;
 /// For the answer to a question of our own.
 pub const HTTP_ASK_WAIT: Duration = Duration::from_secs(5);
+/// An id that a target gives for a scroll, a point in time or an asynchronous search: it grows with the shards, some
+/// hundred bytes each.
+pub const HTTP_ID_BYTES_MAX: usize = 64 << 10;
+/// Such ids that are open under one grant; Elasticsearch itself allows 300 to 500 on a node.
+pub const HTTP_CONTEXTS_MAX: usize = 100;
+/// How long a target is thought to keep what it was asked to keep at most: asynchronous searches are kept so long if
+/// nothing else is said.
+pub const HTTP_CONTEXT_KEPT_MAX: Duration = Duration::from_secs(5 * 86_400);
 /// A connection whose exchange has ended must be found clean within this, or it is closed.
 pub const HTTP_CLEAN_WAIT: Duration = Duration::from_secs(1);
 /// Idle connections to targets are looked through this often.
 pub const HTTP_SWEEP: Duration = Duration::from_secs(1);
 /// The path of a refused request in the trail.
 pub const HTTP_SHOWN_CHARS_MAX: usize = 200;
+/// An answer that is read whole because only a part of it is shown: the list of some 10,000 queues. It is in memory
+/// twice for as long, and counts among the bodies of who asks, so this is half of what those may be.
+pub const HTTP_FILTERED_BYTES_MAX: usize = 16 << 20;
+/// Such an answer is sent in pieces of this size, between which it can be cut.
+pub const HTTP_PART_BYTES_MAX: usize = 64 << 10;
+/// What a target says to a login that it does not let in.
+pub const HTTP_SAID_BYTES_MAX: usize = 64 << 10;

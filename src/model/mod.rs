@@ -27,13 +27,13 @@ pub use note::{Note, NoteKind, NoteReader, Notes, Parameters, SessionContext, St
 pub use operation::{Operation, Verdict};
 pub use refusal::Refusal;
 pub use resource::{
-    Change, Connector, Credential, Databases, EndCause, Ended, Grant, Loss, Parking, PoolSettings, Snapshot,
-    Subject, Target, TlsMode, User, Verifiers, Window,
+    BodyMode, Change, Connector, Credential, Databases, EndCause, Ended, Grant, Loss, Parking, PoolSettings,
+    Snapshot, Subject, Target, TlsMode, User, Verifiers, Window,
 };
 pub use touch::{Reach, Touch};
 pub use upstream::{
     AuthMethod, ChannelBinding, Compression, Surety, TlsNegotiation, UnixAddress, UpkeepLogin, Upstream,
-    is_unix,
+    Wildcards, is_unix,
 };
 
 /// Wall time. Grants end against it; durations are measured with a monotonic clock instead.

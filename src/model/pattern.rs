@@ -3,9 +3,11 @@
 /// Whether the pattern stands for this name. `*` is any number of characters; everything else is itself. A name that
 /// begins with a dot belongs to the server or is hidden: only a pattern that begins with a dot stands for it.
 pub fn fits(pattern: &str, name: &str) -> bool {
-    if name.starts_with('.') && !pattern.starts_with('.') {
-        return false;
-    }
+    (pattern.starts_with('.') || !name.starts_with('.')) && matches(pattern, name)
+}
+
+/// The same without the rule about dots: what a wildcard of a request stands for.
+pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut at, mut of) = (0, 0);
     // The last star, and how much of the name it has been given.

@@ -41,6 +41,8 @@ pub enum Refusal {
     NoDatabase,
     /// The target refuses the proxy's own login at this level.
     ConnectorRefused,
+    /// Neither memory nor disk has room for what was sent, or the person's share of it is used up.
+    NoRoom,
 }
 
 impl Refusal {
@@ -72,6 +74,7 @@ impl Refusal {
             Self::UpstreamLost => "TG023",
             Self::NoDatabase => "TG024",
             Self::ConnectorRefused => "TG025",
+            Self::NoRoom => "TG026",
         }
     }
 
@@ -97,6 +100,7 @@ impl Refusal {
             Self::UpstreamLost,
             Self::NoDatabase,
             Self::ConnectorRefused,
+            Self::NoRoom,
         ]);
         all
     }
@@ -127,6 +131,7 @@ impl fmt::Display for Refusal {
             Self::ConnectorRefused => f.write_str(
                 "the target refuses the proxy's own login at this level; its operators have been told",
             ),
+            Self::NoRoom => f.write_str("there is no room for this much now, send less or try again later"),
         }
     }
 }
@@ -142,6 +147,6 @@ mod tests {
         let count = codes.len();
         codes.dedup();
         assert_eq!(codes.len(), count);
-        assert_eq!(count, 25);
+        assert_eq!(count, 26);
     }
 }

@@ -59,9 +59,29 @@ pub struct Target {
     /// What a session may lose when it is parked, as the operator accepts.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub park_accepts: BTreeSet<Loss>,
+    /// How the bodies of requests are passed on, where the proxy authorizes.
+    #[serde(default, skip_serializing_if = "BodyMode::is_whole")]
+    pub bodies: BodyMode,
     /// Set by `target suspend`; why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<String>,
+}
+
+/// How the body of a request goes to a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyMode {
+    /// When all of it is there and covered.
+    #[default]
+    Whole,
+    /// As it comes, each line when it is covered.
+    Stream,
+}
+
+impl BodyMode {
+    fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
 }
 
 /// Whether an idle session gives its connection back until its next statement.

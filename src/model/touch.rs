@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::AccessLevel;
+use super::{AccessLevel, GrantId};
 
 /// What one request takes and touches, where the proxy itself authorizes (Elasticsearch, OpenSearch).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,6 +8,15 @@ pub struct Touch {
     /// The least that it takes.
     pub level: AccessLevel,
     pub reach: Reach,
+    /// The grant that it must be, where it goes on with something that was begun under one.
+    pub grant: Option<GrantId>,
+}
+
+impl Touch {
+    /// Under any grant.
+    pub fn new(level: AccessLevel, reach: Reach) -> Self {
+        Self { level, reach, grant: None }
+    }
 }
 
 /// What is touched, by name.

@@ -26,6 +26,9 @@ pub struct Upstream {
     /// The server sees the person and the session in front of each text, as a comment.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stamp_comment: bool,
+    /// What becomes of wildcards in requests of who may not do everything, where the proxy authorizes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub wildcards: Wildcards,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -64,6 +67,17 @@ pub enum Compression {
     Off,
     Zlib,
     Zstd,
+}
+
+/// What a wildcard in a request stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wildcards {
+    /// What the grant covers of all that it matches.
+    #[default]
+    Narrow,
+    /// All that it matches, and all of that must be covered.
+    Resolve,
 }
 
 /// What a server may ask of us.

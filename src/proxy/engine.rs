@@ -7,11 +7,12 @@ use std::sync::Arc;
 use super::control::{BoxFuture, LevelChecks, TargetChecks};
 use super::door::{Door, SessionDoor, Shared};
 use super::http::HttpDoor;
+use crate::config::Bodies;
 use crate::grant::Book;
 use crate::model::{Target, limits};
 use crate::pool::{Keeper, Pools, Refused};
 use crate::protocol::session::{Logins, Wire};
-use crate::protocol::{Visitor, visit_all};
+use crate::protocol::{Visitor, http, visit_all};
 use crate::secret::Secrets;
 
 /// One protocol's engine.
@@ -37,12 +38,15 @@ impl Engines {
         secrets: &Arc<Secrets>,
         keeper: &Arc<dyn Keeper>,
         base: PathBuf,
+        bodies: Bodies,
     ) -> Self {
         let (shared, secrets, keeper) = (shared.clone(), secrets.clone(), keeper.clone());
-        let mut builder = Builder { shared, secrets, keeper, base, engines: BTreeMap::new() };
+        let mut builder = Builder { shared, secrets, keeper, base, bodies, engines: BTreeMap::new() };
         visit_all(&mut builder);
-        for api in crate::protocol::http::PROTOCOLS {
-            builder.request_protocol(api.name);
+        for entry in http::PROTOCOLS {
+            if let Some(api) = http::api(entry.name) {
+                builder.request_protocol(entry.name, api);
+            }
         }
         Self(builder.engines)
     }
@@ -61,13 +65,15 @@ struct Builder {
     secrets: Arc<Secrets>,
     keeper: Arc<dyn Keeper>,
     base: PathBuf,
+    bodies: Bodies,
     engines: BTreeMap<&'static str, Arc<dyn Engine>>,
 }
 
 impl Builder {
     /// One whose requests the proxy authorizes, and which has no machines of its own.
-    fn request_protocol(&mut self, name: &'static str) {
-        let door = HttpDoor::new(name, self.shared.clone(), self.secrets.clone(), self.base.clone());
+    fn request_protocol(&mut self, name: &'static str, api: &'static dyn http::Api) {
+        let (shared, secrets, base) = (self.shared.clone(), self.secrets.clone(), self.base.clone());
+        let door = HttpDoor::new((name, api), shared, secrets, base, &self.bodies);
         self.engines.insert(name, Arc::new(door));
     }
 }

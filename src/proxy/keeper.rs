@@ -148,6 +148,7 @@ mod tests {
             accept_extensions: Default::default(),
             park: Default::default(),
             park_accepts: Default::default(),
+            bodies: Default::default(),
             suspended: None,
         };
         let name = target.name.clone();

@@ -91,7 +91,7 @@ impl Node {
         });
         let keeper: Arc<dyn Keeper> = Arc::new(LedgerKeeper { ledger: ledger.clone(), trail: trail.clone() });
         let secrets = Arc::new(Secrets::new(config.secret_directory.clone()));
-        let engines = Engines::new(&shared, &secrets, &keeper, config.base.clone());
+        let engines = Engines::new(&shared, &secrets, &keeper, config.base.clone(), config.bodies.clone());
 
         let workers = Arc::new(Workers::start(config.limits.workers)?);
         let mut listeners = Vec::new();

@@ -44,6 +44,7 @@ pub(super) fn target(text: &str, levels: &[AccessLevel]) -> Target {
         accept_extensions: ["plperlu".to_owned()].into(),
         park: Default::default(),
         park_accepts: Default::default(),
+        bodies: Default::default(),
         suspended: None,
     }
 }

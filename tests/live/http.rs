@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::support::http::{Answer, HttpPlace, Seen, request};
+use crate::support::node::Options;
 use crate::support::{CUT, Node, PATIENCE, Person, wait_until};
 
 fn basic(name: &str, secret: &str) -> String {
@@ -102,20 +103,19 @@ fn each_request_brings_its_own_proof() {
 const SECRET_LOOKUP: &str = r#"{"query":{"terms":{"u":{"index":"secret","id":"1","path":"p"}}}}"#;
 
 /// What a person with `logs-*` must not get done, each by way of something that reaches `secret` or more.
-const BYPASSES: [(&str, &str); 62] = [
+const BYPASSES: [(&str, &str); 58] = [
     ("GET /secret/_search", ""),
     ("GET /secret/_doc/1", ""),
     ("HEAD /secret", ""),
     ("GET /logs-1,secret/_search", ""),
     ("GET /logs-1%2Csecret/_search", ""),
     ("GET /%73ecret/_search", ""),
-    ("GET /*/_search", ""),
-    ("GET /logs-*/_search", ""),
-    ("GET /logs-*,-logs-1/_search", ""),
-    ("GET /_all/_search", ""),
-    ("GET /_search", ""),
-    ("GET /_count", ""),
     ("GET /-logs-1/_search", ""),
+    ("GET /logs-*,secret/_search", ""),
+    ("GET /logs-*,_all/_search", ""),
+    ("GET /logs-*,far:*/_search", ""),
+    ("GET /logs-*/_doc/1", ""),
+    ("POST /_bulk", "{\"index\":{\"_index\":\"logs-*\"}}\n{}\n"),
     ("GET /%3Csecret%3E/_search", ""),
     ("GET /far:logs-1/_search", ""),
     ("GET /logs-1::failures/_search", ""),
@@ -150,18 +150,16 @@ const BYPASSES: [(&str, &str); 62] = [
     ("POST /logs-1/_bulk", "{\"index\":{\"pipeline\":\"p\"}}\n{}\n"),
     ("POST /logs-1/_bulk?pipeline=p", "{\"index\":{}}\n{}\n"),
     ("POST /_msearch", "{\"index\":\"logs-1\"}\n{}\n{\"index\":\"secret\"}\n{}\n"),
-    ("POST /_msearch", "{}\n{}\n"),
     ("POST /logs-1/_msearch", "{\"index\":[\"logs-1\",\"secret\"]}\n{}\n"),
     ("POST /_mget", r#"{"docs":[{"_index":"logs-1","_id":"1"},{"_index":"secret","_id":"1"}]}"#),
     ("POST /_reindex", r#"{"source":{"index":"secret"},"dest":{"index":"logs-1"}}"#),
     ("POST /_aliases", r#"{"actions":[{"add":{"index":"secret","alias":"logs-x"}}]}"#),
     ("PUT /secret/_alias/logs-x", ""),
-    ("POST /logs-1/_update_by_query", "{}"),
+    ("POST /logs-1/_update_by_query", SECRET_LOOKUP),
+    ("POST /logs-1/_update_by_query", r#"{"script":{"source":"ctx._index = 'secret'"}}"#),
     ("DELETE /logs-1", ""),
     ("PUT /logs-9", ""),
     ("PUT /logs-1/_mapping", r#"{"properties":{}}"#),
-    ("GET /_cat/indices", ""),
-    ("GET /_mapping", ""),
     ("GET /_cluster/state", ""),
     ("GET /_nodes/http", ""),
     ("GET /_tasks", ""),
@@ -169,7 +167,6 @@ const BYPASSES: [(&str, &str); 62] = [
     ("POST /_sql", r#"{"query":"select * from secret"}"#),
     ("POST /_query", r#"{"query":"FROM secret"}"#),
     ("POST /_plugins/_sql", "{}"),
-    ("GET /logs-1/_search?scroll=1m", ""),
     ("POST /_search/scroll", r#"{"scroll_id":"x"}"#),
     ("GET /logs-1/_search?source=%7B%7D&source_content_type=application%2Fjson", ""),
     ("GET /logs-1/_search?index=secret", ""),
@@ -201,6 +198,32 @@ fn nobody_gets_round_their_grant() {
         assert_eq!(answer.status, 200, "{line}: {answer:?}");
         assert_eq!(last(&node).body, body, "the bytes that were read are the bytes that are sent");
     }
+}
+
+/// What comes of a body after its refusal is no request, and its sender comes to the answer.
+#[test]
+fn who_is_refused_before_the_body_has_come_hears_of_it() {
+    let (node, alice) = node();
+    let mut client = node.client();
+    refused(&client.ask(&of(&alice), "POST /secret/_doc", "{}"), 403, "TG002");
+    // A short one has been read, and the connection goes on.
+    assert_eq!(client.ask(&of(&alice), "GET /logs-1/_count", "").status, 200);
+    let hidden = request(&of(&alice), "GET /logs-1/_count", "");
+    let answer = client.ask(&of(&alice), "POST /secret/_doc", &hidden.repeat(20_000));
+    refused(&answer, 403, "TG002");
+    assert!(answer.whole && answer.head.contains("connection: close"), "{answer:?}");
+    assert_eq!(client.answer(false).status, 0);
+    // Who waits to be asked for a body is not asked.
+    let mut client = node.client();
+    client.send(&format!(
+        "POST /secret/_doc HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\nContent-Type: application/json\r\n\
+         Expect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+        of(&alice)
+    ));
+    let answer = client.answer(false);
+    refused(&answer, 403, "TG002");
+    assert!(answer.head.contains("connection: close"), "{answer:?}");
+    assert_eq!(node.place.seen().len(), 1);
 }
 
 #[test]
@@ -315,9 +338,114 @@ fn an_alias_is_as_granted_as_what_is_behind_it() {
     refused(&client.ask(&of(&alice), "GET /logs-1/_search", ""), 502, "TG012");
 }
 
+/// Alice has `logs-*`; nothing of what else there is is asked for, whatever she asks for.
+#[test]
+fn wildcards_become_names() {
+    let (node, alice) = node();
+    let indices = ["logs-1", "logs-2", "secret", ".kibana_1"];
+    node.place.set_indices(&indices);
+    node.place.set_aliases(
+        r#"{"secret":{"aliases":{"logs-x":{}}},"logs-2":{"aliases":{"logs-y":{},"logs-z":{"filter":{}}}}}"#,
+    );
+    let mut client = node.client();
+    for (line, body, sent, sent_body) in [
+        ("GET /_search?size=1", "", "/logs-1,logs-2,logs-z/_search?size=1", ""),
+        ("GET /_all/_count", "", "/logs-1,logs-2,logs-z/_count", ""),
+        ("GET /logs-*,-logs-1/_search", "", "/logs-2,logs-z/_search", ""),
+        ("GET /s*/_search", "", "/*,-*/_search", ""),
+        ("GET /.k*/_search", "", "/*,-*/_search", ""),
+        ("GET /_cat/indices?v", "", "/_cat/indices/logs-1,logs-2,logs-z?v", ""),
+        ("GET /_cat/aliases", "", "/_cat/aliases/logs-y,logs-z", ""),
+        ("GET /_mapping", "", "/logs-1,logs-2,logs-z/_mapping", ""),
+        ("GET /_cluster/health?level=indices", "", "/_cluster/health/logs-1,logs-2,logs-z?level=indices", ""),
+        (
+            "POST /_msearch",
+            "{}\n{}\n{\"index\":\"*-1\"}\n{}\n{\"index\":\"s*\"}\n{}\n",
+            "/_msearch",
+            "{\"index\":[\"logs-1\",\"logs-2\",\"logs-z\"]}\n{}\n{\"index\":[\"logs-1\"]}\n{}\n\
+             {\"index\":[\"*\",\"-*\"]}\n{}\n",
+        ),
+        (
+            "POST /logs-*/_delete_by_query",
+            r#"{"query":{"match_all":{}}}"#,
+            "/logs-1,logs-2,logs-z/_delete_by_query",
+            r#"{"query":{"match_all":{}}}"#,
+        ),
+    ] {
+        let answer = client.ask(&of(&alice), line, body);
+        assert_eq!(answer.status, 200, "{line}: {answer:?}");
+        let seen = last(&node);
+        assert_eq!(seen.line.split(' ').nth(1), Some(sent), "{line}");
+        assert_eq!(seen.body, sent_body, "{line}");
+    }
+    // The trail has what was sent.
+    node.wait_statement("GET /logs-1,logs-2,logs-z/_search?size=1");
+    // What changes something is not done to nothing, and what deletes is told by name.
+    let sent = node.place.seen().len();
+    for (line, body) in
+        [("POST /s*/_delete_by_query", "{}"), ("POST /s*/_refresh", ""), ("GET /sec*,secret/_search", "")]
+    {
+        refused(&client.ask(&of(&alice), line, body), 403, "TG002");
+    }
+    // More than a URL can name.
+    let many: Vec<_> = (0..400).map(|n| format!("logs-2026-11-{n:03}")).collect();
+    node.place.set_indices(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    std::thread::sleep(Duration::from_millis(1_100));
+    let answer = client.ask(&of(&alice), "GET /logs-*/_search", "");
+    assert!(answer.status == 400 && answer.body.contains("more indices than a URL can name"), "{answer:?}");
+    // What a change through the proxy makes is known at once.
+    node.grant("alice", "admin", "1h", &["--database", "logs-*"]);
+    assert_eq!(client.ask(&of(&alice), "PUT /logs-9", "").status, 200);
+    node.place.set_indices(&["logs-9"]);
+    node.place.set_aliases("{}");
+    refused(&client.ask(&of(&alice), "DELETE /logs-*", ""), 403, "TG002");
+    let asked = client.ask(&of(&alice), "PUT /logs-9", "{}");
+    assert_eq!(asked.status, 200, "{asked:?}");
+    assert_eq!(client.ask(&of(&alice), "GET /logs-*/_search", "").status, 200);
+    assert_eq!(last(&node).line, "GET /logs-9/_search HTTP/1.1");
+    assert_eq!(node.place.seen().len(), sent + 3);
+    // With a grant for two kinds of names, the one that covers most is used.
+    node.grant("alice", "read", "1h", &["--database", "metrics"]);
+    node.place.set_indices(&["logs-9", "metrics"]);
+    std::thread::sleep(Duration::from_millis(1_100));
+    assert_eq!(client.ask(&of(&alice), "GET /m*/_search", "").status, 200);
+    assert_eq!(last(&node).line, "GET /metrics/_search HTTP/1.1");
+    // What a cluster does not say is not guessed.
+    node.place.set_aliases("[]");
+    std::thread::sleep(Duration::from_millis(1_100));
+    refused(&client.ask(&of(&alice), "GET /logs-*/_search", ""), 502, "TG012");
+}
+
+#[test]
+fn where_wildcards_are_resolved_all_of_it_must_be_covered() {
+    let target = "tls = \"disable\"\nwildcards = \"resolve\"";
+    let node = Node::with(HttpPlace::default(), Options { target, ..Options::default() });
+    let alice = node.user("alice");
+    node.grant("alice", "read", "1h", &["--database", "logs-*"]);
+    node.place.set_indices(&["logs-1", "logs-2", "secret"]);
+    let mut client = node.client();
+    for line in ["GET /logs-*/_search", "GET /l*/_search", "GET /*,-secret/_search"] {
+        assert_eq!(client.ask(&of(&alice), line, "").status, 200, "{line}");
+        assert_eq!(last(&node).line, "GET /logs-1,logs-2/_search HTTP/1.1", "{line}");
+    }
+    let sent = node.place.seen().len();
+    for line in
+        ["GET /*/_search", "GET /_search", "GET /_cat/indices", "GET /sec*/_search", "GET /sed*/_search"]
+    {
+        refused(&client.ask(&of(&alice), line, ""), 403, "TG002");
+    }
+    assert_eq!(node.place.seen().len(), sent);
+    assert_eq!(client.ask(&of(&alice), "GET /logs-9*/_search", "").status, 200);
+    assert_eq!(last(&node).line, "GET /*,-*/_search HTTP/1.1");
+}
+
 #[test]
 fn a_connection_is_lent_again_after_a_whole_exchange_only() {
-    let (node, alice) = node();
+    let options = Options { target: "tls = \"disable\"\nbodies = \"stream\"", ..Options::default() };
+    let node = Node::with(HttpPlace::default(), options);
+    let alice = node.user("alice");
+    node.grant("alice", "read_write", "1h", &["--database", "logs-*"]);
+    node.place.set_indices(&["logs-1"]);
     let mut client = node.client();
     let mut ask = |line: &str, body: &str| client.ask(&of(&alice), line, body);
     let again = |place: &HttpPlace| place.seen().last().map(|seen| seen.connection);
@@ -333,7 +461,10 @@ fn a_connection_is_lent_again_after_a_whole_exchange_only() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let connections = node.place.connections();
-    assert!(connections <= 2, "one for the aliases at the same time as the first: {connections}");
+    assert!(
+        connections <= 3,
+        "two for the proxy's own questions at the same time as the first: {connections}"
+    );
     // Bytes behind an answer are nobody's: the connection is closed.
     assert_eq!(ask("GET /logs-1/_doc/extra", "").status, 200);
     let extra = again(&node.place);
@@ -374,10 +505,11 @@ fn a_grant_that_ends_cuts_what_is_under_way() {
         "PUT /logs-1/_doc/upload HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{{",
         of(&alice)
     ));
-    for path in ["slow", "never", "upload"] {
+    for path in ["slow", "never"] {
         node.place.wait_seen(path);
     }
-    assert_eq!(node.sessions().len(), 3, "{:?}", node.sessions());
+    // What has not come whole is not sent, but it is under way.
+    wait_until("all three are there", PATIENCE, || node.sessions().len() == 3);
     let grants = node.json(&["grant", "list"]);
     let grant = crate::support::field(&grants[0], "id");
     let closed = node.place.closed();
@@ -388,7 +520,7 @@ fn a_grant_that_ends_cuts_what_is_under_way() {
     assert!(cut.status == 200 && !cut.whole && cut.body.starts_with("more"), "{cut:?}");
     let answer = upload.answer(false);
     refused(&answer, 403, "TG004");
-    wait_until("all three exchanges are closed at the target", CUT, || node.place.closed() >= closed + 3);
+    wait_until("both exchanges are closed at the target", CUT, || node.place.closed() >= closed + 2);
     assert!(revoked.elapsed() < CUT + Duration::from_millis(500), "{:?}", revoked.elapsed());
     // The next request of the connection is told why.
     refused(&search.ask(&of(&alice), "GET /logs-1/_count", ""), 403, "TG004");
@@ -482,7 +614,7 @@ fn the_trail_has_each_request_and_what_came_of_it() {
     // What would have to be read whole and is too long is not sent in part.
     let bulk = format!("{{\"index\":{{\"_index\":\"logs-1\"}}}}\n{document}\n").repeat(6);
     let sent = node.place.seen().len();
-    let answer = node.client().ask(&of(&alice), "POST /_bulk", &bulk);
+    let answer = node.client().ask(&of(&alice), "POST /_msearch", &bulk);
     assert!(answer.status == 400 || answer.status == 0, "{answer:?}");
     assert_eq!(node.place.seen().len(), sent);
 }
@@ -505,10 +637,7 @@ fn explain_says_what_a_request_touches() {
     ]);
     let text = crate::support::text(&said.stdout);
     assert_eq!(said.status.code(), Some(1), "{text}");
-    assert!(
-        text.contains("read on logs-1, secret") && text.contains("does not cover the index \"secret\""),
-        "{text}"
-    );
+    assert!(text.contains("read on logs-1, secret") && text.contains("does not cover \"secret\""), "{text}");
     let said =
         node.done(&["explain", "--user", "alice", "--target", "shop", "--request", "GET /logs-1/_search"]);
     assert!(said.contains("let in") && said.contains("read on logs-1"), "{said}");

@@ -31,6 +31,7 @@ fn target(text: &str, address: &str, secrets: &[(AccessLevel, &str)]) -> Target 
         accept_extensions: BTreeSet::new(),
         park: Default::default(),
         park_accepts: Default::default(),
+        bodies: Default::default(),
         suspended: None,
     }
 }

@@ -66,6 +66,8 @@ fn the_least_file_has_the_defaults() {
         }
     );
     assert_eq!(config.log, Log { level: "info".to_owned(), json: false });
+    let directory = base.join("state/bodies");
+    assert_eq!(config.bodies, Bodies { directory, bytes_max: 8 << 30, person_bytes_max: 2 << 30 });
 }
 
 #[test]
@@ -269,6 +271,7 @@ fn the_file_in_the_repository_loads_and_shows_the_defaults() {
     moved(&mut said.audit.directory);
     moved(&mut said.admin.socket);
     moved(&mut said.keys_file);
+    moved(&mut said.bodies.directory);
     said.base.clone_from(&shown.base);
     assert_eq!(said, shown);
 }

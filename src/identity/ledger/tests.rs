@@ -182,3 +182,32 @@ async fn what_the_store_refuses_was_no_revocation() {
     assert!(matches!(given.await, Err(ChangeError::Refused(_))));
     assert!(ledger.book().user("eve").is_none());
 }
+
+/// The end of a certificate is in no book: whoever let somebody in by one wakes its sessions then, one of requests too.
+#[tokio::test]
+async fn the_end_of_a_certificate_wakes_the_sessions_of_requests() {
+    let (_folder, _trail, ledger, _, _) = with_grant().await;
+    let (name, now) = (Name::parse("alice").unwrap(), Time::now());
+    let certificate = Arc::new(ClientCertificate {
+        name: Some(name.clone()),
+        window: crate::model::Window {
+            start: now - Duration::from_secs(9),
+            end: now + Duration::from_millis(50),
+        },
+        serial: "01".into(),
+        issuer: "CN=us".into(),
+        sha256: "00".into(),
+    });
+    let identity = ledger.certificate(&name, &certificate).unwrap();
+    let peer = "192.0.2.7".parse().unwrap();
+    let claim = Claim { user: name, level: None, target: "orders".parse().unwrap(), database: None, peer };
+    let touch = Touch::new(crate::model::AccessLevel::Read, crate::model::Reach::nothing());
+    let admitted = ledger.admit_request(&identity, &claim, touch, &[]).unwrap();
+    assert!(admitted.1.is_some());
+    let mut changed = ledger.changed();
+    changed.mark_unchanged();
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    ledger.tick();
+    assert!(changed.has_changed().unwrap(), "nobody looks at their grant");
+    assert_eq!(ledger.request_ended(&admitted.0), Some(EndCause::CredentialEnded));
+}

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::asked::{Asked, At};
+use super::expression::{Expand, Expression};
+use super::ids::{self, Gives};
 use super::json::Json;
-use super::{Wrong, names, query};
+use super::{Wrong, actions, names, query};
 use crate::model::{Reach, limits};
 
 /// What a route's body is.
@@ -20,6 +23,27 @@ pub(super) enum Kind {
     Create,
     Mapping,
     Settings,
+    Reindex,
+    Aliases,
+    Alias,
+    Vectors,
+    ManyVectors,
+    Analyze,
+    RankEval,
+    Rollover,
+    Everything,
+    /// An id, and for how much longer it is to be kept.
+    Scroll,
+    /// Ids of what is to be closed.
+    Close,
+}
+
+/// What the rest of the request says of names that a body leaves out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// The path names them.
+    pub named: bool,
+    pub expand: Expand,
 }
 
 type Members = BTreeMap<String, Json>;
@@ -38,20 +62,49 @@ impl Kind {
             "create" => Self::Create,
             "mapping" => Self::Mapping,
             "settings" => Self::Settings,
+            "reindex" => Self::Reindex,
+            "aliases" => Self::Aliases,
+            "alias" => Self::Alias,
+            "vectors" => Self::Vectors,
+            "manyvectors" => Self::ManyVectors,
+            "analyze" => Self::Analyze,
+            "rankeval" => Self::RankEval,
+            "rollover" => Self::Rollover,
+            "everything" => Self::Everything,
+            "scroll" => Self::Scroll,
+            "close" => Self::Close,
             _ => return None,
         })
     }
 
-    /// Adds what a whole body touches. `path`: what the path names, for a body that leaves the index out.
-    pub fn walk(self, body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
+    /// Adds what a whole body asks for.
+    pub fn walk(self, body: &[u8], place: Place, asked: &mut Asked) -> Result<(), Wrong> {
         let empty = body.iter().all(u8::is_ascii_whitespace);
+        let reach = &mut asked.reach;
         match self {
-            Self::None | Self::Opaque => Ok(()),
-            Self::Bulk => bulk(body, path, reach),
-            Self::Msearch => msearch(body, path, reach),
-            Self::Mget => mget(&object(body)?, path, reach),
+            // Bulk is read line by line: see `super::bulk`.
+            Self::None | Self::Opaque | Self::Bulk => Ok(()),
+            Self::Msearch => msearch(body, place, asked),
+            Self::Mget => mget(&object(body)?, place.named, reach),
+            Self::ManyVectors => actions::many_vectors(&object(body)?, place.named, reach),
+            Self::Reindex => actions::reindex(&object(body)?, reach),
             _ if empty => Ok(()),
-            Self::Search => query::search(&object(body)?, reach),
+            Self::Aliases => actions::aliases(&object(body)?, reach),
+            Self::Alias => actions::alias(&object(body)?, reach),
+            Self::Vectors => actions::vectors(&object(body)?, place.named, reach),
+            Self::RankEval => actions::rank_eval(&object(body)?, place.named, reach),
+            Self::Analyze => {
+                actions::analyze(&object(body)?, reach);
+                Ok(())
+            }
+            Self::Everything => {
+                reach.everything("something in the body that the proxy does not look at");
+                actions::unsealed(&Json::Object(object(body)?))
+            }
+            Self::Rollover => rollover(object(body)?, reach),
+            Self::Search => search(object(body)?, asked),
+            Self::Scroll => scroll(&object(body)?, asked),
+            Self::Close => close(&object(body)?, asked),
             Self::Query => query::only_query(&object(body)?, reach),
             Self::FieldCaps => field_caps(&object(body)?, reach),
             Self::Create => create(&object(body)?, reach),
@@ -67,7 +120,52 @@ impl Kind {
     }
 }
 
-fn object(body: &[u8]) -> Result<Members, Wrong> {
+/// A search; one in a point in time touches what that was opened for, and names nothing itself.
+fn search(mut body: Members, asked: &mut Asked) -> Result<(), Wrong> {
+    let Some(pit) = body.remove("pit") else { return query::search(&body, &mut asked.reach) };
+    let pit = pit.object().ok_or(Wrong::Bad("pit must be an object"))?;
+    if pit.keys().any(|name| !["id", "keep_alive"].contains(&name.as_str())) {
+        return Err(Wrong::Bad("pit says something that the proxy does not know"));
+    }
+    let id = pit.get("id").filter(|id| id.text().is_some()).ok_or(Wrong::Bad("pit must have an id"))?;
+    if !matches!(asked.places.as_slice(), [place] if matches!(place.at, At::Missing(_))) {
+        return Err(Wrong::Bad("a search in a point in time names no index"));
+    }
+    asked.places.clear();
+    asked.ids.push(ids::of_member("pit", id)?);
+    let keep = pit.get("keep_alive").map(|keep| keep.text().ok_or(Wrong::Bad("keep_alive must be a text")));
+    let keep = keep.transpose()?.map(ids::keep).transpose()?;
+    if asked.gives.is_some() {
+        return Err(Wrong::Bad("a search in a point in time cannot be scrolled"));
+    }
+    asked.gives = Some(Gives { kind: None, member: "pit_id", keep });
+    query::search(&body, &mut asked.reach)
+}
+
+fn scroll(body: &Members, asked: &mut Asked) -> Result<(), Wrong> {
+    for (name, value) in body {
+        match (name.as_str(), value) {
+            ("scroll", Json::Text(text)) => {
+                let keep = Some(ids::keep(text)?);
+                asked.gives = asked.gives.map(|gives| Gives { keep, ..gives });
+            }
+            ("scroll_id", Json::Text(_)) => asked.ids.push(ids::of_member("scroll_id", value)?),
+            _ => return Err(Wrong::Bad("the body must have scroll and scroll_id, and nothing else")),
+        }
+    }
+    Ok(())
+}
+
+fn close(body: &Members, asked: &mut Asked) -> Result<(), Wrong> {
+    for (name, value) in body {
+        let member = ["scroll_id", "pit_id", "id"].into_iter().find(|known| known == name);
+        let member = member.ok_or(Wrong::Bad("the body must have ids, and nothing else"))?;
+        asked.ids.push(ids::of_member(member, value)?);
+    }
+    Ok(())
+}
+
+pub(super) fn object(body: &[u8]) -> Result<Members, Wrong> {
     if body.len() > limits::HTTP_QUERY_BYTES_MAX {
         return Err(Wrong::Bad("the body, or one line of it, is longer than what the proxy reads for names"));
     }
@@ -86,61 +184,30 @@ fn lines(body: &[u8]) -> Result<impl Iterator<Item = &[u8]>, Wrong> {
     Ok(all.split(|byte| *byte == b'\n'))
 }
 
-/// What an action of `_bulk` may say besides `_index`. A pipeline may write elsewhere.
-const ACTION: [&str; 8] = [
-    "_id",
-    "routing",
-    "version",
-    "version_type",
-    "if_seq_no",
-    "if_primary_term",
-    "retry_on_conflict",
-    "require_alias",
-];
-
-/// One line with an action, then, unless it deletes, one with a document: the second is never looked into, as the
-/// cluster ends it at the same byte.
-fn bulk(body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
-    let mut lines = lines(body)?;
-    while let Some(line) = lines.next() {
-        let action = object(line)?;
-        let mut members = action.iter();
-        let (Some((verb, meta)), None) = (members.next(), members.next()) else {
-            return Err(Wrong::Bad("an action of _bulk must have one member"));
-        };
-        let meta = meta.object().ok_or(Wrong::Bad("an action of _bulk must be an object"))?;
-        for name in meta.keys().filter(|name| *name != "_index") {
-            match name.as_str() {
-                "pipeline" => reach.everything("a pipeline"),
-                name if ACTION.contains(&name) => {}
-                _ => {
-                    return Err(Wrong::Bad("an action of _bulk says something that the proxy does not know"));
-                }
-            }
+/// A text or a list of texts; none at all is all indices.
+pub(super) fn indices(index: Option<&Json>, reach: &mut Reach) -> Result<(), Wrong> {
+    match index {
+        Some(Json::Text(text)) => names::expression(text, reach),
+        Some(Json::List(list)) if !list.is_empty() => list.iter().try_for_each(|name| {
+            let text = name.text().ok_or(Wrong::Bad("indices must be a text or a list of texts"))?;
+            names::expression(text, reach)
+        }),
+        Some(Json::List(_)) | None => {
+            reach.everything("what names no index");
+            Ok(())
         }
-        one_index(meta.get("_index"), path, reach)?;
-        match verb.as_str() {
-            "index" | "create" | "update" => {
-                let document = lines.next().ok_or(Wrong::Bad("an action of _bulk has no document"))?;
-                if document.trim_ascii_start().first() != Some(&b'{') {
-                    return Err(Wrong::Bad("a document of _bulk must be an object"));
-                }
-            }
-            "delete" => {}
-            _ => return Err(Wrong::Bad("an action of _bulk is none of index, create, update and delete")),
-        }
+        Some(_) => Err(Wrong::Bad("indices must be a text or a list of texts")),
     }
-    Ok(())
 }
 
 /// The index of one document: not a list.
-fn one_index(index: Option<&Json>, path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
-    match (index, path) {
+pub(super) fn one_index(index: Option<&Json>, named: bool, reach: &mut Reach) -> Result<(), Wrong> {
+    match (index, named) {
         (Some(Json::Text(name)), _) => names::name(name, reach),
         (Some(_), _) => Err(Wrong::Bad("_index must be a text")),
         // Counted already.
-        (None, Some(_)) => Ok(()),
-        (None, None) => Err(Wrong::Bad("neither the path nor the body names an index")),
+        (None, true) => Ok(()),
+        (None, false) => Err(Wrong::Bad("neither the path nor the body names an index")),
     }
 }
 
@@ -157,40 +224,60 @@ const HEAD: [&str; 9] = [
     "allow_partial_search_results",
 ];
 
-fn msearch(body: &[u8], path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
-    let mut lines = lines(body)?;
-    while let Some(line) = lines.next() {
+fn msearch(body: &[u8], place: Place, asked: &mut Asked) -> Result<(), Wrong> {
+    const TEXTS: Wrong = Wrong::Bad("index must be a text or a list of texts");
+    let mut lines = lines(body)?.enumerate();
+    while let Some((number, line)) = lines.next() {
         let head = object(line)?;
         if head.keys().any(|name| name != "index" && !HEAD.contains(&name.as_str())) {
             return Err(Wrong::Bad("a head of _msearch says something that the proxy does not know"));
         }
-        match head.get("index") {
-            Some(Json::Text(text)) => names::expression(text, reach)?,
+        let expand = expand(head.get("expand_wildcards"), place.expand)?;
+        let expression = match head.get("index") {
+            Some(Json::Text(text)) => Expression::parse(text, expand, &mut asked.reach)?,
             Some(Json::List(list)) if !list.is_empty() => {
-                for name in list {
-                    let text = name.text().ok_or(Wrong::Bad("index must be a text or a list of texts"))?;
-                    names::expression(text, reach)?;
-                }
+                let texts: Option<Vec<&str>> = list.iter().map(Json::text).collect();
+                let texts = texts.ok_or(TEXTS)?;
+                let parts = texts.iter().flat_map(|text| text.split(','));
+                Expression::of(parts, expand, &mut asked.reach)?
             }
-            Some(Json::List(_)) => reach.everything("a search that names no index"),
-            Some(_) => return Err(Wrong::Bad("index must be a text or a list of texts")),
-            None if path.is_none() => reach.everything("a search that names no index"),
-            None => {}
+            None if place.named => None,
+            Some(Json::List(_)) | None => Some(Expression::everything(expand)),
+            Some(_) => return Err(TEXTS),
+        };
+        asked.place(At::Line(number), expression);
+        let (_, search) = lines.next().ok_or(Wrong::Bad("a head of _msearch has no search"))?;
+        let search = object(search)?;
+        if search.contains_key("pit") {
+            return Err(Wrong::Denied("a point in time among many searches"));
         }
-        let search = lines.next().ok_or(Wrong::Bad("a head of _msearch has no search"))?;
-        query::search(&object(search)?, reach)?;
+        query::search(&search, &mut asked.reach)?;
     }
     Ok(())
+}
+
+/// `expand_wildcards` of a head: a text, or a list of texts.
+fn expand(said: Option<&Json>, default: Expand) -> Result<Expand, Wrong> {
+    const WRONG: Wrong = Wrong::Bad("expand_wildcards must be a text or a list of texts");
+    match said {
+        None => Ok(default),
+        Some(Json::Text(text)) => default.said(text),
+        Some(Json::List(list)) => {
+            let texts: Option<Vec<&str>> = list.iter().map(Json::text).collect();
+            default.said(&texts.filter(|texts| !texts.is_empty()).ok_or(WRONG)?.join(","))
+        }
+        Some(_) => Err(WRONG),
+    }
 }
 
 /// What a document of `_mget` may say besides `_index`.
 const WANTED: [&str; 7] =
     ["_id", "routing", "stored_fields", "_source", "version", "version_type", "preference"];
 
-fn mget(body: &Members, path: Option<&str>, reach: &mut Reach) -> Result<(), Wrong> {
+fn mget(body: &Members, named: bool, reach: &mut Reach) -> Result<(), Wrong> {
     for (name, value) in body {
         match (name.as_str(), value) {
-            ("ids", Json::List(_)) if path.is_some() => {}
+            ("ids", Json::List(_)) if named => {}
             ("docs", Json::List(documents)) => {
                 for document in documents {
                     let document = document.object().ok_or(Wrong::Bad("docs must be objects"))?;
@@ -198,7 +285,7 @@ fn mget(body: &Members, path: Option<&str>, reach: &mut Reach) -> Result<(), Wro
                     if document.keys().any(strange) {
                         return Err(Wrong::Bad("docs say something that the proxy does not know"));
                     }
-                    one_index(document.get("_index"), path, reach)?;
+                    one_index(document.get("_index"), named, reach)?;
                 }
             }
             _ => return Err(Wrong::Bad("the body must have docs, or ids where the path names an index")),
@@ -210,7 +297,7 @@ fn mget(body: &Members, path: Option<&str>, reach: &mut Reach) -> Result<(), Wro
 fn field_caps(body: &Members, reach: &mut Reach) -> Result<(), Wrong> {
     for (name, value) in body {
         match name.as_str() {
-            "fields" => {}
+            "fields" | "field" | "string" | "size" | "timeout" | "case_insensitive" | "search_after" => {}
             "index_filter" => query::clause(value, reach)?,
             _ => reach.everything("something in the body that the proxy does not know"),
         }
@@ -226,15 +313,20 @@ fn create(body: &Members, reach: &mut Reach) -> Result<(), Wrong> {
             ("aliases", Json::Object(aliases)) => {
                 for (alias, rules) in aliases {
                     names::name(alias, reach)?;
-                    if rules.object().is_none_or(|rules| !rules.is_empty()) {
-                        reach.everything("an alias with rules of its own");
-                    }
+                    let rules = rules.object().ok_or(Wrong::Bad("an alias must be an object"))?;
+                    actions::alias(rules, reach)?;
                 }
             }
             _ => reach.everything("something in the body that the proxy does not know"),
         }
     }
     Ok(())
+}
+
+/// What is to hold before it happens, and what the new index is.
+fn rollover(mut body: Members, reach: &mut Reach) -> Result<(), Wrong> {
+    body.remove("conditions");
+    create(&body, reach)
 }
 
 /// A lookup field reads another index; runtime fields and their templates may be such.
@@ -318,6 +410,14 @@ fn everywhere(value: &Json, holds: &dyn Fn(&str, &Json) -> bool) -> bool {
     }
 }
 
+/// Not words from files of the server or from sets that it keeps.
+pub(super) fn plain_words(value: &Json) -> bool {
+    everywhere(value, &|name, _| {
+        let elsewhere = ["user_dictionary", "rule_files", "script"].contains(&name);
+        !elsewhere && !name.ends_with("_path") && !name.contains("_set")
+    })
+}
+
 /// Settings that concern the index alone: pipelines and policies, for example, reach further.
 fn settings(members: &Members, reach: &mut Reach) {
     for (name, value) in members {
@@ -332,9 +432,7 @@ fn settings(members: &Members, reach: &mut Reach) {
                 | "auto_expand_replicas",
                 Json::Text(_) | Json::Other,
             ) => {}
-            // Words may come from files of the server and from sets that it keeps.
-            ("analysis", value)
-                if everywhere(value, &|name, _| !name.ends_with("_path") && !name.contains("_set")) => {}
+            ("analysis", value) if plain_words(value) => {}
             _ => reach.everything("a setting that reaches further than the index"),
         }
     }
@@ -342,11 +440,31 @@ fn settings(members: &Members, reach: &mut Reach) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bulk::Bulk;
     use super::*;
+    use crate::model::AccessLevel;
 
     fn of(kind: Kind, body: &str, path: Option<&str>) -> Result<Reach, Wrong> {
-        let mut reach = Reach::nothing();
-        kind.walk(body.as_bytes(), path, &mut reach).map(|()| reach)
+        let mut asked = Asked::new(AccessLevel::Read);
+        let place = Place { named: path.is_some(), expand: Expand::OPEN };
+        if kind == Kind::Bulk {
+            return bulk(body, place.named);
+        }
+        kind.walk(body.as_bytes(), place, &mut asked).map(|()| asked.touch().reach)
+    }
+
+    /// However it is cut, it reads the same.
+    fn bulk(body: &str, named: bool) -> Result<Reach, Wrong> {
+        let of = |size: usize| {
+            let mut bulk = Bulk::new(Asked::new(AccessLevel::Read), named);
+            body.as_bytes().chunks(size).try_for_each(|piece| bulk.push(piece))?;
+            bulk.finish().map(|asked| asked.touch().reach)
+        };
+        let whole = of(body.len().max(1));
+        for size in [1, 3] {
+            assert_eq!(of(size), whole, "{body:?}");
+        }
+        whole
     }
 
     fn names(kind: Kind, body: &str, path: Option<&str>) -> Vec<String> {
@@ -437,7 +555,10 @@ mod tests {
             r#"{"mappings":{"properties":{"a":{"properties":{"q":{"type":"percolator"}}}}}}"#,
             r#"{"settings":{"analysis":{"filter":{"s":{"type":"synonym","synonyms_path":"/etc/passwd"}}}}}"#,
             r#"{"settings":{"analysis":{"filter":{"s":{"type":"synonym","synonyms_set":"x"}}}}}"#,
-            r#"{"aliases":{"b":{"filter":{}}}}"#,
+            r#"{"settings":{"analysis":{"tokenizer":{"s":{"type":"nori_tokenizer","user_dictionary":"x"}}}}}"#,
+            r#"{"settings":{"analysis":{"filter":{"s":{"type":"condition","script":{"id":"x"}}}}}}"#,
+            r#"{"aliases":{"b":{"filter":{"script":{"script":"x"}}}}}"#,
+            r#"{"aliases":{"b":{"other":1}}}"#,
             r#"{"other":1}"#,
         ] {
             assert!(matches!(of(Kind::Create, more, None), Ok(Reach::Everything(_))), "{more}");

@@ -1,12 +1,51 @@
 //! Index expressions: comma lists of names, and everything that is more than a name.
 
 use super::Wrong;
-use crate::model::Reach;
+use crate::model::{Reach, pattern};
 
 /// What no level reaches: the cluster's own accounts, whatever they are called there.
 const SEALED: [&str; 3] = [".security", ".opendistro_security", ".opendistro-security"];
 /// What Elasticsearch allows for the name of an index.
 const NAME_BYTES_MAX: usize = 255;
+
+/// What one part of an expression is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Name,
+    Wildcard,
+    All,
+    /// What no look at this cluster says, for this reason.
+    Elsewhere(&'static str),
+}
+
+/// A comma is part of no name. What nobody may reach is refused in every shape.
+pub(super) fn shape(name: &str) -> Result<Shape, Wrong> {
+    unsealed(name)?;
+    Ok(match name {
+        "" => return Err(Wrong::Bad("an empty index name")),
+        "_all" => Shape::All,
+        _ if name.starts_with('<') => Shape::Elsewhere("a date in an index name"),
+        _ if name.contains(':') => Shape::Elsewhere("the name of another cluster"),
+        _ if name.starts_with('-') => Shape::Elsewhere("an exclusion"),
+        _ if name.contains('*') && is_plain(&name.replace('*', "x")) => Shape::Wildcard,
+        _ if is_plain(name) => Shape::Name,
+        _ => return Err(Wrong::Bad("this cannot be the name of an index")),
+    })
+}
+
+/// Whether it names one of them, or is a pattern that was made to stand for one. `*` and `.*` were not: they are
+/// everything there is, which a cluster's own guard of its accounts has to know.
+pub(super) fn is_sealed(name: &str) -> bool {
+    const ENDS: [&str; 6] = ["", "-6", "-7", "-8", "-tokens-7", "-profile-8"];
+    let name = name.to_ascii_lowercase();
+    let all = name.chars().all(|c| matches!(c, '.' | '*'));
+    let meant = |sealed: &str| match name.starts_with('.') {
+        _ if all => false,
+        true => ENDS.iter().any(|end| pattern::matches(&name, &format!("{sealed}{end}"))),
+        false => name.starts_with('*') && name.contains("security"),
+    };
+    SEALED.iter().any(|sealed| name.contains(sealed) || (name.contains('*') && meant(sealed)))
+}
 
 /// Adds what an expression stands for. A wildcard, an exclusion, `_all`, date math, another cluster's name and the
 /// parts of a data stream stand for what only the cluster knows.
@@ -19,20 +58,21 @@ pub(super) fn expression(text: &str, reach: &mut Reach) -> Result<(), Wrong> {
 
 /// The same for one that must not be a list: a comma is part of no name.
 pub(super) fn name(name: &str, reach: &mut Reach) -> Result<(), Wrong> {
-    if SEALED.iter().any(|sealed| name.to_ascii_lowercase().contains(sealed)) {
-        return Err(Wrong::Denied("the cluster's own accounts are not reached through the proxy"));
-    }
-    match name {
-        "" => return Err(Wrong::Bad("an empty index name")),
-        "_all" => reach.everything("_all"),
-        _ if name.contains('*') => reach.everything("a wildcard"),
-        _ if name.starts_with('<') => reach.everything("a date in an index name"),
-        _ if name.starts_with('-') => reach.everything("an exclusion"),
-        _ if name.contains(':') => reach.everything("the name of another cluster"),
-        _ if is_plain(name) => reach.add(name),
-        _ => return Err(Wrong::Bad("this cannot be the name of an index")),
+    match shape(name)? {
+        Shape::Name => reach.add(name),
+        Shape::Wildcard => reach.everything("a wildcard"),
+        Shape::All => reach.everything("_all"),
+        Shape::Elsewhere(why) => reach.everything(why),
     }
     Ok(())
+}
+
+/// The cluster's own accounts are not named, whoever asks.
+pub(super) fn unsealed(text: &str) -> Result<(), Wrong> {
+    match is_sealed(text) {
+        true => Err(Wrong::Denied("the cluster's own accounts are not reached through the proxy")),
+        false => Ok(()),
+    }
 }
 
 /// <https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-indices-create>
@@ -82,7 +122,17 @@ mod tests {
             assert!(matches!(of(bad), Err(Wrong::Bad(_))), "{bad}");
         }
         assert!(of(&"a".repeat(256)).is_err());
-        for sealed in [".security-7", "a,.opendistro_security", "*.security", ".SECURITY", "c:.security-7"] {
+        for sealed in [
+            ".security-7",
+            "a,.opendistro_security",
+            "*.security",
+            ".SECURITY",
+            "c:.security-7",
+            ".sec*",
+            "*security-7",
+            ".*-7",
+            ".open*",
+        ] {
             assert!(matches!(of(sealed), Err(Wrong::Denied(_))), "{sealed}");
         }
     }

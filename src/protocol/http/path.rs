@@ -41,6 +41,15 @@ impl Path {
 
     /// The target that is sent on: parsed again it is the same.
     pub fn render(&self) -> String {
+        self.write(false)
+    }
+
+    /// The same with a `=` behind each name: some servers take a name alone for `true`, and not for nothing.
+    pub fn render_valued(&self) -> String {
+        self.write(true)
+    }
+
+    fn write(&self, valued: bool) -> String {
         let mut text = String::new();
         for segment in &self.segments {
             text.push('/');
@@ -52,7 +61,7 @@ impl Path {
         for (place, (name, value)) in self.query.iter().enumerate() {
             text.push(if place == 0 { '?' } else { '&' });
             encode(name, &mut text);
-            if !value.is_empty() {
+            if valued || !value.is_empty() {
                 text.push('=');
                 encode(value, &mut text);
             }
@@ -151,6 +160,7 @@ mod tests {
         let query: Vec<_> = path.query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(query, [("routing", "a b+"), ("pretty", ""), ("q", "x&y=z")]);
         assert_eq!(path.render(), "/logs-1/_doc/a%2Fb%252Fc%20%C3%A4?routing=a%20b%2B&pretty&q=x%26y%3Dz");
+        assert_eq!(path.render_valued().split_once("&pretty=&"), path.render().split_once("&pretty&"));
         assert_eq!(Path::parse("/").unwrap().render(), "/");
         assert_eq!(Path::parse("/a,b*/_search?").unwrap().render(), "/a,b*/_search");
     }

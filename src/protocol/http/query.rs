@@ -69,7 +69,7 @@ pub(super) fn only_query(body: &Members, reach: &mut Reach) -> Walked {
 }
 
 /// Values that hold no queries. A script among them may be a stored one, which is not here to be read.
-fn plain(value: &Json, reach: &mut Reach) {
+pub(super) fn plain(value: &Json, reach: &mut Reach) {
     match value {
         Json::Object(members) => members.iter().for_each(|(name, value)| {
             match (name.as_str(), value) {
@@ -89,7 +89,7 @@ fn plain(value: &Json, reach: &mut Reach) {
 
 /// A value, or a list of values: where queries stand beside it, a member of another name may be one under a name that
 /// servers know besides (`mustNot` is `must_not` to Elasticsearch).
-fn scalar(value: &Json, reach: &mut Reach) {
+pub(super) fn scalar(value: &Json, reach: &mut Reach) {
     let single = |value: &Json| matches!(value, Json::Other | Json::Text(_));
     match value {
         Json::List(list) if list.iter().all(single) => {}

@@ -33,6 +33,7 @@ pub fn answer(refusal: &Refusal) -> Answer {
         Refusal::TargetUnavailable | Refusal::UpstreamLost | Refusal::ConnectorRefused => {
             (502, "connect_transport_exception")
         }
+        Refusal::NoRoom => (507, "circuit_breaking_exception"),
         Refusal::PoolExhausted | Refusal::ShuttingDown | Refusal::TrailUnavailable => {
             (503, "rejected_execution_exception")
         }

@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use super::body::Kind;
-use super::{Path, Wrong, names};
-use crate::model::{AccessLevel, Reach, Touch};
+use super::asked::{Asked, At};
+use super::body::{Kind, Place};
+use super::expression::{self, Expand, Expression};
+use super::ids::{self, Gives, IdAt, IdKind, Ids};
+use super::{Bulk, Path, Wrong, names};
+use crate::model::{AccessLevel, Touch};
 
 const TABLE: &str = include_str!("elastic.routes");
+const REFUSED: &str = include_str!("elastic.refused");
 
 /// One line of the table.
 #[derive(Debug)]
@@ -18,48 +22,75 @@ pub struct Route {
     from: From,
     body: Kind,
     parameters: BTreeSet<&'static str>,
+    /// The kind of an id that the answer holds, and the member that it is.
+    gives: Option<(Option<IdKind>, &'static str)>,
+    /// It closes what the ids are of.
+    closes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
     Nothing,
     Path,
+    /// An expression, and what its wildcards stand for if nothing else is said.
+    Several(Expand),
     Everything,
+    /// What sealed ids stand for: in the path, in a parameter, in the body.
+    Ids,
 }
 
 /// A request whose route is known; what its body touches may be still to be found.
 #[derive(Debug)]
 pub struct Routed {
     route: &'static Route,
-    reach: Reach,
-    /// The names of the path, for what the body leaves out.
-    default: Option<String>,
+    asked: Asked,
+    /// Whether the path names what a body leaves out.
+    named: bool,
+    expand: Expand,
 }
 
 impl Routed {
     pub fn of(method: &str, path: &Path) -> Result<Self, Wrong> {
         let fits = |route: &&'static Route| route.methods.contains(&method) && route.matches(path);
         let route = table().iter().find(fits);
-        let route = route.ok_or(Wrong::Denied("this route is none of those that the proxy knows"))?;
+        let route = route.ok_or_else(|| Wrong::Denied(why_refused(method, path)))?;
         if path.query.iter().any(|(name, _)| !route.parameters.contains(name.as_str())) {
             return Err(Wrong::Denied(
                 "a query parameter is none of those that the proxy knows for this route",
             ));
         }
-        let mut reach = Reach::nothing();
-        let mut default = None;
-        match route.from {
-            From::Nothing => {}
-            From::Everything => reach.everything("a request that names no index"),
-            From::Path => {
-                let place = route.segments.iter().position(|segment| *segment == "{index}");
-                let text = place.and_then(|place| path.segments.get(place));
-                let text = text.ok_or(Wrong::Denied("this route names no index"))?;
-                names::expression(text, &mut reach)?;
-                default = Some(text.clone());
+        let mut asked = Asked::new(route.level.clone());
+        for (known, said) in route.segments.iter().zip(&path.segments) {
+            match *known {
+                "{target}" => names::name(said, &mut asked.reach)?,
+                // Where any word may stand, the cluster's accounts may not.
+                _ if route.from == From::Everything => names::unsealed(said)?,
+                _ => {}
             }
         }
-        Ok(Self { route, reach, default })
+        let place = route.place();
+        let text = place.and_then(|place| path.segments.get(place)).ok_or(Wrong::Denied(NAMELESS));
+        match route.from {
+            From::Nothing => {}
+            From::Path => names::expression(text?, &mut asked.reach)?,
+            From::Several(expand) => {
+                let expression = Expression::parse(text?, expand.with(path)?, &mut asked.reach)?;
+                asked.place(At::Segment(place.unwrap_or_default()), expression);
+            }
+            From::Everything => match route.twin() {
+                // With a name it would not be answered.
+                Some(_) if is_help(path) => {}
+                Some((place, expand)) => {
+                    asked.place(At::Missing(place), Some(Expression::everything(expand.with(path)?)));
+                }
+                None => asked.reach.everything("a request that names no index"),
+            },
+            From::Ids => asked.ids.extend(route.ids(path)),
+        }
+        asked.gives = route.gives(path)?;
+        asked.closes = route.closes;
+        let expand = Expand::OPEN.with(path)?;
+        Ok(Self { route, asked, named: place.is_some(), expand })
     }
 
     /// Whether there may be a body at all.
@@ -72,17 +103,103 @@ impl Routed {
         !matches!(self.route.body, Kind::None | Kind::Opaque)
     }
 
-    /// What the request touches. `body`: all of it where it is needed, else nothing.
-    pub fn touch(mut self, body: &[u8]) -> Result<Touch, Wrong> {
-        self.route.body.walk(body, self.default.as_deref(), &mut self.reach)?;
-        Ok(Touch { level: self.route.level.clone(), reach: self.reach })
+    /// Whether its body is read as it comes, by what [`Self::bulk`] gives.
+    pub fn is_bulk(&self) -> bool {
+        self.route.body == Kind::Bulk
+    }
+
+    pub fn bulk(self) -> Bulk {
+        Bulk::new(self.asked, self.named)
+    }
+
+    /// What is touched whatever the body says.
+    pub fn named(&self) -> Touch {
+        self.asked.named()
+    }
+
+    /// What the request asks for. `body`: all of it where it is needed, else nothing.
+    pub fn asked(mut self, body: &[u8]) -> Result<Asked, Wrong> {
+        if self.is_bulk() {
+            let mut bulk = self.bulk();
+            bulk.push(body)?;
+            return bulk.finish();
+        }
+        let place = Place { named: self.named, expand: self.expand };
+        self.route.body.walk(body, place, &mut self.asked)?;
+        if self.route.from == From::Ids && self.asked.ids.len() != 1 {
+            return Err(Wrong::Bad("ids must be said in one place: all of them at once is nobody's here"));
+        }
+        Ok(self.asked)
     }
 }
 
+/// What columns a table has is asked, and nothing that would be in it.
+fn is_help(path: &Path) -> bool {
+    let table = path.segments.first().is_some_and(|first| first == "_cat");
+    table && path.parameter("help").is_some_and(|said| said.is_empty() || said == "true")
+}
+
+const NAMELESS: &str = "this route names no index";
+/// Where names stand in a path.
+const NAMES: [&str; 2] = ["{index}", "{alias}"];
+
 impl Route {
+    /// What begins with an underscore is a word of the API and no name.
     fn matches(&self, path: &Path) -> bool {
-        let fits = |(known, said): (&&str, &String)| known.starts_with('{') || *known == said;
+        let fits = |(known, said): (&&str, &String)| match known.starts_with('{') {
+            true => {
+                !(NAMES.contains(known) || *known == "{target}") || !said.starts_with('_') || said == "_all"
+            }
+            false => *known == said,
+        };
         self.segments.len() == path.segments.len() && self.segments.iter().zip(&path.segments).all(fits)
+    }
+
+    /// Which segment names.
+    fn place(&self) -> Option<usize> {
+        self.segments.iter().position(|segment| NAMES.contains(segment))
+    }
+
+    /// The sealed ids in a path, and those in a parameter.
+    fn ids(&self, path: &Path) -> impl Iterator<Item = Ids> {
+        let all = |text: &str| text.split(',').map(str::to_owned).collect();
+        let segment = self.segments.iter().position(|segment| *segment == "{ids}");
+        let segment = segment.and_then(|place| {
+            Some(Ids { at: IdAt::Segment(place), sealed: all(path.segments.get(place)?), listed: true })
+        });
+        let parameter = path.query.iter().position(|(name, _)| name == "scroll_id");
+        let parameter = parameter.and_then(|place| {
+            Some(Ids { at: IdAt::Query(place), sealed: all(&path.query.get(place)?.1), listed: true })
+        });
+        segment.into_iter().chain(parameter)
+    }
+
+    /// What the answer to this may hold the id of. An answer is asked for whole then: an id that is left out of it
+    /// would be open and nobody could close it.
+    fn gives(&self, path: &Path) -> Result<Option<Gives>, Wrong> {
+        let (kind, member) = match (self.gives, path.parameter("scroll")) {
+            (Some(gives), _) => gives,
+            (None, Some(_)) => (Some(IdKind::Scroll), "_scroll_id"),
+            (None, None) => return Ok(None),
+        };
+        if path.parameter("filter_path").is_some_and(|paths| !paths.split(',').any(|path| path == member)) {
+            return Err(Wrong::Bad("filter_path leaves out the id"));
+        }
+        let keep = path.parameter("scroll").or(path.parameter("keep_alive")).map(ids::keep).transpose()?;
+        Ok(Some(Gives { kind, member, keep }))
+    }
+
+    /// The same route with names in it: where they stand, and what their wildcards stand for.
+    fn twin(&self) -> Option<(usize, Expand)> {
+        table().iter().find_map(|route| {
+            let (place, From::Several(expand)) = (route.place()?, route.from) else { return None };
+            let mut without = route.segments.clone();
+            without.remove(place);
+            (without == self.segments
+                && route.level == self.level
+                && self.methods.iter().all(|method| route.methods.contains(method)))
+            .then_some((place, expand))
+        })
     }
 }
 
@@ -104,6 +221,32 @@ fn table() -> &'static [Route] {
     })
 }
 
+/// For the person who asks: why a route that is published is not served.
+fn why_refused(method: &str, path: &Path) -> &'static str {
+    let mut why = "";
+    for line in REFUSED.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.strip_prefix("because ") {
+            Some(reason) => why = reason,
+            None if is_refused(line, method, &path.segments) => return why,
+            None => {}
+        }
+    }
+    "this route is none of those that the proxy knows"
+}
+
+fn is_refused(line: &str, method: &str, said: &[String]) -> bool {
+    let Some((methods, pattern)) = line.split_once(' ') else { return false };
+    let (pattern, all) = pattern.strip_suffix("/**").map_or((pattern, false), |pattern| (pattern, true));
+    let known: Vec<&str> = pattern.split('/').skip(1).collect();
+    let fits = |(known, said): (&&str, &String)| match known.starts_with('{') {
+        true => !said.starts_with('_'),
+        false => known == said,
+    };
+    (methods == "*" || methods.split(',').any(|known| known == method))
+        && (known.len() == said.len() || all && known.len() < said.len())
+        && known.iter().zip(said).all(fits)
+}
+
 fn lines() -> impl Iterator<Item = &'static str> {
     TABLE.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
@@ -111,8 +254,15 @@ fn lines() -> impl Iterator<Item = &'static str> {
 fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>) -> Option<Route> {
     let [methods, path, level, from, body, known @ ..] = words else { return None };
     let mut parameters = groups.get("common")?.clone();
+    let (mut gives, mut closes) = (None, false);
     for group in known {
-        parameters.extend(groups.get(group)?);
+        match group.strip_prefix("gives=") {
+            Some(given) => {
+                gives = Some(given.split_once(':').and_then(|(kind, member)| Some((id_kind(kind)?, member)))?)
+            }
+            None if *group == "closes" => closes = true,
+            None => parameters.extend(groups.get(group)?),
+        }
     }
     let level: AccessLevel = level.parse().ok()?;
     Some(Route {
@@ -122,17 +272,36 @@ fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>
         from: match *from {
             "none" => From::Nothing,
             "path" => From::Path,
+            "open" => From::Several(Expand::OPEN),
+            "both" => From::Several(Expand { closed: true, ..Expand::OPEN }),
+            "every" => From::Several(Expand::EVERY),
+            "aliases" => From::Several(Expand { kind: expression::Kind::Aliases, ..Expand::EVERY }),
             "all" => From::Everything,
+            "ids" => From::Ids,
             _ => return None,
         },
         body: Kind::named(body)?,
         parameters,
+        gives,
+        closes,
+    })
+}
+
+fn id_kind(name: &str) -> Option<Option<IdKind>> {
+    Some(match name {
+        "scroll" => Some(IdKind::Scroll),
+        "pit" => Some(IdKind::Pit),
+        "point_in_time" => Some(IdKind::PointInTime),
+        "async" => Some(IdKind::Async),
+        "same" => None,
+        _ => return None,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Reach;
 
     #[test]
     fn every_line_of_the_table_is_right() {
@@ -140,17 +309,27 @@ mod tests {
         assert_eq!(table().len(), count);
         assert!(lines().all(|line| line.starts_with("route ") || line.starts_with("params ")));
         for route in table() {
-            let names = route.segments.iter().filter(|segment| **segment == "{index}").count();
-            assert_eq!(names, usize::from(route.from == From::Path), "{route:?}");
-            // What is not a name in the path must be a word that no index can be called.
+            let names = route.segments.iter().filter(|segment| NAMES.contains(segment)).count();
+            let named = matches!(route.from, From::Path | From::Several(_));
+            assert_eq!(names, usize::from(named), "{route:?}");
+            // What is not a name in the path must be a word that no index can be called, or stand behind one.
+            let mut literal = false;
             for segment in &route.segments {
-                let known = ["{index}", "{id}"].contains(segment) || segment.starts_with('_');
-                assert!(
-                    known || ["health", "indices", "count", "aliases", "query", "clear"].contains(segment)
-                );
+                let word = !segment.starts_with('{');
+                assert!(!word || literal || segment.starts_with('_'), "{route:?}");
+                let known = ["{index}", "{alias}", "{target}", "{id}", "{ids}"].contains(segment);
+                assert!(word || known, "{route:?}");
+                literal = word;
             }
+            // A second name is one in any case.
+            assert!(!route.segments.contains(&"{target}") || route.from == From::Path, "{route:?}");
             // Nothing that must be found in a body may be left out.
-            let by_body = matches!(route.body, Kind::Bulk | Kind::Msearch | Kind::Mget);
+            let by_body = matches!(
+                route.body,
+                Kind::Bulk | Kind::Msearch | Kind::Mget | Kind::ManyVectors | Kind::Reindex | Kind::Aliases
+            );
+            // What only a grant for everything covers is looked at for the cluster's own accounts.
+            assert!(route.from != From::Everything || route.body != Kind::Opaque, "{route:?}");
             assert!(route.from != From::Nothing || by_body || route.segments.is_empty(), "{route:?}");
             assert!(
                 route.methods.iter().all(|method| ["GET", "HEAD", "PUT", "POST", "DELETE"].contains(method))
@@ -159,7 +338,7 @@ mod tests {
     }
 
     fn touch(method: &str, target: &str, body: &str) -> Result<Touch, Wrong> {
-        Routed::of(method, &Path::parse(target).unwrap())?.touch(body.as_bytes())
+        Ok(Routed::of(method, &Path::parse(target).unwrap())?.asked(body.as_bytes())?.touch())
     }
 
     fn names(names: &[&str]) -> Reach {
@@ -177,7 +356,14 @@ mod tests {
             ("DELETE", "/logs", "admin", names(&["logs"])),
             ("PUT", "/logs/_mapping", "admin", names(&["logs"])),
             ("GET", "/_search", "read", Reach::Everything("a request that names no index")),
-            ("GET", "/_all/_search", "read", Reach::Everything("_all")),
+            ("GET", "/_mapping", "read", Reach::Everything("a request that names no index")),
+            ("GET", "/_alias", "read", Reach::Everything("a request that names no index")),
+            ("GET", "/logs/_alias", "read", names(&["logs"])),
+            ("PUT", "/logs/_alias/new", "admin", names(&["logs", "new"])),
+            ("POST", "/logs/_clone/new", "admin", names(&["logs", "new"])),
+            ("GET", "/_data_stream/logs", "read", names(&["logs"])),
+            ("GET", "/_data_stream/_stats", "read", Reach::Everything("a request that names no index")),
+            ("GET", "/_all/_search", "read", Reach::Everything("a wildcard")),
             ("DELETE", "/lo*", "admin", Reach::Everything("a wildcard")),
             ("GET", "/a,-b/_count", "read", Reach::Everything("an exclusion")),
             (
@@ -194,15 +380,38 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_is_told_why_a_route_is_refused() {
+        for (method, target, why) in [
+            ("GET", "/_nodes/http", "the addresses of the cluster's nodes"),
+            ("GET", "/_security", "the cluster's own accounts"),
+            ("POST", "/_sql/translate", "its language"),
+            ("GET", "/_search/point_in_time/_all", "all of them at once"),
+            ("PUT", "/logs/thing/1", "types of documents"),
+            ("GET", "/_cat/tasks", "what runs on its own"),
+            ("GET", "/_plugins/_ppl", "this route is none"),
+            ("POST", "/_cat/tasks", "this route is none"),
+            ("GET", "/logs/_unheard_of", "this route is none"),
+        ] {
+            let refused = touch(method, target, "").unwrap_err();
+            assert!(matches!(refused, Wrong::Denied(said) if said.starts_with(why)), "{target}: {refused:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_in_the_table_is_refused() {
         for (method, target) in [
             ("DELETE", "/_search"),
             ("DELETE", "/_all/_doc/1/x"),
             ("GET", "/logs/type/1"),
-            ("POST", "/_reindex"),
-            ("POST", "/logs/_update_by_query"),
+            ("GET", "/_reindex"),
+            ("POST", "/_reindex?wait_for_completion=false"),
             ("GET", "/_search/scroll"),
-            ("POST", "/logs/_search/template"),
+            ("DELETE", "/_search/scroll"),
+            ("DELETE", "/_pit"),
+            ("DELETE", "/_search/point_in_time"),
+            ("GET", "/_search/point_in_time/_all"),
+            ("DELETE", "/_search/point_in_time/_all"),
+            ("POST", "/.security-7/_search/template"),
             ("POST", "/_sql"),
             ("POST", "/_query"),
             ("POST", "/_plugins/_ppl"),
@@ -211,14 +420,15 @@ mod tests {
             ("GET", "/_nodes/http"),
             ("GET", "/_tasks"),
             ("PUT", "/_snapshot/x"),
-            ("POST", "/logs/_pit"),
             ("TRACE", "/logs"),
             ("get", "/logs"),
-            ("GET", "/logs/_search?scroll=1m"),
+            ("GET", "/logs/_search?scroll=forever"),
+            ("GET", "/logs/_search?scroll=1m&filter_path=hits"),
             ("GET", "/logs/_search?source=%7B%7D"),
             ("GET", "/logs/_search?index=secret"),
             ("POST", "/_bulk?pipeline=x"),
             ("POST", "/logs/_delete_by_query?wait_for_completion=false"),
+            ("POST", "/logs/_delete_by_query?requests_per_second=1"),
             ("GET", "/_security"),
             ("GET", "/.security-7/_search"),
             ("GET", "/logs/_doc/1?_SOURCE=a"),

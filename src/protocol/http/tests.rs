@@ -1,5 +1,6 @@
 //! Requests that real clients sent, and what is made of them.
 
+use super::routes::Routed;
 use super::*;
 use crate::model::Reach;
 
@@ -20,7 +21,8 @@ fn requests(file: &'static [u8]) -> Vec<(&'static str, &'static [u8])> {
     requests
 }
 
-fn said(file: &'static [u8]) -> String {
+fn said(protocol: &str, file: &'static [u8]) -> String {
+    let api = api(protocol).unwrap();
     let mut text = String::new();
     for (head, body) in requests(file) {
         let mut lines = head.split("\r\n");
@@ -33,9 +35,15 @@ fn said(file: &'static [u8]) -> String {
                 .map(|(_, value)| value.trim())
         };
         let path = Path::parse(line[1]);
-        let touch = path.clone().map_err(Wrong::Bad).and_then(|path| Routed::of(line[0], &path)?.touch(body));
+        let touch = path
+            .clone()
+            .map_err(Wrong::Bad)
+            .and_then(|path| Ok(api.route(line[0], &path)?.asked(body)?.touch()));
         let kind = match (body.is_empty(), header("content-type")) {
             (true, _) => String::new(),
+            (false, Some(kind)) if api.reads(kind) && ContentType::parse(kind).is_none() => {
+                format!(" {kind}")
+            }
             (false, kind) => format!(" {:?}", kind.and_then(ContentType::parse)),
         };
         let touch = match touch {
@@ -58,12 +66,33 @@ fn said(file: &'static [u8]) -> String {
 
 #[test]
 fn what_opensearch_py_asks() {
-    insta::assert_snapshot!(said(include_bytes!("golden/opensearch-py-3.2.0.txt")));
+    insta::assert_snapshot!(said("opensearch", include_bytes!("golden/opensearch-py-3.2.0.txt")));
 }
 
 #[test]
 fn what_elasticsearch_py_asks() {
-    insta::assert_snapshot!(said(include_bytes!("golden/elasticsearch-py-9.5.1.txt")));
+    insta::assert_snapshot!(said("elasticsearch", include_bytes!("golden/elasticsearch-py-9.5.1.txt")));
+}
+
+#[test]
+fn what_the_console_of_rabbitmq_asks() {
+    insta::assert_snapshot!(said("rabbitmq", include_bytes!("rabbit/golden/console-3.10.8.txt")));
+}
+
+#[test]
+fn every_protocol_of_requests_is_an_api() {
+    for entry in PROTOCOLS {
+        let api = api(entry.name).unwrap();
+        for refusal in &Refusal::every() {
+            let answer = api.answer(refusal);
+            assert!((400..600).contains(&answer.status), "{} {}", entry.name, answer.status);
+            assert!(answer.body.contains(refusal.code()), "{} {}", entry.name, answer.body);
+        }
+        assert!(api.route("GET", &Path::parse(api.probe()).unwrap()).is_ok(), "{}", entry.name);
+        assert!(api.sent_on().iter().all(|name| !["authorization", "cookie", "host"].contains(name)));
+        assert!(api.told().iter().all(|name| !["set-cookie", "www-authenticate"].contains(name)));
+    }
+    assert!(api("postgres").is_none());
 }
 
 mod properties {
@@ -95,7 +124,7 @@ mod properties {
                 named.insert(index.clone());
             }
             let path = Path::parse("/_bulk").unwrap();
-            let touch = Routed::of("POST", &path).unwrap().touch(body.as_bytes()).unwrap();
+            let touch = Routed::of("POST", &path).unwrap().asked(body.as_bytes()).unwrap().touch();
             prop_assert_eq!(touch.reach, Reach::Names(named));
         }
 
@@ -115,7 +144,7 @@ mod properties {
             }
             let path = Path::parse("/logs/_search").unwrap();
             let body = format!("{{\"query\":{query}}}");
-            let touch = Routed::of("POST", &path).unwrap().touch(body.as_bytes()).unwrap();
+            let touch = Routed::of("POST", &path).unwrap().asked(body.as_bytes()).unwrap().touch();
             let names = [index, "logs".to_owned()].into_iter().collect();
             prop_assert_eq!(touch.reach, Reach::Names(names));
         }

@@ -48,6 +48,7 @@ pub(crate) fn number(refusal: &Refusal) -> (u16, &'static str) {
         Refusal::OperationDenied(_) => (1227, "42000"),
         // ER_CON_COUNT_ERROR.
         Refusal::PoolExhausted => (1040, "08004"),
+        Refusal::NoRoom => (1021, "HY000"),
         // ER_USER_LIMIT_REACHED.
         Refusal::RateLimited => (1226, "42000"),
         // ER_CONNECT_TO_FOREIGN_DATA_SOURCE.

@@ -56,6 +56,7 @@ pub(crate) fn sqlstate(refusal: &Refusal) -> &'static str {
         Refusal::OperationDenied(_) => "42501",
         // too_many_connections.
         Refusal::PoolExhausted => "53300",
+        Refusal::NoRoom => "53100",
         // configuration_limit_exceeded.
         Refusal::RateLimited => "53400",
         // connection_failure.

@@ -4,19 +4,25 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::contexts::Given;
+use super::pace::Pace;
 use super::session::Running;
+use super::spool::Taken;
 use super::upload::Gone;
-use super::upstream::Lent;
-use crate::model::{Note, Notes, Refusal};
+use super::upstream::{Lent, Place};
+use crate::model::{Note, Notes, Refusal, limits};
 use crate::observe::Trail;
+use crate::protocol::http::Scanner;
 use crate::proxy::clock;
 
 /// Resolves when the request may not go on.
@@ -41,7 +47,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let up = self.gone.bytes.load(Relaxed);
+        let up = self.gone.pace.bytes();
         let mut buffer = Vec::new();
         let status = if self.status == 0 { String::new() } else { self.status.to_string() };
         Notes::new(&mut buffer, clock::wall_micros()).push(&Note::Result {
@@ -67,61 +73,270 @@ pub(super) enum Answered {
 }
 
 pub(super) struct Theirs {
-    body: Incoming,
-    /// `None`: it has gone back, or was closed.
-    lent: Option<Lent>,
-    ends: Ends,
+    from: From,
+    hold: Arc<Hold>,
+    /// `None`: the guard has it.
+    ends: Option<Ends>,
+    guard: Option<AbortHandle>,
+    /// The proxy reads it itself: its client is not waited for.
+    is_read_here: bool,
+    /// Why it was cut, where that was seen here.
+    pub cut: Option<Refusal>,
     account: Account,
+    seals: Option<Seals>,
+}
+
+/// What puts a sealed id in the place of the target's.
+pub(super) struct Seals {
+    scanner: Scanner,
+    given: Given,
+}
+
+impl Seals {
+    pub fn new(given: Given) -> Self {
+        Self { scanner: Scanner::new(given.gives.member), given }
+    }
+
+    fn pass(&mut self, data: Bytes) -> Result<Bytes, &'static str> {
+        if self.scanner.is_done() {
+            return Ok(data);
+        }
+        let given = &self.given;
+        self.scanner.pass(&data, &mut |id| given.seal(id)).map(Bytes::from)
+    }
+}
+
+/// What an answer under way holds.
+struct Hold {
+    place: Arc<Place>,
+    /// `None`: it has gone back, or was closed.
+    lent: Mutex<Option<Lent>>,
+    /// We ended it.
+    cut: AtomicBool,
+    /// The client's, in taking the answer.
+    pace: Pace,
+    /// Told when the client's connection has to go because nothing moves on it.
+    stuck: Arc<Notify>,
+}
+
+impl Hold {
+    fn take(&self) -> Option<Lent> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Closes the connection to the target. What comes of the answer after that is not its end, whatever it looks like.
+    fn close(&self) {
+        self.cut.store(true, Relaxed);
+        drop(self.take());
+    }
+
+    /// Ends the exchange in its time, whether its client goes on reading or not: who does not read is not asked for
+    /// more of an answer, so nothing else would learn of the end.
+    async fn guard(self: Arc<Self>, ends: Ends, gone: Arc<Gone>) {
+        tokio::select! {
+            _ = ends => {}
+            () = self.pace.too_slow(&self.place) => {}
+            () = gone.pace.too_slow(&self.place) => {}
+        }
+        self.close();
+        tokio::time::sleep(limits::CUT_FLUSH).await;
+        self.stuck.notify_one();
+    }
+}
+
+enum From {
+    Target(Incoming),
+    /// What is shown of an answer that was read; its room in memory is given back with it.
+    Kept {
+        bytes: Bytes,
+        _room: Taken,
+    },
 }
 
 impl Theirs {
-    pub fn new(body: Incoming, status: u16, lent: Lent, ends: Ends, mut account: Account) -> Self {
+    /// `stuck`: told when the client's connection has to go.
+    pub fn new(
+        body: Incoming,
+        status: u16,
+        (lent, seals): (Lent, Option<Seals>),
+        ends: Ends,
+        mut account: Account,
+        stuck: Arc<Notify>,
+    ) -> Self {
         account.status = status;
-        Self { body, lent: Some(lent), ends, account }
+        let place = lent.place().clone();
+        let hold = Hold {
+            place,
+            lent: Mutex::new(Some(lent)),
+            cut: AtomicBool::new(false),
+            pace: Pace::default(),
+            stuck,
+        };
+        Self {
+            from: From::Target(body),
+            hold: Arc::new(hold),
+            ends: Some(ends),
+            guard: None,
+            is_read_here: false,
+            cut: None,
+            account,
+            seals,
+        }
+    }
+
+    /// What there is next, for the proxy itself. Cancel safe.
+    pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        self.is_read_here = true;
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// What is said to come at least, in bytes.
+    pub fn lower_bound(&self) -> u64 {
+        self.size_hint().lower()
+    }
+
+    /// Shows this instead of an answer that has been read to its end. `room`: what it takes of memory.
+    pub fn show(&mut self, instead: Bytes, room: Taken) {
+        self.from = From::Kept { bytes: instead, _room: room };
+        self.is_read_here = false;
+        self.account.down = 0;
+        self.account.whole = false;
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.from {
+            From::Target(_) if self.seals.is_some() => SizeHint::default(),
+            From::Target(body) => body.size_hint(),
+            From::Kept { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.from {
+            From::Target(body) => body.is_end_stream(),
+            From::Kept { bytes, .. } => bytes.is_empty(),
+        }
     }
 
     /// The answer has ended. The connection goes back only if the request has ended too: a target that answers before
     /// it has read everything may take the rest for the next request.
     fn finish(&mut self) {
         self.account.whole = true;
-        if let Some(lent) = self.lent.take()
+        if let Some(lent) = self.hold.take()
             && self.account.gone.whole.load(Relaxed)
         {
             lent.put_back();
         }
     }
 
+    fn fail(
+        &mut self,
+        error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
+        self.hold.close();
+        Poll::Ready(Some(Err(io::Error::other(error))))
+    }
+
+    /// From now on it may be that nobody asks for more.
+    fn keep_guard(&mut self) {
+        if self.is_read_here {
+            return;
+        }
+        if let Some(ends) = self.ends.take() {
+            let guard = self.hold.clone().guard(ends, self.account.gone.clone());
+            self.guard = Some(tokio::spawn(guard).abort_handle());
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        if let Poll::Ready(refusal) = self.ends.as_mut().poll(cx) {
-            self.lent = None;
-            return Poll::Ready(Some(Err(io::Error::other(refusal.code()))));
+        if let Some(ends) = &mut self.ends
+            && let Poll::Ready(refusal) = ends.as_mut().poll(cx)
+        {
+            let code = refusal.code();
+            self.cut = Some(refusal);
+            return self.fail(code);
         }
         loop {
-            let frame = match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                None => {
+            let body = match &mut self.from {
+                From::Target(body) => body,
+                From::Kept { bytes, .. } => {
+                    // In parts, so that its end is seen between them.
+                    let part = bytes.split_to(bytes.len().min(limits::HTTP_PART_BYTES_MAX));
+                    let is_last = bytes.is_empty();
+                    return self.pass_kept(part, is_last);
+                }
+            };
+            let next = Pin::new(body).poll_frame(cx);
+            self.hold.pace.waits_for_client(next.is_ready());
+            if self.hold.cut.load(Relaxed) {
+                return self.fail("cut");
+            }
+            let frame = match next {
+                Poll::Pending => {
+                    // A client that still sends may stop to.
+                    if !self.account.gone.whole.load(Relaxed) {
+                        self.keep_guard();
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(None) if self.seals.as_ref().is_some_and(|seals| !seals.scanner.may_end()) => {
+                    return self.broken("the answer ends within an id");
+                }
+                Poll::Ready(None) => {
                     self.finish();
                     return Poll::Ready(None);
                 }
-                Some(Err(error)) => {
-                    self.lent = None;
-                    return Poll::Ready(Some(Err(io::Error::other(error))));
-                }
-                Some(Ok(frame)) => frame,
+                Poll::Ready(Some(Err(error))) => return self.fail(error),
+                Poll::Ready(Some(Ok(frame))) => frame,
             };
             // Trailers stay here.
-            if let Ok(data) = frame.into_data() {
-                self.account.down += data.len() as u64;
+            let Ok(data) = frame.into_data() else { continue };
+            self.account.down += data.len() as u64;
+            self.hold.pace.moved(data.len());
+            if !self.is_end_stream() {
+                self.keep_guard();
+            }
+            let data = match self.seals.as_mut().map_or(Ok(data.clone()), |seals| seals.pass(data)) {
+                Ok(data) => data,
+                Err(why) => return self.broken(why),
+            };
+            // All of it may be held back.
+            if !data.is_empty() {
                 return Poll::Ready(Some(Ok(data)));
             }
         }
+    }
+
+    fn pass_kept(&mut self, part: Bytes, is_last: bool) -> Poll<Option<io::Result<Bytes>>> {
+        if self.hold.cut.load(Relaxed) {
+            return self.fail("cut");
+        }
+        self.hold.pace.waits_for_client(true);
+        self.account.down += part.len() as u64;
+        self.hold.pace.moved(part.len());
+        match is_last {
+            true => self.finish(),
+            false => self.keep_guard(),
+        }
+        Poll::Ready(Some(part).filter(|part| !part.is_empty()).map(Ok))
+    }
+
+    fn broken(&mut self, why: &'static str) -> Poll<Option<io::Result<Bytes>>> {
+        tracing::warn!(why, "an answer of a target cannot be passed on");
+        self.fail(why)
     }
 }
 
 impl Drop for Theirs {
     fn drop(&mut self) {
+        if let Some(guard) = &self.guard {
+            guard.abort();
+        }
         // An answer without a body is not asked for one.
-        if self.lent.is_some() && self.body.is_end_stream() {
+        if self.is_end_stream() && !self.hold.cut.load(Relaxed) {
             self.finish();
+        } else {
+            self.hold.close();
         }
     }
 }
@@ -140,14 +355,15 @@ impl Body for Answered {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Ours(bytes) => bytes.is_none(),
-            Self::Theirs(theirs) => theirs.body.is_end_stream(),
+            // What is held back may not be let through at the end.
+            Self::Theirs(theirs) => theirs.seals.is_none() && theirs.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Ours(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Theirs(theirs) => theirs.body.size_hint(),
+            Self::Theirs(theirs) => theirs.size_hint(),
         }
     }
 }

@@ -8,12 +8,13 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 
 use super::HttpDoor;
 use super::session::Session;
 use super::stream::Rewound;
-use crate::model::{EndCause, GrantId, Refusal, SessionId, limits};
-use crate::protocol::http::answer;
+use crate::model::{EndCause, GrantId, Name, Refusal, SessionId, limits};
+use crate::protocol::http::Api;
 use crate::protocol::session::{TlsFacts, TlsOffer};
 use crate::proxy::door::{Caller, Drain, Entrance};
 use crate::proxy::listener::Arrival;
@@ -29,6 +30,8 @@ pub(super) struct Connection {
     pub tls: Option<TlsFacts>,
     /// For the trail, of what has no session.
     pub id: SessionId,
+    /// Told when it has to go because nothing moves on it.
+    pub stuck: Arc<Notify>,
     state: Mutex<State>,
 }
 
@@ -38,8 +41,8 @@ struct State {
     sessions: Vec<Arc<Session>>,
     /// Given up when somebody has proven who they are.
     arrival: Option<Arrival>,
-    /// Why a session of this connection ended, for who asks again.
-    last_end: Option<EndCause>,
+    /// Whose session of this connection ended last and why, for when they ask again.
+    last_end: Option<(Name, EndCause)>,
 }
 
 impl Connection {
@@ -58,15 +61,16 @@ impl Connection {
         let State { sessions, last_end, .. } = &mut *state;
         sessions.retain(|session| {
             if let Some(Refusal::Ended(cause)) = &*session.ended.borrow() {
-                *last_end = Some(*cause);
+                *last_end = Some((session.user.clone(), *cause));
             }
             !session.is_over()
         });
         sessions.iter().filter(|session| is_theirs(session)).map(|session| session.grant()).collect()
     }
 
-    pub fn last_end(&self) -> Option<EndCause> {
-        self.state().last_end
+    /// What became of this person's session, and of nobody else's.
+    pub fn last_end(&self, user: &Name) -> Option<EndCause> {
+        self.state().last_end.as_ref().filter(|(whose, _)| whose == user).map(|(_, cause)| *cause)
     }
 
     /// A session that is there.
@@ -92,12 +96,21 @@ impl Connection {
 pub(super) async fn serve(door: Arc<HttpDoor>, caller: Caller, entrance: Arc<Entrance>, arrival: Arrival) {
     let login = door.shared.limits.load().login;
     let peer = caller.peer;
-    let secured = tokio::time::timeout(login, secure(caller, &entrance)).await;
+    let secured = tokio::time::timeout(login, secure(caller, &entrance, door.api)).await;
     let Ok(Some((stream, tls))) = secured else { return };
     let mut drain = door.shared.drain.clone();
     let state = State { arrival: Some(arrival), ..State::default() };
     let id = door.shared.ids.next();
-    let connection = Arc::new(Connection { door, entrance, peer, tls, id, state: Mutex::new(state) });
+    let stuck = Arc::new(Notify::new());
+    let connection = Arc::new(Connection {
+        door,
+        entrance,
+        peer,
+        tls,
+        id,
+        stuck: stuck.clone(),
+        state: Mutex::new(state),
+    });
     let service = service_fn(move |request| {
         let connection = connection.clone();
         async move { Ok::<_, Infallible>(connection.answer(request).await) }
@@ -111,10 +124,12 @@ pub(super) async fn serve(door: Arc<HttpDoor>, caller: Caller, entrance: Arc<Ent
     tokio::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => return said(ended, peer),
+        () = stuck.notified() => return,
         _ = drain.wait_for(|drain| *drain != Drain::No) => serving.as_mut().graceful_shutdown(),
     }
     tokio::select! {
         ended = serving.as_mut() => return said(ended, peer),
+        () = stuck.notified() => return,
         () = Drain::now(&mut drain) => {}
     }
     // Its sessions end what is under way; what is said of that is given a moment.
@@ -128,7 +143,7 @@ fn said(ended: hyper::Result<()>, peer: Peer) {
 }
 
 /// TLS as the listener says, told by the first byte. `None`: it is over.
-async fn secure(caller: Caller, entrance: &Entrance) -> Option<(Rewound, Option<TlsFacts>)> {
+async fn secure(caller: Caller, entrance: &Entrance, api: &dyn Api) -> Option<(Rewound, Option<TlsFacts>)> {
     /// The first byte of a TLS handshake record (RFC 8446, section 5.1).
     const HANDSHAKE: u8 = 0x16;
     let Caller { mut stream, peer, mut input } = caller;
@@ -148,7 +163,7 @@ async fn secure(caller: Caller, entrance: &Entrance) -> Option<(Rewound, Option<
         // Nothing that we could say would be understood.
         (true, None) => None,
         (false, _) if entrance.tls == TlsOffer::Required => {
-            say(&mut stream, &Refusal::TlsRequired).await;
+            say(&mut stream, api, &Refusal::TlsRequired).await;
             None
         }
         (false, _) => Some((Rewound::new(input.freeze(), stream), None)),
@@ -156,17 +171,17 @@ async fn secure(caller: Caller, entrance: &Entrance) -> Option<(Rewound, Option<
 }
 
 /// Tells a connection that is one too many so.
-pub(super) async fn turn_away(caller: Caller, entrance: &Entrance, refusal: &Refusal) {
+pub(super) async fn turn_away(caller: Caller, entrance: &Entrance, api: &dyn Api, refusal: &Refusal) {
     let Caller { mut stream, .. } = caller;
     // Where TLS is needed nothing is said outside of it.
     if entrance.tls != TlsOffer::Required {
-        say(&mut stream, refusal).await;
+        say(&mut stream, api, refusal).await;
     }
 }
 
 /// An answer without a request that was read.
-async fn say(stream: &mut Stream, refusal: &Refusal) {
-    let answer = answer(refusal);
+async fn say(stream: &mut Stream, api: &dyn Api, refusal: &Refusal) {
+    let answer = api.answer(refusal);
     let reason = hyper::StatusCode::from_u16(answer.status).ok().and_then(|status| status.canonical_reason());
     let text = format!(
         "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",

@@ -12,9 +12,16 @@
 
 mod aliases;
 mod answer;
+mod checking;
 mod connection;
+mod contexts;
+mod pace;
 mod request;
+mod rest;
+mod seal;
 mod session;
+mod shown;
+mod spool;
 mod stream;
 mod upload;
 mod upstream;
@@ -22,13 +29,15 @@ mod upstream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
-use self::aliases::KnownAliases;
+use self::aliases::Catalogs;
+use self::contexts::Contexts;
+use self::spool::Spool;
 use self::upstream::Upstreams;
+use crate::config::Bodies;
 use crate::grant::Book;
 use crate::model::{Refusal, Target, limits};
 use crate::pool::Refused;
+use crate::protocol::http::Api;
 use crate::proxy::control::{BoxFuture, LevelChecks, TargetChecks};
 use crate::proxy::door::{Caller, Door, Entrance, Shared};
 use crate::proxy::engine::Engine;
@@ -39,21 +48,32 @@ use crate::secret::Secrets;
 pub(super) struct HttpDoor {
     /// The protocol's name.
     name: &'static str,
+    api: &'static dyn Api,
     shared: Arc<Shared>,
     upstreams: Arc<Upstreams>,
-    aliases: KnownAliases,
-    /// KiB of bodies that may be in memory at once, of all requests together.
-    bodies: Arc<Semaphore>,
+    catalogs: Catalogs,
+    contexts: Arc<Contexts>,
+    /// Room for bodies of all requests together.
+    spool: Spool,
 }
 
 impl HttpDoor {
-    pub fn new(name: &'static str, shared: Arc<Shared>, secrets: Arc<Secrets>, base: PathBuf) -> Self {
+    pub fn new(
+        (name, api): (&'static str, &'static dyn Api),
+        shared: Arc<Shared>,
+        secrets: Arc<Secrets>,
+        base: PathBuf,
+        bodies: &Bodies,
+    ) -> Self {
+        let contexts = Arc::new(Contexts::new(shared.ledger.keys().http_ids()));
         Self {
             name,
+            api,
+            contexts,
             shared,
             upstreams: Arc::new(Upstreams::new(secrets, base)),
-            aliases: KnownAliases::default(),
-            bodies: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES_MAX >> 10)),
+            catalogs: Catalogs::default(),
+            spool: Spool::new(bodies.directory.join(name), bodies.person_bytes_max, bodies.bytes_max),
         }
     }
 }
@@ -69,7 +89,7 @@ impl Door for HttpDoor {
 
     fn turn_away(self: Arc<Self>, caller: Caller, entrance: Arc<Entrance>, refusal: Refusal) -> Served {
         Box::pin(async move {
-            let told = connection::turn_away(caller, &entrance, &refusal);
+            let told = connection::turn_away(caller, &entrance, self.api, &refusal);
             let _ = tokio::time::timeout(limits::TURNED_AWAY_WAIT, told).await;
         })
     }
@@ -81,12 +101,17 @@ impl Engine for HttpDoor {
     }
 
     fn maintain(&self) -> BoxFuture<'static, ()> {
-        let upstreams = self.upstreams.clone();
+        let (upstreams, contexts) = (self.upstreams.clone(), self.contexts.clone());
+        let ledger = self.shared.ledger.clone();
         Box::pin(async move {
             let mut tick = tokio::time::interval(limits::HTTP_SWEEP);
+            let mut changed = ledger.changed();
             loop {
-                tick.tick().await;
-                upstreams.sweep();
+                tokio::select! {
+                    _ = tick.tick() => upstreams.sweep(),
+                    Ok(()) = changed.changed() => {}
+                }
+                contexts.close_ended(&ledger);
             }
         })
     }
@@ -104,7 +129,7 @@ impl Engine for HttpDoor {
         Box::pin(async move {
             let mut levels = Vec::new();
             for level in target.connectors.keys() {
-                let failed = self.upstreams.check(&target, level).await.err();
+                let failed = self.upstreams.check(&target, level, self.api.probe()).await.err();
                 levels.push(LevelChecks { level: level.clone(), checks: Vec::new(), failed });
             }
             Ok(TargetChecks { levels, form: String::new() })

@@ -5,27 +5,34 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    RETRY_AFTER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
+    HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::answer::{Account, Answered, Ends, Theirs};
+use super::HttpDoor;
+use super::answer::{Account, Answered, Ends, Seals, Theirs};
+use super::checking::{Checking, Cover, piece};
 use super::connection::Connection;
+use super::contexts::Given;
+use super::rest::{self, Rest};
+use super::seal::Owner;
 use super::session::{Beginning, Running, Session};
-use super::upload::{Upload, read_whole};
+use super::shown::{self, Shown};
+use super::spool::{Spooled, Spooling};
+use super::upload::Upload;
 use super::upstream::{Lent, Place};
 use crate::credential::Identity;
 use crate::grant::Admission;
 use crate::identity::Seat;
 use crate::model::{
-    Claim, Denied, Event, LoginName, Name, Note, Notes, Parameters, Reach, Refusal, StatementKind, Touch,
-    limits,
+    AccessLevel, BodyMode, Claim, Denied, Event, LoginName, Name, Note, Notes, Parameters, Reach, Refusal,
+    StatementKind, Touch, limits,
 };
 use crate::protocol::http::{
-    ContentType, Credentials, Path, Routed, SENT_ON, TOLD, Wrong, answer, credentials,
+    Api, Asked, Bulk, ContentType, Credentials, Narrowed, Opened, Path, Routed, Wrong, credentials,
 };
 use crate::protocol::masking::mask_addresses;
 use crate::protocol::session::AcceptContext;
@@ -43,6 +50,8 @@ struct Refused {
     authenticated: bool,
     /// In the trail already, or nothing that belongs there.
     told: bool,
+    /// It is in doubt where the request ends, so nothing behind it is a request.
+    closes: bool,
 }
 
 /// A request that may go.
@@ -50,22 +59,75 @@ struct Admitted {
     admission: Admission,
     seat: Option<Seat>,
     place: Arc<Place>,
+    /// What is sent for wildcards.
+    narrowed: Option<Narrowed>,
 }
 
+/// What goes with a request.
 enum Held {
     Nothing,
-    Read(Bytes, OwnedSemaphorePermit),
+    Kept(Spooled),
     Streamed(Incoming),
+    Checked(Checking),
+}
+
+/// How a body is read for names.
+enum Reads {
+    /// As it comes.
+    Bulk(Bulk),
+    /// When it is whole, if at all.
+    Whole(Box<dyn Routed>),
+}
+
+impl Held {
+    /// How it begins and how long it is, of what may be shown.
+    fn shown(&self, is_read: bool) -> Option<(&[u8], u64)> {
+        match self {
+            Self::Kept(body) if is_read => Some((&body.start, body.length)),
+            Self::Checked(checking) => Some(checking.start()),
+            _ => None,
+        }
+    }
+
+    fn in_memory(&self) -> Option<&Bytes> {
+        match self {
+            Self::Kept(body) => body.in_memory(),
+            _ => None,
+        }
+    }
+
+    /// The same with what is sent for wildcards in it.
+    fn narrowed(mut self, narrowed: &Narrowed) -> Result<Self, &'static str> {
+        if let Self::Kept(body) = &mut self
+            && let Some(bytes) = body.in_memory()
+            && let Some(sent) = narrowed.body(bytes)?
+        {
+            body.replace(sent.into());
+        }
+        Ok(self)
+    }
 }
 
 impl Refused {
     fn of(refusal: Refusal) -> Self {
         let why = refusal.to_string();
-        Self { refusal, why, user: None, target: None, authenticated: false, told: false }
+        Self { refusal, why, user: None, target: None, authenticated: false, told: false, closes: false }
     }
 
     fn stranger(refusal: Refusal, why: &'static str, user: Option<&str>) -> Self {
         Self { why: why.to_owned(), user: user.map(cut), ..Self::of(refusal) }
+    }
+}
+
+/// Whatever became of a request that may have changed aliases, they are asked for anew.
+struct Forget {
+    door: Arc<HttpDoor>,
+    target: Name,
+}
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        self.door.catalogs.forget(&self.target);
     }
 }
 
@@ -79,19 +141,29 @@ impl Connection {
     /// Answers one request, whatever it is.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Answered> {
         let (head, body) = request.into_parts();
-        // The path alone may be shown of what was not understood, and not much of it.
-        let line = format!("{} {}", head.method, cut_line(head.uri.path()));
-        match self.handle(&head, body).await {
+        let mut rest = Rest { body: Some(body), is_begun: false };
+        match self.handle(&head, &mut rest).await {
             Ok(response) => response,
             Err(refused) => {
-                self.write_down(&refused, &line);
-                refusal(&refused.refusal)
+                // The path alone may be shown of what was not understood, and not much of it.
+                self.write_down(&refused, &cut_line(&format!("{} {}", head.method, head.uri.path())));
+                let mut response = refusal(self.door.api, &refused.refusal);
+                if refused.closes || !rest::skip(&head, rest).await {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
             }
         }
     }
 
-    async fn handle(&self, head: &Parts, body: Incoming) -> Result<Response<Answered>, Refused> {
-        plain(head)?;
+    /// `rest`: what is left in it has not been read whole.
+    async fn handle(&self, head: &Parts, rest: &mut Rest) -> Result<Response<Answered>, Refused> {
+        plain(head).map_err(|wrong| Refused { closes: true, ..Refused::from(wrong) })?;
+        same_site(&head.headers)?;
+        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+        if let Some(said) = self.door.api.said_to_anybody(head.method.as_str(), target) {
+            return Ok(ours(StatusCode::OK, said.to_owned()));
+        }
         let (identity, claim) = self.prove(&head.headers).await?;
         self.arrived();
         let known = |refused: Refused| Refused {
@@ -100,13 +172,13 @@ impl Connection {
             authenticated: true,
             ..refused
         };
-        self.serve(head, body, &identity, &claim).await.map_err(known)
+        self.serve(head, rest, &identity, &claim).await.map_err(known)
     }
 
     async fn serve(
         &self,
         head: &Parts,
-        body: Incoming,
+        rest: &mut Rest,
         identity: &Identity,
         claim: &Claim,
     ) -> Result<Response<Answered>, Refused> {
@@ -115,67 +187,161 @@ impl Connection {
         }
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         let path = Path::parse(target).map_err(Wrong::Bad)?;
-        let routed = Routed::of(head.method.as_str(), &path)?;
-        let held = self.hold(head, body, &routed).await?;
-        let text: &[u8] = if let Held::Read(bytes, _) = &held { bytes } else { b"" };
-        let touch = routed.touch(text)?;
-        let forgets = matches!(head.method, Method::PUT | Method::POST | Method::DELETE)
-            && touch.level == crate::model::AccessLevel::Admin;
-        let Admitted { admission, seat, place } = self.admit(identity, claim, touch).await?;
+        let routed = self.door.api.route(head.method.as_str(), &path)?;
+        let is_read = routed.needs_body();
+        let (held, mut asked, early) = match self.is_expected(head, rest.body.as_ref(), &*routed)? {
+            false => (Held::Nothing, routed.asked(b"")?, None),
+            true => self.hold(rest, routed, identity, claim).await?,
+        };
+        let level = asked.named().level;
+        let forgets =
+            level == AccessLevel::Admin && matches!(head.method, Method::PUT | Method::POST | Method::DELETE);
+        let owner = Owner { user: identity.user().clone(), target: claim.target.clone() };
+        let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
+        let admitted = self.admit(identity, claim, &asked, &opened).await?;
+        let Admitted { admission, seat, place, narrowed } = admitted;
+        let (path, held) = put_ids(path, held, &asked, &opened)?;
+        let (path, held) = match &narrowed {
+            None => (path, held),
+            Some(narrowed) => {
+                (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Wrong::Bad)?)
+            }
+        };
+        let given = match asked.gives() {
+            None => None,
+            Some(gives) => {
+                spoken(&head.headers)?;
+                Some(self.door.contexts.given(gives, &opened, &admission, &place).map_err(Refused::of)?)
+            }
+        };
         let session = self.enter(&admission, seat)?;
         let ends = self.ends(&session, &admission);
-        let running = session.run();
-        let sent = path.render();
-        self.note(&running, head.method.as_str(), &sent, &held)?;
-        let response = self.exchange(head, &sent, held, (running, ends, place)).await;
-        if forgets {
-            self.door.aliases.forget(admission.target());
+        let running = early.filter(|early| Arc::ptr_eq(&early.session, &session));
+        let running = running.unwrap_or_else(|| session.run());
+        let written = held.shown(is_read && !asked.is_secret());
+        self.note(&running, head.method.as_str(), &self.door.api.render(&path), written)?;
+        let shown = Shown::new(path, asked.take_part(), &admission);
+        let _forget = forgets.then(|| Forget { door: self.door.clone(), target: admission.target().clone() });
+        let response = self.exchange(head, &shown, held, &admission, (running, ends, place, given)).await;
+        if asked.closes() && response.as_ref().is_ok_and(|response| response.status().is_success()) {
+            self.door.contexts.forget(&opened);
+        }
+        if let (AccessLevel::ReadWrite, Some(touch)) = (&level, admission.touch()) {
+            self.door.catalogs.written(admission.target(), &touch.reach);
         }
         response
     }
 
-    /// The body as far as it must be known. A body where none belongs, or of another kind, is refused.
-    async fn hold(&self, head: &Parts, body: Incoming, routed: &Routed) -> Result<Held, Refused> {
-        if body.is_end_stream() {
-            return Ok(Held::Nothing);
+    /// Takes the body in: whole, or where the target's operator chose so only as far as it takes to decide. Who could
+    /// not be let in whatever it says is not listened to, and whose grant ends meanwhile is not any longer.
+    async fn hold(
+        &self,
+        rest: &mut Rest,
+        routed: Box<dyn Routed>,
+        identity: &Identity,
+        claim: &Claim,
+    ) -> Result<(Held, Asked, Option<Running>), Refused> {
+        let (admission, seat) = self.decide(identity, claim, &routed.named())?;
+        let Some(incoming) = rest.body.as_mut() else { return Ok((Held::Nothing, routed.asked(b"")?, None)) };
+        let book = self.door.shared.ledger.book();
+        let target = book.target(claim.target.as_str());
+        let streams = target.is_some_and(|target| target.bodies == BodyMode::Stream);
+        if streams && !routed.needs_body() {
+            let held = rest.body.take().map_or(Held::Nothing, Held::Streamed);
+            return Ok((held, routed.asked(b"")?, None));
         }
-        if !routed.takes_body() {
-            return Err(Wrong::Bad("this route takes no body").into());
+        let session = self.enter(&admission, seat)?;
+        let mut ends = self.ends(&session, &admission);
+        let running = session.run();
+        let is_read = routed.needs_body();
+        let mut reads = routed.bulk().map_or_else(Reads::Whole, Reads::Bulk);
+        // What is read when it is whole stays in memory.
+        let spills = !is_read || matches!(reads, Reads::Bulk(_));
+        let mut spooling = self.door.spool.begin(&claim.user, spills);
+        if let (Some(length), false) = (incoming.size_hint().exact(), streams) {
+            spooling.expect(length).map_err(Refused::of)?;
         }
-        let kind = single(&head.headers, &CONTENT_TYPE)?;
-        if kind.and_then(ContentType::parse).is_none() {
-            let what = "the body must be JSON or lines of it, and content-type must say so";
-            return Err(Wrong::Bad(what).into());
-        }
-        if !routed.needs_body() {
-            return Ok(Held::Streamed(body));
-        }
-        let (bytes, place) = read_whole(body, &self.door.bodies).await.map_err(Refused::of)?;
-        Ok(Held::Read(bytes, place))
+        rest.is_begun = true;
+        let is_whole = fill(incoming, &mut ends, (&mut reads, &mut spooling), streams).await?;
+        let further = if is_whole { None } else { rest.body.take() };
+        let reads = match (reads, further) {
+            (Reads::Bulk(bulk), Some(further)) => {
+                let asked = bulk.so_far();
+                let checking = Checking::new(further, spooling.into_memory(), bulk);
+                return Ok((Held::Checked(checking), asked, Some(running)));
+            }
+            (reads, _) => reads,
+        };
+        let kept = spooling.finish().await.map_err(Refused::of)?;
+        let asked = match reads {
+            Reads::Bulk(bulk) => bulk.finish()?,
+            Reads::Whole(routed) => routed.asked(kept.in_memory().map_or(&[][..], |bytes| bytes))?,
+        };
+        Ok((Held::Kept(kept), asked, Some(running)))
     }
 
     /// The decision, with what aliases stand for taken into it: nothing is asked of a target before a grant covers the
     /// names as they were said.
-    async fn admit(&self, identity: &Identity, claim: &Claim, touch: Touch) -> Result<Admitted, Refused> {
-        let (admission, seat) = self.decide(identity, claim, &touch)?;
+    async fn admit(
+        &self,
+        identity: &Identity,
+        claim: &Claim,
+        asked: &Asked,
+        opened: &[Opened],
+    ) -> Result<Admitted, Refused> {
+        let touch = asked.touch_of(opened)?;
+        let (admission, seat) = match self.decide(identity, claim, &touch) {
+            Err(refused) if asked.has_wildcards() && refused.refusal == Refusal::NotGranted => {
+                return self.narrow(identity, claim, asked).await;
+            }
+            decided => decided?,
+        };
         let place = self.place(&admission)?;
         let named = matches!(&touch.reach, Reach::Names(names) if !names.is_empty());
-        if admission.scope().is_everything() || !named {
-            return Ok(Admitted { admission, seat, place });
+        if !self.door.api.has_aliases() || admission.scope().is_everything() || !named {
+            return Ok(Admitted { admission, seat, place, narrowed: None });
         }
-        let aliases = self.door.aliases.of(admission.target(), admission.level(), &place).await;
-        let resolved = aliases.map_err(Refused::of)?.resolve(&touch);
+        let catalog = self.door.catalogs.of(admission.target(), admission.level(), &place).await;
+        let resolved = catalog.map_err(Refused::of)?.resolve(&touch);
         if resolved == touch {
             // It may have taken a while.
             return match self.door.shared.ledger.request_ended(&admission) {
-                None => Ok(Admitted { admission, seat, place }),
+                None => Ok(Admitted { admission, seat, place, narrowed: None }),
                 Some(cause) => Err(Refused::of(Refusal::Ended(cause))),
             };
         }
         drop(seat);
         let (admission, seat) = self.decide(identity, claim, &resolved)?;
         let place = self.place(&admission)?;
-        Ok(Admitted { admission, seat, place })
+        Ok(Admitted { admission, seat, place, narrowed: None })
+    }
+
+    /// The decision where wildcards stand for more than a grant covers, or may: they become names, and those are
+    /// decided on.
+    async fn narrow(&self, identity: &Identity, claim: &Claim, asked: &Asked) -> Result<Admitted, Refused> {
+        let named = asked.named();
+        let (admission, seat) = self.decide(identity, claim, &named)?;
+        let (target, level) = (admission.target(), admission.level());
+        let place = self.place(&admission)?;
+        drop(seat);
+        let catalog = self.door.catalogs.of(target, level, &place).await.map_err(Refused::of)?;
+        if !catalog.knows_indices() {
+            tracing::error!(target_name = %target, %level, "the connector may not ask which indices there are");
+            return Err(Refused::of(Refusal::TargetUnavailable));
+        }
+        let ledger = &self.door.shared.ledger;
+        let book = ledger.book();
+        let target = book.target(target.as_str()).ok_or_else(|| Refused::of(Refusal::TargetUnavailable))?;
+        let held = self.held(|session| session.is_by(identity));
+        let scopes = ledger.scopes(identity, claim, &named, &held);
+        let narrowed =
+            asked.narrowed(&catalog, target.upstream.wildcards, &scopes).ok_or_else(|| Refused {
+                why: "no grant covers what the wildcards stand for".to_owned(),
+                ..Refused::of(Refusal::NotGranted)
+            })?;
+        let (admission, seat) = self.decide(identity, claim, &catalog.resolve(&narrowed.touch))?;
+        let place = self.place(&admission)?;
+        Ok(Admitted { admission, seat, place, narrowed: Some(narrowed) })
     }
 
     fn decide(
@@ -187,7 +353,7 @@ impl Connection {
         let held = self.held(|session| session.is_by(identity));
         let decided = self.door.shared.ledger.admit_request(identity, claim, touch.clone(), &held);
         decided.map_err(|not| {
-            let refusal = match (self.last_end(), not.refusal) {
+            let refusal = match (self.last_end(identity.user()), not.refusal) {
                 // Its grant ended under it, and there is no other.
                 (Some(cause), Refusal::NotGranted) => Refusal::Ended(cause),
                 (_, refusal) => refusal,
@@ -244,18 +410,26 @@ impl Connection {
     }
 
     /// In the trail before a byte of it goes.
-    fn note(&self, running: &Running, method: &str, target: &str, held: &Held) -> Result<(), Refused> {
+    fn note(
+        &self,
+        running: &Running,
+        method: &str,
+        target: &str,
+        body: Option<(&[u8], u64)>,
+    ) -> Result<(), Refused> {
         let mut text = format!("{method} {target}").into_bytes();
-        if let Held::Read(bytes, _) = held {
+        let mut length = text.len() as u64;
+        if let Some((start, whole)) = body {
             text.push(b'\n');
-            // What the limit cuts in two is masked whole before it does.
-            let room =
-                (limits::AUDIT_TEXT_BYTES_MAX + limits::SMALL_MESSAGE_BYTES_MAX).saturating_sub(text.len());
-            text.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            text.extend_from_slice(start);
+            length += 1 + whole;
         }
+        let is_cut = (text.len() as u64) < length;
         let mut text = mask_addresses(&text).into_owned();
-        let body = if let Held::Read(bytes, _) = held { bytes.len() + 1 } else { 0 };
-        let length = (method.len() + 1 + target.len() + body) as u64;
+        if is_cut {
+            // An address that lies across the cut cannot be told from other text.
+            text.truncate(text.len().saturating_sub(limits::SMALL_MESSAGE_BYTES_MAX));
+        }
         text.truncate(limits::AUDIT_TEXT_BYTES_MAX);
         let mut buffer = Vec::new();
         Notes::new(&mut buffer, clock::wall_micros()).push(&Note::Statement {
@@ -274,58 +448,120 @@ impl Connection {
     async fn exchange(
         &self,
         head: &Parts,
-        target: &str,
+        shown: &Shown,
         held: Held,
-        (running, mut ends, place): (Running, Ends, Arc<Place>),
+        admission: &Admission,
+        (running, mut ends, place, given): (Running, Ends, Arc<Place>, Option<Given>),
     ) -> Result<Response<Answered>, Refused> {
         let told = |refusal| Refused { told: true, ..Refused::of(refusal) };
         let stamp = running.session.stamp();
         let (upload, gone) = match held {
             Held::Nothing => Upload::nothing(),
-            Held::Read(bytes, room) => Upload::read(bytes, room),
+            Held::Kept(body) => Upload::kept(body),
             Held::Streamed(body) => Upload::client(body),
+            Held::Checked(checking) => {
+                let cover =
+                    Cover { door: self.door.clone(), admission: admission.clone(), place: place.clone() };
+                let (pieces, refused) = checking.start_passing(cover);
+                let before = ends;
+                ends = Box::pin(async move {
+                    tokio::select! { refusal = before => refusal, Ok(refusal) = refused => refusal }
+                });
+                Upload::checked(pieces)
+            }
         };
+        let sending = gone.clone();
         let account = Account::new(running, self.door.shared.trail.clone(), gone);
-        let request =
-            rebuilt(head, target, &stamp, upload).ok_or_else(|| told(Refusal::TargetUnavailable))?;
+        let target = self.door.api.render(shown.sent());
+        let request = rebuilt(self.door.api, head, &target, &stamp, upload);
+        let mut request = request.ok_or_else(|| told(Refusal::TargetUnavailable))?;
+        if given.is_some() || shown.is_filtered() {
+            // An answer that is looked into comes as it is.
+            request.headers_mut().remove(ACCEPT_ENCODING);
+        }
         let sent = tokio::select! {
             biased;
             refusal = &mut ends => Err(refusal),
             sent = place.send(request) => sent,
+            () = sending.pace.too_slow(&place) => Err(Refusal::ProtocolViolation("the body came too slowly")),
         };
         let (lent, response) = sent.map_err(told)?;
-        self.pass_on(lent, response, ends, account).map_err(told)
+        self.pass_on(shown, (lent, given), response, (ends, account)).await.map_err(told)
     }
 
-    fn pass_on(
+    async fn pass_on(
         &self,
-        lent: Lent,
+        shown: &Shown,
+        (lent, given): (Lent, Option<Given>),
         response: Response<Incoming>,
-        ends: Ends,
-        account: Account,
+        (ends, account): (Ends, Account),
     ) -> Result<Response<Answered>, Refusal> {
         let (head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS || head.status.is_informational() {
             return Err(Refusal::UpstreamLost);
         }
+        let status = head.status.as_u16();
+        let stuck = self.stuck.clone();
         if head.status == StatusCode::UNAUTHORIZED {
-            tracing::error!(protocol = self.door.name, "a target refuses the connector's login");
-            return Err(Refusal::ConnectorRefused);
+            let theirs = Theirs::new(body, status, (lent, None), ends, account, stuck);
+            return Err(self.not_let_in(theirs, shown).await);
         }
-        let mut response = Response::new(Answered::Theirs(Box::new(Theirs::new(
-            body,
-            head.status.as_u16(),
-            lent,
-            ends,
-            account,
-        ))));
+        let seals = given.map(Seals::new);
+        if seals.is_some() && !may_be_looked_into(&head.headers) {
+            tracing::warn!(protocol = self.door.name, "an answer with an id in it is no plain JSON");
+            return Err(Refusal::UpstreamLost);
+        }
+        let filtering = shown.is_filtered() && head.status == StatusCode::OK;
+        let changes = seals.is_some() || filtering;
+        let mut theirs = Theirs::new(body, status, (lent, seals), ends, account, stuck);
+        if filtering {
+            if head.headers.contains_key(CONTENT_ENCODING) {
+                return Err(shown::strange(self.door.name));
+            }
+            let room = self.door.spool.answer(shown.user());
+            match shown.read(&mut theirs, room, self.door.name).await? {
+                Ok(()) => {}
+                Err(hidden) => return Ok(ours(StatusCode::NOT_FOUND, hidden.to_owned())),
+            }
+        }
+        let mut response = Response::new(Answered::Theirs(Box::new(theirs)));
         *response.status_mut() = head.status;
-        for name in TOLD {
-            for value in head.headers.get_all(name) {
+        for name in self.door.api.told().iter().filter(|name| !changes || **name != "content-length") {
+            let values = head.headers.get_all(*name).iter();
+            for value in values.filter(|value| *name != LOCATION.as_str() || is_here(value)) {
                 response.headers_mut().append(HeaderName::from_static(name), value.clone());
             }
         }
         Ok(response)
+    }
+
+    /// The target does not know the connector's login, or does not let it do this.
+    async fn not_let_in(&self, mut theirs: Theirs, shown: &Shown) -> Refusal {
+        let mut room = self.door.spool.answer(shown.user());
+        let said = shown::read(&mut theirs, &mut room, limits::HTTP_SAID_BYTES_MAX);
+        let said = tokio::time::timeout(limits::HTTP_ASK_WAIT, said).await;
+        if let Ok(Ok(said)) = said
+            && !self.door.api.says_login_failed(&said)
+        {
+            return Refusal::OperationDenied("the connector's login may not do this at the target");
+        }
+        tracing::error!(protocol = self.door.name, "a target refuses the connector's login");
+        Refusal::ConnectorRefused
+    }
+
+    /// Whether there is a body. One where none belongs, or of another kind, is refused.
+    fn is_expected(&self, head: &Parts, body: Option<&Incoming>, routed: &dyn Routed) -> Result<bool, Wrong> {
+        if body.is_none_or(Incoming::is_end_stream) {
+            return Ok(false);
+        }
+        if !routed.takes_body() {
+            return Err(Wrong::Bad("this route takes no body"));
+        }
+        let kind = single(&head.headers, &CONTENT_TYPE)?;
+        match kind.is_some_and(|kind| self.door.api.reads(kind)) {
+            true => Ok(true),
+            false => Err(Wrong::Bad("the body must be JSON or lines of it, and content-type must say so")),
+        }
     }
 
     /// Who asks, by what is in this request alone, and the client certificate of the connection.
@@ -333,11 +569,17 @@ impl Connection {
         let header = single(headers, &AUTHORIZATION)?;
         let sent = header.and_then(credentials);
         if let Some(certificate) = self.tls.as_ref().and_then(|tls| tls.certificate.clone()) {
+            let no = |why| Refused::stranger(Refusal::BadCredentials, why, None);
+            let plain = |user: Name| LoginName { user, level: None, target: None };
             let login = match sent {
                 Some(Credentials::Named(login)) => login.name,
-                _ => certificate.name.clone().map(|user| LoginName { user, level: None, target: None }),
+                // A proof of somebody else is not overheard: a gateway with a certificate may bring it.
+                Some(Credentials::Bearer(secret)) => {
+                    self.door.shared.ledger.bearer(&secret).map(|identity| plain(identity.user().clone()))
+                }
+                None if header.is_some() => return Err(no("a proof of a kind that is not known")),
+                None => certificate.name.clone().map(plain),
             };
-            let no = |why| Refused::stranger(Refusal::BadCredentials, why, None);
             let login = login.ok_or_else(|| no("the client certificate does not name exactly one user"))?;
             // Who shows a certificate is who it says, or nobody: a secret does not make up for it.
             let identity = self.door.shared.ledger.certificate(&login.user, &certificate).map_err(no)?;
@@ -357,7 +599,12 @@ impl Connection {
             Credentials::Bearer(_) => "",
         };
         let (throttle, source) = (&self.door.shared.throttle, source(name, self.peer));
-        self.door.shared.slow_down(&source).await;
+        // Who sends a secret alone names nobody, so everybody of this source is counted as one. A right secret is no
+        // guess: it does not wait for others' wrong ones.
+        let is_named = matches!(sent, Credentials::Named(_));
+        if is_named {
+            self.door.shared.slow_down(&source).await;
+        }
         let (identity, login) = match &sent {
             Credentials::Named(login) => {
                 let user = login.name.as_ref().map(|name| &name.user);
@@ -370,10 +617,15 @@ impl Connection {
             }
         };
         let Some((identity, login)) = identity.zip(login) else {
+            if !is_named {
+                self.door.shared.slow_down(&source).await;
+            }
             throttle.failed(source);
             return Err(Refused::stranger(Refusal::BadCredentials, "wrong secret or user", Some(name)));
         };
-        throttle.succeeded(&source);
+        if is_named {
+            throttle.succeeded(&source);
+        }
         self.claim(identity, login)
     }
 
@@ -396,7 +648,7 @@ impl Connection {
     /// What was refused, for the trail. Nothing ran, so one that cannot be written changes nothing here.
     fn write_down(&self, refused: &Refused, line: &str) {
         let shared = &self.door.shared;
-        let Refused { refusal, why, user, target, authenticated, told } = refused;
+        let Refused { refusal, why, user, target, authenticated, told, closes: _ } = refused;
         shared.metrics.login_refused(refusal);
         if *told || !(*authenticated || shared.refusals.shows(self.peer.source(), refusal.code())) {
             return;
@@ -445,6 +697,24 @@ fn plain(head: &Parts) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// A browser sends the proof that it knows with whatever the page of another site makes it send, so what comes from one
+/// is refused (<https://www.w3.org/TR/fetch-metadata/>; browsers that do not say so yet say where a POST comes from).
+fn same_site(headers: &HeaderMap) -> Result<(), Wrong> {
+    const ELSEWHERE: Wrong = Wrong::Denied("it comes from a page of another site");
+    const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+    if let Some(site) = single(headers, &SITE)? {
+        return if matches!(site, "same-origin" | "none") { Ok(()) } else { Err(ELSEWHERE) };
+    }
+    let Some(origin) = single(headers, &ORIGIN)? else { return Ok(()) };
+    let from = origin.split_once("://").map(|(_, from)| from);
+    if from.is_some() && from == single(headers, &HOST)? { Ok(()) } else { Err(ELSEWHERE) }
+}
+
+/// Whether a location names no other place, such as the target's own address.
+fn is_here(location: &HeaderValue) -> bool {
+    location.as_bytes().starts_with(b"/") && !location.as_bytes().starts_with(b"//")
+}
+
 /// The value of a header that may be there once. One that is not visible ASCII is none.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Wrong> {
     let mut values = headers.get_all(name).iter();
@@ -455,13 +725,82 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
     value.map(|value| value.to_str().map_err(|_| Wrong::Bad("a header is not ASCII"))).transpose()
 }
 
+/// Takes a body in. Whether that is all of it: a `_bulk` that is streamed is read as far as it takes to decide.
+async fn fill(
+    incoming: &mut Incoming,
+    ends: &mut Ends,
+    (reads, spooling): (&mut Reads, &mut Spooling),
+    streams: bool,
+) -> Result<bool, Refused> {
+    loop {
+        let piece = tokio::select! {
+            biased;
+            refusal = &mut *ends => return Err(Refused::of(refusal)),
+            piece = piece(incoming) => piece.map_err(Refused::of)?,
+        };
+        let Some(piece) = piece else { return Ok(true) };
+        let beside = match reads {
+            Reads::Bulk(bulk) => {
+                bulk.push(&piece)?;
+                bulk.unread()
+            }
+            Reads::Whole(_) => 0,
+        };
+        spooling.push(&piece, beside).await.map_err(Refused::of)?;
+        let is_enough = streams && spooling.length() >= limits::HTTP_BODY_STREAM_BYTES as u64;
+        // What had no room in memory is kept whole: its beginning is in a file.
+        if is_enough && spooling.is_in_memory() && matches!(reads, Reads::Bulk(_)) {
+            return Ok(false);
+        }
+    }
+}
+
+/// The request with what its sealed ids stand for.
+fn put_ids(path: Path, mut held: Held, asked: &Asked, opened: &[Opened]) -> Result<(Path, Held), Wrong> {
+    if opened.is_empty() {
+        return Ok((path, held));
+    }
+    let text = held.in_memory().map_or(&[][..], |bytes| bytes);
+    let (path, body) = asked.with_ids(&path, text, opened)?;
+    if let (Held::Kept(kept), Some(body)) = (&mut held, body) {
+        kept.replace(body.into());
+    }
+    Ok((path, held))
+}
+
+/// Whether the client understands JSON, which is all that can be looked into.
+fn spoken(headers: &HeaderMap) -> Result<(), Wrong> {
+    let json = |kind: &str| {
+        let kind = kind.trim();
+        kind.starts_with("*/*") || kind.starts_with("application/*") || ContentType::parse(kind).is_some()
+    };
+    match single(headers, &ACCEPT)? {
+        Some(accept) if !accept.split(',').any(json) => {
+            Err(Wrong::Bad("an answer with an id in it is given as JSON alone: accept must allow that"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an answer is JSON as it is.
+fn may_be_looked_into(headers: &HeaderMap) -> bool {
+    let kind = single(headers, &CONTENT_TYPE).ok().flatten();
+    !headers.contains_key(CONTENT_ENCODING) && kind.is_none_or(|kind| ContentType::parse(kind).is_some())
+}
+
 /// The request that is sent: made anew from what was understood. `None`: it cannot be said.
-fn rebuilt(head: &Parts, target: &str, stamp: &str, upload: Upload) -> Option<Request<Upload>> {
+fn rebuilt(
+    api: &dyn Api,
+    head: &Parts,
+    target: &str,
+    stamp: &str,
+    upload: Upload,
+) -> Option<Request<Upload>> {
     let mut request = Request::new(upload);
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = target.parse().ok()?;
-    for name in SENT_ON {
-        for value in head.headers.get_all(name) {
+    for name in api.sent_on() {
+        for value in head.headers.get_all(*name) {
             request.headers_mut().append(HeaderName::from_static(name), value.clone());
         }
     }
@@ -469,15 +808,22 @@ fn rebuilt(head: &Parts, target: &str, stamp: &str, upload: Upload) -> Option<Re
     Some(request)
 }
 
+/// An answer of the proxy's own, in JSON.
+fn ours(status: StatusCode, body: String) -> Response<Answered> {
+    let mut response = Response::new(Answered::Ours(Some(Bytes::from(body))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
 /// No, in the API's own words.
-fn refusal(refusal: &Refusal) -> Response<Answered> {
-    let said = answer(refusal);
-    let mut response = Response::new(Answered::Ours(Some(Bytes::from(said.body))));
-    *response.status_mut() = StatusCode::from_u16(said.status).unwrap_or(StatusCode::FORBIDDEN);
+fn refusal(api: &dyn Api, refusal: &Refusal) -> Response<Answered> {
+    let said = api.answer(refusal);
+    let mut response = ours(StatusCode::from_u16(said.status).unwrap_or(StatusCode::FORBIDDEN), said.body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // The official clients take the answer of nobody else.
-    headers.insert("x-elastic-product", HeaderValue::from_static("Elasticsearch"));
+    for (name, value) in api.marks() {
+        headers.insert(*name, HeaderValue::from_static(value));
+    }
     if let Some(seconds) = said.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -489,7 +835,7 @@ fn refusal(refusal: &Refusal) -> Response<Answered> {
     response
 }
 
-/// The start of a path that may be anything.
-fn cut_line(path: &str) -> String {
-    path.chars().take(limits::HTTP_SHOWN_CHARS_MAX).collect()
+/// The start of a line that may be anything.
+fn cut_line(line: &str) -> String {
+    line.chars().take(limits::HTTP_SHOWN_CHARS_MAX).collect()
 }

@@ -26,7 +26,7 @@ use crate::proxy::session::{how_word, sleep_until};
 /// A live session, held by its connection and by its requests: when the last one lets go, it has closed.
 pub(super) struct Session {
     pub id: SessionId,
-    user: Name,
+    pub user: Name,
     proof: Proof,
     listed: Arc<Listed>,
     /// What every line of the trail says of it.

@@ -3,21 +3,31 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::fs::File;
+use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
 
-use crate::model::{Refusal, limits};
+use super::pace::Pace;
+use super::spool::{Kept, Spooled};
+use crate::model::limits;
 
 /// How much of a body has gone, and whether that is all of it.
 #[derive(Default)]
 pub(super) struct Gone {
-    pub bytes: AtomicU64,
+    pub pace: Pace,
     pub whole: AtomicBool,
+}
+
+/// What has been checked of a body on its way. Where the end of the pieces does not come as [`Checked::End`], the
+/// body has none.
+pub(super) enum Checked {
+    Piece(Bytes),
+    End,
 }
 
 pub(super) struct Upload {
@@ -27,9 +37,12 @@ pub(super) struct Upload {
 
 enum From {
     Nothing,
-    /// Read already; the place that it takes is given back when it has gone.
-    Read(Bytes, OwnedSemaphorePermit),
+    /// Kept whole; the room that it takes is given back when it has gone.
+    Kept(Spooled, u64),
+    Ours(Bytes),
     Client(Incoming),
+    /// As it is found to be covered.
+    Checked(mpsc::Receiver<Checked>),
 }
 
 impl Upload {
@@ -37,8 +50,20 @@ impl Upload {
         Self::of(From::Nothing)
     }
 
-    pub fn read(body: Bytes, place: OwnedSemaphorePermit) -> (Self, Arc<Gone>) {
-        Self::of(From::Read(body, place))
+    pub fn kept(body: Spooled) -> (Self, Arc<Gone>) {
+        match body.length {
+            0 => Self::of(From::Nothing),
+            length => Self::of(From::Kept(body, length)),
+        }
+    }
+
+    pub fn checked(pieces: mpsc::Receiver<Checked>) -> (Self, Arc<Gone>) {
+        Self::of(From::Checked(pieces))
+    }
+
+    /// A body of our own.
+    pub fn ours(body: Bytes) -> (Self, Arc<Gone>) {
+        Self::of(From::Ours(body))
     }
 
     pub fn client(body: Incoming) -> (Self, Arc<Gone>) {
@@ -57,22 +82,54 @@ impl Body for Upload {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let next = match &mut self.from {
+        let this = &mut *self;
+        let next = match &mut this.from {
             From::Nothing => None,
-            From::Read(..) => match std::mem::replace(&mut self.from, From::Nothing) {
-                From::Read(bytes, _place) if !bytes.is_empty() => Some(Ok(bytes)),
-                _ => None,
+            From::Ours(bytes) => match std::mem::take(bytes) {
+                bytes if bytes.is_empty() => None,
+                bytes => Some(Ok(bytes)),
             },
-            From::Client(body) => match std::task::ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                None => None,
-                Some(Err(error)) => Some(Err(io::Error::other(error))),
-                // Trailers say more of a request than was authorized.
-                Some(Ok(frame)) => Some(frame.into_data().map_err(|_| io::Error::other("trailers"))),
-            },
+            From::Kept(body, left) => {
+                let piece = match &mut body.kept {
+                    Kept::Memory(bytes) => Ok(std::mem::take(bytes)),
+                    Kept::File(file) => std::task::ready!(read(file, cx)),
+                };
+                // The length has been said: what is shorter or longer is not the body.
+                let piece = piece.and_then(|piece| match left.checked_sub(piece.len() as u64) {
+                    Some(rest) if !piece.is_empty() => Ok((piece, rest)),
+                    _ => Err(io::ErrorKind::UnexpectedEof.into()),
+                });
+                Some(piece.map(|(piece, rest)| {
+                    *left = rest;
+                    piece
+                }))
+            }
+            From::Checked(pieces) => {
+                let next = pieces.poll_recv(cx);
+                this.gone.pace.waits_for_client(next.is_pending());
+                match std::task::ready!(next) {
+                    Some(Checked::Piece(bytes)) => Some(Ok(bytes)),
+                    Some(Checked::End) => {
+                        this.from = From::Nothing;
+                        None
+                    }
+                    None => Some(Err(io::Error::other("cut"))),
+                }
+            }
+            From::Client(body) => {
+                let next = Pin::new(body).poll_frame(cx);
+                this.gone.pace.waits_for_client(next.is_pending());
+                match std::task::ready!(next) {
+                    None => None,
+                    Some(Err(error)) => Some(Err(io::Error::other(error))),
+                    // Trailers say more of a request than was authorized.
+                    Some(Ok(frame)) => Some(frame.into_data().map_err(|_| io::Error::other("trailers"))),
+                }
+            }
         };
         match &next {
             Some(Ok(bytes)) => {
-                self.gone.bytes.fetch_add(bytes.len() as u64, Relaxed);
+                self.gone.pace.moved(bytes.len());
             }
             Some(Err(_)) => {}
             None => self.gone.whole.store(true, Relaxed),
@@ -87,7 +144,9 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match &self.from {
             From::Nothing => true,
-            From::Read(bytes, _) => bytes.is_empty(),
+            From::Kept(_, left) => *left == 0,
+            From::Ours(bytes) => bytes.is_empty(),
+            From::Checked(_) => false,
             From::Client(body) => body.is_end_stream(),
         }
     }
@@ -95,50 +154,19 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match &self.from {
             From::Nothing => SizeHint::with_exact(0),
-            From::Read(bytes, _) => SizeHint::with_exact(bytes.len() as u64),
+            From::Kept(_, left) => SizeHint::with_exact(*left),
+            From::Ours(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            From::Checked(_) => SizeHint::default(),
             From::Client(body) => body.size_hint(),
         }
     }
 }
 
-/// Reads a body whole. Cancel safe: dropping it drops the request.
-pub(super) async fn read_whole(
-    mut body: Incoming,
-    bodies: &Arc<Semaphore>,
-) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
-    const TOO_LONG: Refusal =
-        Refusal::ProtocolViolation("the body is longer than what the proxy reads whole");
-    const BROKEN: Refusal = Refusal::ProtocolViolation("the body is broken");
-    if body.size_hint().lower() > limits::HTTP_BODY_BYTES_MAX as u64 {
-        return Err(TOO_LONG);
-    }
-    let mut place: Option<OwnedSemaphorePermit> = None;
-    let mut whole = BytesMut::new();
-    loop {
-        let frame = tokio::time::timeout(limits::HTTP_BODY_WAIT, body.frame()).await;
-        let frame = match frame.map_err(|_| Refusal::ProtocolViolation("the body came too slowly"))? {
-            None => break,
-            Some(frame) => frame.map_err(|_| BROKEN)?,
-        };
-        let data = frame.into_data().map_err(|_| Refusal::ProtocolViolation("trailers are not taken"))?;
-        if whole.len() + data.len() > limits::HTTP_BODY_BYTES_MAX {
-            return Err(TOO_LONG);
-        }
-        let held = place.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let wanted = (whole.len() + data.len()).div_ceil(1 << 10);
-        if let Some(more) = wanted.checked_sub(held).filter(|more| *more > 0) {
-            let more = u32::try_from(more).map_err(|_| TOO_LONG)?;
-            let more = bodies.clone().try_acquire_many_owned(more).map_err(|_| Refusal::PoolExhausted)?;
-            match &mut place {
-                Some(place) => place.merge(more),
-                None => place = Some(more),
-            }
-        }
-        whole.extend_from_slice(&data);
-    }
-    let place = match place {
-        Some(place) => place,
-        None => bodies.clone().try_acquire_many_owned(0).map_err(|_| Refusal::PoolExhausted)?,
-    };
-    Ok((whole.freeze(), place))
+fn read(file: &mut File, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    let mut piece = BytesMut::zeroed(limits::HTTP_BODY_READ_BYTES);
+    let mut buffer = tokio::io::ReadBuf::new(&mut piece);
+    std::task::ready!(Pin::new(file).poll_read(cx, &mut buffer))?;
+    let count = buffer.filled().len();
+    piece.truncate(count);
+    Poll::Ready(Ok(piece.freeze()))
 }

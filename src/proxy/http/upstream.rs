@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -173,14 +173,19 @@ impl Upstreams {
         lock(&self.places).drain().for_each(|(_, place)| place.retire());
     }
 
-    /// Asks a target who it is, as `target check` does; the error is one sentence.
-    pub async fn check(&self, target: &Target, level: &AccessLevel) -> Result<(), String> {
+    /// Asks a target whether it knows the connector, as `target check` does; the error is one sentence.
+    pub async fn check(
+        &self,
+        target: &Target,
+        level: &AccessLevel,
+        probe: &'static str,
+    ) -> Result<(), String> {
         let cannot = |refusal: Refusal| format!("{refusal}; the log says why");
         let place = self.place(target, level).map_err(cannot)?;
-        let (status, _) = place.ask("/").await.map_err(cannot)?;
+        let (status, _) = place.ask(probe).await.map_err(cannot)?;
         match status {
             status if status.is_success() => Ok(()),
-            status => Err(format!("the target answers GET / with {status}")),
+            status => Err(format!("the target answers GET {probe} with {status}")),
         }
     }
 }
@@ -198,6 +203,11 @@ impl Place {
         lock(&self.idle)
             .connections
             .retain(|connection| !connection.sender.is_closed() && now - connection.since < most);
+    }
+
+    /// Whether requests wait for a connection.
+    pub fn others_wait(&self) -> bool {
+        self.waiting.available_permits() < self.plan.settings.waiting_max as usize
     }
 
     /// The connector's login; read again from time to time.
@@ -304,8 +314,33 @@ impl Place {
 
     /// A question of our own; the answer is bounded.
     pub async fn ask(self: &Arc<Self>, target: &'static str) -> Result<(StatusCode, Vec<u8>), Refusal> {
-        let mut request = Request::new(Upload::nothing().0);
-        *request.method_mut() = Method::GET;
+        self.exchange(Method::GET, target, None).await
+    }
+
+    /// An order of our own, with JSON where it has a body.
+    pub async fn order(
+        self: &Arc<Self>,
+        method: Method,
+        target: &str,
+        body: String,
+    ) -> Result<StatusCode, Refusal> {
+        let body = Some(body).filter(|body| !body.is_empty());
+        self.exchange(method, target, body).await.map(|(status, _)| status)
+    }
+
+    async fn exchange(
+        self: &Arc<Self>,
+        method: Method,
+        target: &str,
+        body: Option<String>,
+    ) -> Result<(StatusCode, Vec<u8>), Refusal> {
+        let has_body = body.is_some();
+        let upload = body.map_or_else(Upload::nothing, |body| Upload::ours(body.into()));
+        let mut request = Request::new(upload.0);
+        if has_body {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        *request.method_mut() = method;
         *request.uri_mut() = target.parse().map_err(|_| Refusal::TargetUnavailable)?;
         let asked = async {
             let (lent, response) = self.send(request).await?;
@@ -337,6 +372,10 @@ fn dress(request: &mut Request<Upload>, address: &str, secret: &Secret) -> Resul
 }
 
 impl Lent {
+    pub fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
     /// For after a whole exchange: what hyper does not find ready for another at once, or soon, is closed.
     pub fn put_back(self) {
         let Self { mut connection, place, _slot: slot } = self;

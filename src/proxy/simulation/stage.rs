@@ -262,6 +262,7 @@ impl<C: Cast> Stage<C> {
             accept_extensions: Default::default(),
             park: Parking::Proven,
             park_accepts: Default::default(),
+            bodies: Default::default(),
             suspended: None,
         };
         Change::PutTarget { target: Box::new(target) }

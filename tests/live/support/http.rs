@@ -32,13 +32,17 @@ impl Seen {
 struct Shared {
     seen: Mutex<Vec<Seen>>,
     aliases: Mutex<String>,
+    /// The answer about indices.
+    indices: Mutex<String>,
     connections: AtomicUsize,
     /// Connections that have ended.
     closed: AtomicUsize,
 }
 
 /// A target of its own for one test. It answers by words in the path: `slow` bit by bit without end, `never` not at
-/// all, `early` before it has read the body, `extra` with bytes behind the answer, `denied` 401.
+/// all, `early` before it has read the body, `extra` with bytes behind the answer, `denied` 401, `flood` without end
+/// and as fast as it is taken, `halfway` not to the end, `moved` with a redirect; and `unasked` with a body where there
+/// is none.
 pub struct HttpPlace {
     port: u16,
     shared: Arc<Shared>,
@@ -64,7 +68,9 @@ impl Default for HttpPlace {
     fn default() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("it is bound").port();
-        let shared = Arc::new(Shared { aliases: Mutex::new("{}".into()), ..Shared::default() });
+        let shared = Shared { aliases: Mutex::new("{}".into()), ..Shared::default() };
+        *shared.indices.lock().unwrap() = r#"{"indices":[],"aliases":[],"data_streams":[]}"#.into();
+        let shared = Arc::new(shared);
         let serving = shared.clone();
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
@@ -81,13 +87,22 @@ impl Default for HttpPlace {
 }
 
 impl HttpPlace {
-    /// What came for clients; the proxy's own question about aliases is left out.
+    /// What came for clients; the proxy's own questions are left out.
     pub fn seen(&self) -> Vec<Seen> {
         let mut seen = self.shared.seen.lock().unwrap().clone();
-        seen.retain(|seen| !seen.line.starts_with("GET /_alias "));
+        seen.retain(|seen| !OWN.iter().any(|own| seen.line.starts_with(own)));
         seen
     }
 
+    /// Open indices of these names.
+    pub fn set_indices(&self, names: &[&str]) {
+        let indices: Vec<_> =
+            names.iter().map(|name| serde_json::json!({"name": name, "attributes": ["open"]})).collect();
+        let answer = serde_json::json!({"indices": indices, "aliases": [], "data_streams": []});
+        *self.shared.indices.lock().unwrap() = answer.to_string();
+    }
+
+    /// `never`: the question is not answered.
     pub fn set_aliases(&self, answer: &str) {
         *self.shared.aliases.lock().unwrap() = answer.to_owned();
     }
@@ -107,6 +122,9 @@ impl HttpPlace {
         });
     }
 }
+
+/// What the proxy asks for itself.
+const OWN: [&str; 2] = ["GET /_alias ", "GET /_resolve/index/*?expand_wildcards=all "];
 
 fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) {
     let mut read = Vec::new();
@@ -131,13 +149,29 @@ fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) {
             continue;
         }
         shared.seen.lock().unwrap().push(seen);
-        if !reply(&mut socket, &line, shared) {
+        if !reply(&mut socket, &line, &String::from_utf8_lossy(&body), shared) {
             return;
         }
     }
 }
 
-fn reply(socket: &mut TcpStream, line: &str, shared: &Shared) -> bool {
+/// The id of what it has opened, in the answer to who opens or uses it.
+fn opened(line: &str, body: &str) -> &'static str {
+    let is = |word: &str| line.contains(word);
+    match () {
+        () if line.starts_with("DELETE") => "{\"succeeded\":true}",
+        () if is("scroll=") || is("/_search/scroll") => "{\"_scroll_id\":\"raw-scroll\",\"took\":1}",
+        () if is("/point_in_time") => "{\"pit_id\":\"raw-pit\"}",
+        () if is("/_pit") => "{\"id\":\"raw-pit\"}",
+        () if is("/_async_search") => "{\"id\":\"raw-async\",\"is_partial\":true}",
+        () if body.contains("\"pit\"") => {
+            "{\"took\":1,\"hits\":{\"pit_id\":\"no\"},\"pit_id\":\"raw-pit-2\"}"
+        }
+        () => "{\"took\":1}",
+    }
+}
+
+fn reply(socket: &mut TcpStream, line: &str, body: &str, shared: &Shared) -> bool {
     let say = |socket: &mut TcpStream, status: &str, body: &str| {
         let head = format!(
             "HTTP/1.1 {status}\r\nX-Elastic-Product: Elasticsearch\r\nX-Inner: secret\r\nSet-Cookie: a=b\r\n\
@@ -147,9 +181,17 @@ fn reply(socket: &mut TcpStream, line: &str, shared: &Shared) -> bool {
         let body = if line.starts_with("HEAD") { "" } else { body };
         socket.write_all(format!("{head}{body}").as_bytes()).is_ok()
     };
+    if line.starts_with("GET /_alias ") && shared.aliases.lock().unwrap().as_str() == "never" {
+        let _ = socket.read(&mut [0; 1]);
+        return false;
+    }
     if line.starts_with("GET /_alias ") {
         let aliases = shared.aliases.lock().unwrap().clone();
         return say(socket, "200 OK", &aliases);
+    }
+    if line.starts_with(OWN[1]) {
+        let indices = shared.indices.lock().unwrap().clone();
+        return say(socket, "200 OK", &indices);
     }
     if line.contains("never") {
         // Until the other side goes away.
@@ -163,12 +205,34 @@ fn reply(socket: &mut TcpStream, line: &str, shared: &Shared) -> bool {
         }
         return false;
     }
+    if line.contains("flood") {
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        while socket.write_all(piece.as_bytes()).is_ok() {}
+        return false;
+    }
+    if line.contains("halfway") {
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhalf");
+        return false;
+    }
+    if line.contains("unasked") {
+        let status = if line.contains("204") { "204 No Content" } else { "304 Not Modified" };
+        let status = if line.starts_with("HEAD") { "200 OK" } else { status };
+        let theirs = format!("HTTP/1.1 {status}\r\nContent-Length: 20\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{{}}");
+        return socket.write_all(theirs.as_bytes()).is_ok();
+    }
+    if line.contains("moved") {
+        let to =
+            if line.contains("away") { "http://connector:secret@10.0.0.7:9200/" } else { "/logs-1/_doc/1" };
+        let theirs = format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
+        return socket.write_all(theirs.as_bytes()).is_ok();
+    }
     if line.contains("extra") {
         return say(socket, "200 OK", "{}")
             && socket.write_all(b"HTTP/1.1 200 OK\r\n\r\nsomebody else's").is_ok();
     }
     let status = if line.contains("denied") { "401 Unauthorized" } else { "200 OK" };
-    say(socket, status, "{\"took\":1}")
+    say(socket, status, opened(line, body))
 }
 
 /// The next head, without the empty line behind it.
@@ -286,7 +350,8 @@ impl HttpClient {
         if status == 100 {
             return self.answer(is_head);
         }
-        let (body, whole) = if is_head { (Vec::new(), true) } else { self.body(&head) };
+        let is_empty = is_head || status == 204;
+        let (body, whole) = if is_empty { (Vec::new(), true) } else { self.body(&head) };
         Answer { status, head, body: String::from_utf8_lossy(&body).into_owned(), whole }
     }
 

@@ -1,10 +1,12 @@
 //! What the live tests share: real servers, a real proxy, real clients, and a hand-made one.
 
 pub mod client;
+pub mod cluster;
 pub mod http;
 pub mod janitor;
 pub mod mysql;
 pub mod node;
+pub mod rabbit;
 pub mod server;
 pub mod tls;
 pub mod wire;

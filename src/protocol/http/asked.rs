@@ -1,0 +1,648 @@
+//! What one request asks for: names, and places where wildcards stand, which are filled with names before it is sent;
+//! and how much of the answer is for who asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::api::Part;
+use super::expression::{Expand, Expression, Outcome};
+use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
+use super::resolve::Catalog;
+use super::{Path, Wrong, ids};
+use crate::grant::Scope;
+use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
+
+/// A request that was read.
+#[derive(Debug)]
+pub struct Asked {
+    pub(super) level: AccessLevel,
+    /// What is named, and what no name says.
+    pub(super) reach: Reach,
+    pub(super) places: Vec<Place>,
+    /// Sealed ids of what was begun before.
+    pub(super) ids: Vec<Ids>,
+    /// What the answer may hold the id of.
+    pub(super) gives: Option<Gives>,
+    /// The request closes what the ids are of.
+    pub(super) closes: bool,
+    /// What of the answer is shown. `None`: all of it, for the request named what it is about.
+    pub(super) part: Option<Box<dyn Part>>,
+    /// The body may hold logins: it is not written down.
+    pub(super) is_secret: bool,
+}
+
+/// What a sealed id stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    pub grant: GrantId,
+    pub kind: IdKind,
+    /// What it touches; `None`: everything.
+    pub names: Option<BTreeSet<String>>,
+    /// As the target gave it.
+    pub raw: String,
+}
+
+/// Where an expression with wildcards stands.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub at: At,
+    pub expression: Expression,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum At {
+    /// A segment of the path.
+    Segment(usize),
+    /// There is no such segment yet: nothing was named.
+    Missing(usize),
+    /// The head of a search in a body of many, by the number of its line.
+    Line(usize),
+}
+
+/// What a request with wildcards comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Narrowed {
+    pub touch: Touch,
+    filled: BTreeMap<At, Vec<String>>,
+}
+
+impl Asked {
+    pub(super) fn new(level: AccessLevel) -> Self {
+        Self {
+            level,
+            reach: Reach::nothing(),
+            places: Vec::new(),
+            ids: Vec::new(),
+            gives: None,
+            closes: false,
+            part: None,
+            is_secret: false,
+        }
+    }
+
+    pub(super) fn place(&mut self, at: At, expression: Option<Expression>) {
+        self.places.extend(expression.map(|expression| Place { at, expression }));
+    }
+
+    /// As it was said: a wildcard may stand for anything.
+    pub fn touch(&self) -> Touch {
+        let mut reach = self.reach.clone();
+        if let Some(place) = self.places.first() {
+            reach.everything(match place.at {
+                At::Missing(_) => "a request that names no index",
+                At::Segment(_) | At::Line(_) => "a wildcard",
+            });
+        }
+        Touch::new(self.level.clone(), reach)
+    }
+
+    /// What is named, whatever the wildcards stand for.
+    pub fn named(&self) -> Touch {
+        Touch::new(self.level.clone(), self.reach.clone())
+    }
+
+    /// The sealed ids in it, in the order in which [`Asked::with_ids`] takes what they stand for.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.ids.iter().flat_map(|ids| &ids.sealed).map(String::as_str)
+    }
+
+    pub fn gives(&self) -> Option<Gives> {
+        self.gives
+    }
+
+    /// Whether it closes what its ids are of.
+    pub fn closes(&self) -> bool {
+        self.closes
+    }
+
+    /// What of the answer is shown. `None`: all of it.
+    pub fn take_part(&mut self) -> Option<Box<dyn Part>> {
+        self.part.take()
+    }
+
+    /// Whether the body may hold logins, and is not written down.
+    pub fn is_secret(&self) -> bool {
+        self.is_secret
+    }
+
+    /// What it touches with what its ids stand for: under the grant under which all of that was begun.
+    pub fn touch_of(&self, opened: &[Opened]) -> Result<Touch, Wrong> {
+        let mut touch = self.touch();
+        for one in opened {
+            match &one.names {
+                Some(names) => names.iter().for_each(|name| touch.reach.add(name)),
+                None => touch.reach.everything("what was begun under a grant for everything"),
+            }
+            if touch.grant.is_some_and(|grant| grant != one.grant) {
+                return Err(Wrong::Bad("the ids were given under several grants"));
+            }
+            touch.grant = Some(one.grant);
+        }
+        Ok(touch)
+    }
+
+    /// The target and the body that are sent: with what the ids stand for. `None` for the body: as it came.
+    pub fn with_ids(
+        &self,
+        path: &Path,
+        body: &[u8],
+        opened: &[Opened],
+    ) -> Result<(Path, Option<Vec<u8>>), Wrong> {
+        const WRONG: Wrong = Wrong::Bad("the ids of the request cannot be read");
+        let (mut path, mut sent) = (path.clone(), None::<Vec<u8>>);
+        let mut opened = opened.iter().map(|one| one.raw.as_str());
+        for ids in &self.ids {
+            let raw: Vec<&str> = opened.by_ref().take(ids.sealed.len()).collect();
+            if raw.len() != ids.sealed.len() {
+                return Err(WRONG);
+            }
+            match ids.at {
+                IdAt::Segment(place) => *path.segments.get_mut(place).ok_or(WRONG)? = raw.join(","),
+                IdAt::Query(place) => path.query.get_mut(place).ok_or(WRONG)?.1 = raw.join(","),
+                IdAt::Body(_) => {
+                    sent = Some(ids::put(sent.as_deref().unwrap_or(body), ids, &raw).ok_or(WRONG)?)
+                }
+            }
+        }
+        Ok((path, sent))
+    }
+
+    pub fn has_wildcards(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    /// The wildcards, as they were said.
+    pub fn wildcards(&self) -> BTreeSet<String> {
+        self.places.iter().flat_map(|place| place.expression.wildcards()).map(str::to_owned).collect()
+    }
+
+    /// What is sent for the wildcards, under the scope that covers most of what they stand for; of several the first.
+    /// `None`: none of the scopes does.
+    pub fn narrowed(&self, catalog: &Catalog, wildcards: Wildcards, scopes: &[Scope]) -> Option<Narrowed> {
+        let mut best: Option<(usize, Vec<Outcome>)> = None;
+        for scope in scopes {
+            let outcomes: Vec<_> =
+                self.places.iter().map(|place| place.expression.under(catalog, scope)).collect();
+            if wildcards == Wildcards::Resolve && outcomes.iter().any(|outcome| outcome.partial) {
+                continue;
+            }
+            let found = outcomes.iter().map(|outcome| outcome.found).sum();
+            if best.as_ref().is_none_or(|(most, _)| found > *most) {
+                best = Some((found, outcomes));
+            }
+        }
+        self.filled(best?.1)
+    }
+
+    fn filled(&self, outcomes: Vec<Outcome>) -> Option<Narrowed> {
+        let mut touch = self.named();
+        let mut filled = BTreeMap::new();
+        for (place, outcome) in self.places.iter().zip(outcomes) {
+            outcome.touched.iter().for_each(|name| touch.reach.add(name));
+            let names = match outcome.sent.is_empty() {
+                false => outcome.sent.into_iter().collect(),
+                // What only reads finds nothing; what does more is not done to nothing.
+                true if self.level == AccessLevel::Read => place.expression.nothing(),
+                true => return None,
+            };
+            filled.insert(place.at, names);
+        }
+        Some(Narrowed { touch, filled })
+    }
+}
+
+impl Narrowed {
+    /// The target that is sent; the error says why it cannot be.
+    pub fn path(&self, path: &Path) -> Result<Path, &'static str> {
+        let mut path = path.clone();
+        for (at, names) in &self.filled {
+            match at {
+                At::Segment(place) => {
+                    if let Some(segment) = path.segments.get_mut(*place) {
+                        *segment = names.join(",");
+                    }
+                }
+                At::Missing(place) => {
+                    path.segments.insert((*place).min(path.segments.len()), names.join(","))
+                }
+                At::Line(_) => {}
+            }
+        }
+        // The line has a method and a version besides.
+        match path.render().len() + "DELETE  HTTP/1.1".len() <= limits::HTTP_LINE_BYTES_MAX {
+            true => Ok(path),
+            false => Err("the wildcards stand for more indices than a URL can name (4 kB): name fewer"),
+        }
+    }
+
+    /// The body that is sent. `None`: as it came.
+    pub fn body(&self, body: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
+        if !self.filled.keys().any(|at| matches!(at, At::Line(_))) {
+            return Ok(None);
+        }
+        let mut sent = Vec::with_capacity(body.len());
+        for (number, line) in body.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            match self.filled.get(&At::Line(number)) {
+                Some(names) => sent.extend(head(line, names).ok_or("a head of _msearch cannot be read")?),
+                None => sent.extend_from_slice(line),
+            }
+        }
+        Ok(Some(sent))
+    }
+}
+
+/// A head of `_msearch` with these indices.
+fn head(line: &[u8], names: &[String]) -> Option<Vec<u8>> {
+    let mut members = raw_members(line)?;
+    let index = serde_json::value::to_raw_value(names).ok()?;
+    members.insert("index".into(), &index);
+    let mut sent = serde_json::to_vec(&members).ok()?;
+    sent.push(b'\n');
+    Some(sent)
+}
+
+impl Expand {
+    /// With what a parameter says of it.
+    pub(super) fn with(self, path: &Path) -> Result<Self, Wrong> {
+        path.parameter("expand_wildcards").map_or(Ok(self), |text| self.said(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::routes::Routed;
+    use super::*;
+
+    fn asked(line: &str, body: &str) -> Result<(Path, Asked), Wrong> {
+        let (method, target) = line.split_once(' ').unwrap();
+        let path = Path::parse(target).map_err(Wrong::Bad)?;
+        let asked = Routed::of(method, &path)?.asked(body.as_bytes())?;
+        Ok((path, asked))
+    }
+
+    /// The request as it is sent for who has this scope, if it is.
+    fn sent(line: &str, body: &str, wildcards: Wildcards, scopes: &[&[&str]]) -> Option<(String, String)> {
+        let (path, asked) = asked(line, body).unwrap();
+        let scopes: Vec<_> = scopes.iter().map(|names| Scope::of(names)).collect();
+        let narrowed = asked.narrowed(&catalog(), wildcards, &scopes)?;
+        let sent = narrowed.body(body.as_bytes()).unwrap().unwrap_or_else(|| body.as_bytes().to_vec());
+        Some((narrowed.path(&path).unwrap().render(), String::from_utf8(sent).unwrap()))
+    }
+
+    fn catalog() -> Catalog {
+        let aliases = br#"{"logs-1":{"aliases":{"logs-all":{},"x":{}}},"secret":{"aliases":{"x":{}}},
+            "logs-2":{"aliases":{}}}"#;
+        let indices =
+            br#"{"indices":[{"name":"logs-1","attributes":["open"]},{"name":"logs-2","attributes":["open"]},
+            {"name":"secret","attributes":["open"]},{"name":"metrics","attributes":["open"]}],
+            "aliases":[],"data_streams":[]}"#;
+        Catalog::of_aliases(aliases).unwrap().with_indices(indices).unwrap()
+    }
+
+    #[test]
+    fn names_are_put_where_wildcards_stood() {
+        let narrow = |line| sent(line, "", Wildcards::Narrow, &[&["logs-*"]]).map(|sent| sent.0);
+        for (line, target) in [
+            ("GET /_search?size=1", "/logs-1,logs-2/_search?size=1"),
+            ("GET /_all/_search", "/logs-1,logs-2/_search"),
+            ("GET /*/_count", "/logs-1,logs-2/_count"),
+            ("GET /*,-logs-1/_count", "/logs-2/_count"),
+            ("GET /logs-1,l*/_count", "/logs-1,logs-2/_count"),
+            ("GET /sec*/_search", "/*,-*/_search"),
+            ("GET /_cat/indices?v", "/_cat/indices/logs-1,logs-2?v"),
+            ("GET /_cat/indices/s*", "/_cat/indices/*,-*"),
+            ("GET /_cat/shards", "/_cat/shards/logs-1,logs-2"),
+            ("GET /_cat/aliases", "/_cat/aliases/logs-all"),
+            ("GET /_cat/aliases/x*", "/_cat/aliases/%22"),
+            ("GET /_cat/aliases?help", "/_cat/aliases?help"),
+            ("GET /_cat/indices?help=true", "/_cat/indices?help=true"),
+            ("GET /_cat/indices?help=false", "/_cat/indices/logs-1,logs-2?help=false"),
+            ("GET /_alias", "/logs-1,logs-2/_alias"),
+            ("GET /_alias/l*", "/_alias/logs-all"),
+            ("GET /*/_alias/x", "/logs-1,logs-2/_alias/x"),
+            ("GET /_mapping", "/logs-1,logs-2/_mapping"),
+            ("GET /_settings", "/logs-1,logs-2/_settings"),
+            ("GET /_stats?level=shards", "/logs-1,logs-2/_stats?level=shards"),
+            ("GET /_cluster/health?level=indices", "/_cluster/health/logs-1,logs-2?level=indices"),
+            ("GET /_resolve/index/*", "/_resolve/index/logs-1,logs-2"),
+            ("GET /_field_caps?fields=*", "/logs-1,logs-2/_field_caps?fields=*"),
+            ("POST /*/_refresh", "/logs-1,logs-2/_refresh"),
+        ] {
+            assert_eq!(narrow(line).as_deref(), Some(target), "{line}");
+        }
+        assert_eq!(narrow("POST /s*/_refresh"), None, "what changes something is not done to nothing");
+        // Of several grants, the one that covers most of it.
+        let two = |line| sent(line, "", Wildcards::Narrow, &[&["metrics"], &["logs-*"]]).map(|sent| sent.0);
+        assert_eq!(two("GET /_search").as_deref(), Some("/logs-1,logs-2/_search"));
+        assert_eq!(two("GET /m*/_search").as_deref(), Some("/metrics/_search"));
+        let resolve =
+            |line, scopes: &[&[&str]]| sent(line, "", Wildcards::Resolve, scopes).map(|sent| sent.0);
+        assert_eq!(
+            resolve("GET /logs-*/_search", &[&["m*"], &["logs-*"]]).as_deref(),
+            Some("/logs-1,logs-2/_search")
+        );
+        assert_eq!(resolve("GET /_search", &[&["logs-*"]]), None);
+        assert_eq!(
+            resolve("GET /*/_search", &[&["logs-*", "metrics", "secret", "x"]]).as_deref(),
+            Some("/logs-1,logs-2,metrics,secret/_search")
+        );
+        assert_eq!(resolve("GET /sec*/_search", &[&["logs-*"]]), None);
+        assert_eq!(resolve("GET /sed*/_search", &[&["logs-*"]]), None, "alike whether there is one or not");
+        assert_eq!(resolve("GET /logs-9*/_search", &[&["logs-*"]]).as_deref(), Some("/*,-*/_search"));
+    }
+
+    #[test]
+    fn heads_of_many_searches_are_filled_one_by_one() {
+        let body = "{\"preference\":\"x\",\"ignore_unavailable\":true}\n{\"size\":1}\n\
+                    {\"index\":\"l*,-logs-1\"}\n{}\n{\"index\":[\"logs-1\",\"sec*\"]}\n{}\n{\"index\":\"logs-1\"}\n{}\n\
+                    {\"index\":\"s*\"}\n{}\n";
+        let (target, sent) = sent("POST /_msearch", body, Wildcards::Narrow, &[&["logs-*"]]).unwrap();
+        assert_eq!(target, "/_msearch");
+        assert_eq!(
+            sent,
+            "{\"ignore_unavailable\":true,\"index\":[\"logs-1\",\"logs-2\"],\"preference\":\"x\"}\n{\"size\":1}\n\
+             {\"index\":[\"logs-2\"]}\n{}\n{\"index\":[\"logs-1\"]}\n{}\n{\"index\":\"logs-1\"}\n{}\n\
+             {\"index\":[\"*\",\"-*\"]}\n{}\n"
+        );
+        let body = "{}\n{}\n{\"index\":\"m*\"}\n{}\n";
+        let (target, sent) =
+            super::tests::sent("POST /l*/_msearch", body, Wildcards::Narrow, &[&["logs-*"]]).unwrap();
+        assert_eq!(
+            (target.as_str(), sent.as_str()),
+            ("/logs-1,logs-2/_msearch", "{}\n{}\n{\"index\":[\"*\",\"-*\"]}\n{}\n")
+        );
+    }
+
+    fn opened(grant: u64, names: Option<&[&str]>, raw: &str) -> Opened {
+        let names = names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        Opened { grant: GrantId::from_u64(grant), kind: IdKind::Scroll, names, raw: raw.into() }
+    }
+
+    /// The ids of a request, and what is sent with `raw` in their place.
+    fn with_raw(line: &str, body: &str) -> Result<(Vec<String>, String, String), Wrong> {
+        let (path, asked) = asked(line, body)?;
+        let ids: Vec<_> = asked.ids().map(str::to_owned).collect();
+        let opened: Vec<_> = ids.iter().map(|_| opened(1, Some(&["logs-1"]), "raw")).collect();
+        let (sent, sent_body) = asked.with_ids(&path, body.as_bytes(), &opened)?;
+        let sent_body = sent_body.unwrap_or_else(|| body.as_bytes().to_vec());
+        Ok((ids, sent.render(), String::from_utf8(sent_body).unwrap()))
+    }
+
+    #[test]
+    fn ids_are_found_wherever_they_stand() {
+        for (line, body, ids, sent, sent_body) in [
+            (
+                "POST /_search/scroll",
+                r#"{"scroll_id":"a"}"#,
+                &["a"][..],
+                "/_search/scroll",
+                r#"{"scroll_id":"raw"}"#,
+            ),
+            ("GET /_search/scroll/a?scroll=1m", "", &["a"], "/_search/scroll/raw?scroll=1m", ""),
+            ("GET /_search/scroll?scroll_id=a", "", &["a"], "/_search/scroll?scroll_id=raw", ""),
+            ("DELETE /_search/scroll/a,b", "", &["a", "b"], "/_search/scroll/raw,raw", ""),
+            (
+                "DELETE /_search/scroll",
+                r#"{"scroll_id":["a","b"]}"#,
+                &["a", "b"],
+                "/_search/scroll",
+                r#"{"scroll_id":["raw","raw"]}"#,
+            ),
+            ("DELETE /_pit", r#"{"id":"a"}"#, &["a"], "/_pit", r#"{"id":"raw"}"#),
+            (
+                "DELETE /_search/point_in_time",
+                r#"{"pit_id":["a"]}"#,
+                &["a"],
+                "/_search/point_in_time",
+                r#"{"pit_id":["raw"]}"#,
+            ),
+            ("GET /_search", r#"{"pit":{"id":"a"}}"#, &["a"], "/_search", r#"{"pit":{"id":"raw"}}"#),
+            ("GET /_async_search/a", "", &["a"], "/_async_search/raw", ""),
+        ] {
+            let found = with_raw(line, body).unwrap();
+            let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+            assert_eq!(found, (ids, sent.to_owned(), sent_body.to_owned()), "{line} {body}");
+        }
+        for (line, body) in [
+            ("POST /_search/scroll", ""),
+            ("POST /_search/scroll", "{}"),
+            ("POST /_search/scroll", r#"{"scroll_id":["a"]}"#),
+            ("POST /_search/scroll", r#"{"scroll_id":"a","index":"secret"}"#),
+            ("POST /_search/scroll", r#"{"scroll_id":"a","scroll_id":"b"}"#),
+            ("POST /_search/scroll?scroll_id=b", r#"{"scroll_id":"a"}"#),
+            ("GET /_search/scroll/a?scroll_id=b", ""),
+            ("DELETE /_search/scroll/a?scroll_id=b", ""),
+            ("DELETE /_search/scroll", r#"{"scroll_id":[]}"#),
+            ("DELETE /_search/scroll", r#"{"scroll_id":[1]}"#),
+            ("DELETE /_pit", "{}"),
+            ("DELETE /_pit", r#"{"id":"a","pit_id":"b"}"#),
+            ("POST /_search", r#"{"pit":"a"}"#),
+            ("POST /_search", r#"{"pit":{"id":["a"]}}"#),
+            ("POST /_search", r#"{"pit":{"keep_alive":"1m"}}"#),
+            ("POST /_search", r#"{"pit":{"id":"a","index":"secret"}}"#),
+            ("POST /_search", r#"{"pit":{"id":"a","keep_alive":"long"}}"#),
+            ("POST /_search?scroll=1m", r#"{"pit":{"id":"a"}}"#),
+            ("POST /secret/_search", r#"{"pit":{"id":"a"}}"#),
+            ("POST /s*/_search", r#"{"pit":{"id":"a"}}"#),
+            ("POST /_msearch", "{}\n{\"pit\":{\"id\":\"a\"}}\n"),
+            ("POST /_async_search", r#"{"pit":{"id":"a"}}"#),
+        ] {
+            assert!(with_raw(line, body).is_err(), "{line} {body}");
+        }
+    }
+
+    #[test]
+    fn what_was_begun_goes_on_under_its_grant_for_its_names() {
+        let (_, asked) = asked("POST /_search", r#"{"pit":{"id":"a"},"query":{"match_all":{}}}"#).unwrap();
+        let touch = asked.touch_of(&[opened(7, Some(&["logs-1", "x"]), "raw")]).unwrap();
+        assert_eq!(touch.grant, Some(GrantId::from_u64(7)));
+        assert_eq!(touch.reach, Reach::Names(["logs-1".to_owned(), "x".to_owned()].into()));
+        assert!(!asked.has_wildcards());
+        let everything = asked.touch_of(&[opened(7, None, "raw")]).unwrap();
+        assert!(matches!(everything.reach, Reach::Everything(_)));
+        // What a query looks up besides is touched as well.
+        let lookup = r#"{"pit":{"id":"a"},"query":{"terms":{"f":{"index":"secret","id":"1","path":"p"}}}}"#;
+        let (_, asked) = super::tests::asked("POST /_search", lookup).unwrap();
+        let touch = asked.touch_of(&[opened(7, Some(&["logs-1"]), "raw")]).unwrap();
+        assert_eq!(touch.reach, Reach::Names(["logs-1".to_owned(), "secret".to_owned()].into()));
+        let (_, asked) = super::tests::asked("DELETE /_search/scroll/a,b", "").unwrap();
+        assert!(asked.closes() && asked.gives().is_none());
+        assert!(asked.touch_of(&[opened(7, None, "x"), opened(8, None, "y")]).is_err());
+    }
+
+    #[test]
+    fn a_url_that_would_be_too_long_is_not_sent() {
+        let indices: Vec<_> = (0..300)
+            .map(|n| format!("{{\"name\":\"logs-2026.11.29-{n:03}\",\"attributes\":[\"open\"]}}"))
+            .collect();
+        let indices = format!("{{\"indices\":[{}],\"data_streams\":[]}}", indices.join(","));
+        let catalog = Catalog::default().with_indices(indices.as_bytes()).unwrap();
+        let (path, asked) = asked("GET /logs-*/_search", "").unwrap();
+        let narrowed = asked.narrowed(&catalog, Wildcards::Narrow, &[Scope::of(&["logs-*"])]).unwrap();
+        assert!(narrowed.path(&path).unwrap_err().contains("more indices than a URL can name"));
+    }
+
+    /// What a cluster would touch for an expression that is sent: the indices that hold the documents.
+    fn touched(world: &World, expression: &str) -> BTreeSet<String> {
+        let mut touched = BTreeSet::new();
+        for name in expression.split(',') {
+            if name == "*" {
+                touched.extend(world.indices.iter().cloned());
+            } else if name == "-*" {
+                touched.clear();
+            } else {
+                assert!(!name.contains('*') && !name.starts_with('-'), "{expression}");
+                touched.extend(world.behind(name));
+            }
+        }
+        touched
+    }
+
+    /// Indices; aliases and data streams with the places of what is behind them.
+    #[derive(Debug, Clone)]
+    struct World {
+        indices: Vec<String>,
+        aliases: BTreeMap<String, (BTreeSet<usize>, bool)>,
+        streams: BTreeMap<String, BTreeSet<usize>>,
+    }
+
+    impl World {
+        fn behind(&self, name: &str) -> BTreeSet<String> {
+            let at = |places: &BTreeSet<usize>| -> BTreeSet<String> {
+                places.iter().filter_map(|place| self.indices.get(*place)).cloned().collect()
+            };
+            let index = self.indices.iter().filter(|index| *index == name).cloned().collect();
+            match (self.aliases.get(name), self.streams.get(name)) {
+                (Some((places, _)), _) => at(places),
+                (None, Some(places)) => &at(places) | &BTreeSet::from([own(name)]),
+                (None, None) => index,
+            }
+        }
+
+        fn catalog(&self) -> Catalog {
+            let mut about: BTreeMap<&str, serde_json::Map<String, serde_json::Value>> =
+                self.indices.iter().map(|index| (index.as_str(), Default::default())).collect();
+            for (alias, (places, filtered)) in &self.aliases {
+                let rules = if *filtered { serde_json::json!({"filter": {}}) } else { serde_json::json!({}) };
+                for place in places {
+                    let Some(index) = self.indices.get(*place) else { continue };
+                    about.get_mut(index.as_str()).unwrap().insert(alias.clone(), rules.clone());
+                }
+            }
+            let about: BTreeMap<_, _> = about
+                .into_iter()
+                .map(|(index, aliases)| (index, serde_json::json!({"aliases": aliases})))
+                .collect();
+            let of =
+                |index: usize| self.streams.iter().find(|(_, of)| of.contains(&index)).map(|(name, _)| name);
+            let mut indices: Vec<_> = self.indices.iter().enumerate()
+                .map(|(place, name)| serde_json::json!({"name": name, "attributes": ["open"], "data_stream": of(place)}))
+                .collect();
+            let mut streams = Vec::new();
+            for (stream, places) in &self.streams {
+                let own = own(stream);
+                indices.push(
+                    serde_json::json!({"name": own, "attributes": ["open", "hidden"], "data_stream": stream}),
+                );
+                let backing: Vec<_> =
+                    places.iter().filter_map(|place| self.indices.get(*place)).chain([&own]).collect();
+                streams.push(serde_json::json!({"name": stream, "backing_indices": backing}));
+            }
+            let resolved = serde_json::json!({"indices": indices, "aliases": [], "data_streams": streams});
+            Catalog::of_aliases(&serde_json::to_vec(&about).unwrap())
+                .unwrap()
+                .with_indices(&serde_json::to_vec(&resolved).unwrap())
+                .unwrap()
+        }
+    }
+
+    /// The index that a stream makes for itself.
+    fn own(stream: &str) -> String {
+        format!(".ds-{stream}-000001")
+    }
+
+    fn world() -> impl Strategy<Value = World> {
+        let places = || proptest::collection::btree_set(0..5usize, 1..3);
+        (
+            proptest::collection::btree_set("[ab]{1,3}", 1..6),
+            proptest::collection::btree_map("[ab]{1,2}x", (places(), any::<bool>()), 0..4),
+            proptest::collection::btree_map("[ab]{1,2}s", places(), 0..3),
+        )
+            .prop_map(|(indices, aliases, streams)| {
+                // An index is in one stream at most.
+                let mut taken = BTreeSet::new();
+                let streams = streams
+                    .into_iter()
+                    .map(|(name, places)| {
+                        (name, places.into_iter().filter(|place| taken.insert(*place)).collect())
+                    })
+                    .collect();
+                World { indices: indices.into_iter().collect(), aliases, streams }
+            })
+    }
+
+    proptest! {
+        /// Whatever a cluster would touch for what is sent is granted, whatever was asked for.
+        #[test]
+        fn what_is_sent_touches_what_is_granted_and_no_more(
+            world in world(),
+            parts in proptest::collection::vec("-?[abxs*.]{1,4}", 1..4),
+            patterns in proptest::collection::btree_set("\\.?[abxs*]{1,3}", 1..4),
+            resolve in any::<bool>(),
+            route in 0..3usize,
+        ) {
+            let patterns: Vec<&str> = patterns.iter().map(String::as_str).filter(|pattern| *pattern != "*").collect();
+            let scope = Scope::of(&patterns);
+            let expression = parts.join(",");
+            let (line, body) = match route {
+                0 => (format!("GET /{expression}/_search?expand_wildcards=all"), String::new()),
+                1 => ("GET /_search?expand_wildcards=all".to_owned(), String::new()),
+                _ => ("POST /_msearch?expand_wildcards=all".to_owned(), format!("{{\"index\":\"{expression}\"}}\n{{}}\n")),
+            };
+            // What is not known for parameter or grammar is refused before.
+            let (line, body) = (line.replace("_msearch?expand_wildcards=all", "_msearch"), body);
+            let Ok((path, asked)) = asked(&line, &body) else { return Ok(()) };
+            let catalog = world.catalog();
+            let mode = if resolve { Wildcards::Resolve } else { Wildcards::Narrow };
+            let Some(narrowed) = asked.narrowed(&catalog, mode, std::slice::from_ref(&scope)) else { return Ok(()) };
+            // As a grant would decide on it.
+            let Reach::Names(names) = catalog.resolve(&narrowed.touch).reach else { return Ok(()) };
+            if !names.iter().all(|name| scope.fits(name)) {
+                return Ok(());
+            }
+            let target = narrowed.path(&path).unwrap();
+            let sent = match route {
+                2 => {
+                    let body = narrowed.body(body.as_bytes()).unwrap().unwrap_or_else(|| body.into_bytes());
+                    let line = body.split(|b| *b == b'\n').next().unwrap();
+                    let head: serde_json::Value = serde_json::from_slice(line).unwrap();
+                    match &head["index"] {
+                        serde_json::Value::String(text) => text.clone(),
+                        list => {
+                            let names = list.as_array().unwrap().iter();
+                            names.map(|name| name.as_str().unwrap()).collect::<Vec<_>>().join(",")
+                        }
+                    }
+                }
+                _ => target.segments[0].clone(),
+            };
+            let granted = |index: &String| {
+                let stream = world.streams.keys().find(|stream| own(stream) == *index);
+                scope.fits(index) || stream.is_some_and(|stream| scope.fits(stream))
+            };
+            let touched = touched(&world, &sent);
+            prop_assert!(touched.iter().all(granted), "{line} {body:?} -> {sent} touches {touched:?}", body = sent);
+            // And nothing is left out that is granted and named by a single wildcard.
+            if let (0, [part], Wildcards::Narrow) = (route, parts.as_slice(), mode)
+                && part.contains('*')
+            {
+                for index in world.indices.iter().filter(|index| {
+                    crate::model::pattern::matches(part, index) && scope.fits(index)
+                }) {
+                    prop_assert!(touched.contains(index), "{line} -> {sent} leaves out {index}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A `_bulk` that is passed on as it comes: each line once it is known that the grant covers what it names.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::{mpsc, oneshot};
+
+use super::HttpDoor;
+use super::spool::START_BYTES_MAX;
+use super::upload::Checked;
+use super::upstream::Place;
+use crate::grant::Admission;
+use crate::model::{Refusal, limits};
+use crate::protocol::http::Bulk;
+
+pub(super) struct Checking {
+    body: Incoming,
+    bulk: Bulk,
+    /// What has come and has not been passed on.
+    pending: BytesMut,
+}
+
+/// Whether what is touched is covered.
+pub(super) struct Cover {
+    pub door: Arc<HttpDoor>,
+    pub admission: Admission,
+    pub place: Arc<Place>,
+}
+
+/// The next piece of a client's body. Cancel safe.
+pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
+    let frame = tokio::time::timeout(limits::HTTP_BODY_WAIT, body.frame()).await;
+    match frame.map_err(|_| Refusal::ProtocolViolation("the body came too slowly"))? {
+        None => Ok(None),
+        Some(Err(_)) => Err(Refusal::ProtocolViolation("the body is broken")),
+        // Trailers say more of a request than was authorized.
+        Some(Ok(frame)) => match frame.into_data() {
+            Ok(data) => Ok(Some(data)),
+            Err(_) => Err(Refusal::ProtocolViolation("trailers are not taken")),
+        },
+    }
+}
+
+impl Cover {
+    async fn covers(&self, bulk: &Bulk) -> Result<(), Refusal> {
+        let (admission, mut touch) = (&self.admission, bulk.touch());
+        if !admission.scope().is_everything() {
+            let catalog = self.door.catalogs.of(admission.target(), admission.level(), &self.place).await?;
+            touch = catalog.resolve(&touch);
+        }
+        match self.door.shared.ledger.covers(admission, touch) {
+            true => Ok(()),
+            false => Err(Refusal::NotGranted),
+        }
+    }
+}
+
+impl Checking {
+    /// `begun`: what was given to `bulk` so far.
+    pub fn new(body: Incoming, begun: BytesMut, bulk: Bulk) -> Self {
+        Self { body, bulk, pending: begun }
+    }
+
+    /// How it begins, and how much of it has come.
+    pub fn start(&self) -> (&[u8], u64) {
+        (&self.pending[..self.pending.len().min(START_BYTES_MAX)], self.pending.len() as u64)
+    }
+
+    /// What was covered when this began is passed on, then the rest; where it stops, the other says why. It ends when
+    /// nobody takes the pieces any more.
+    pub fn start_passing(self, cover: Cover) -> (mpsc::Receiver<Checked>, oneshot::Receiver<Refusal>) {
+        let ((to, pieces), (say, refused)) = (mpsc::channel(1), oneshot::channel());
+        tokio::spawn(async move {
+            let gone = to.clone();
+            let refusal = tokio::select! {
+                passed = self.pass(&to, &cover) => passed.err(),
+                () = gone.closed() => None,
+            };
+            if let Some(refusal) = refusal {
+                // Said before the pieces end: whoever sees their end knows why.
+                let _ = say.send(refusal);
+            }
+            drop((to, gone));
+        });
+        (pieces, refused)
+    }
+
+    async fn pass(mut self, to: &mpsc::Sender<Checked>, cover: &Cover) -> Result<(), Refusal> {
+        let mut known = self.bulk.names();
+        loop {
+            if self.bulk.names() != known {
+                cover.covers(&self.bulk).await?;
+                known = self.bulk.names();
+            }
+            let ready = self.pending.len() - self.bulk.unread();
+            if ready > 0 && to.send(Checked::Piece(self.pending.split_to(ready).freeze())).await.is_err() {
+                return Ok(());
+            }
+            let Some(piece) = piece(&mut self.body).await? else { break };
+            self.bulk.push(&piece).map_err(Refusal::from)?;
+            self.pending.extend_from_slice(&piece);
+        }
+        self.bulk.finish().map_err(Refusal::from)?;
+        let _ = to.send(Checked::End).await;
+        Ok(())
+    }
+}
