@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use crate::party::{Proxy, cpu_seconds, setup, start_haproxy, start_relay, version};
+use crate::party::{Proxy, cpu_seconds, memory, setup, start_haproxy, start_relay, version};
 use crate::report::Report;
 use crate::support::mysql::wire::{Login, command, say};
 use crate::support::mysql::{Place, Release, Wire};
@@ -15,6 +15,11 @@ const ACCOUNTS: u32 = 100_000;
 const STORM_THREADS: usize = 4;
 const PACE_CLIENTS: u32 = 8;
 const PACE_RATE: u32 = 2_000;
+/// Sessions that do nothing, each with a connection and a thread at the server, as nothing is parked.
+const IDLE: usize = 2_000;
+const IDLE_QUICK: usize = 500;
+/// For those through the relay and HAProxy, which keep the same for each.
+const IDLE_FEW: usize = 300;
 
 pub struct Plan {
     pub quick: bool,
@@ -51,7 +56,7 @@ enum Work {
 
 /// Measures all; gives the tables.
 pub fn run(plan: &Plan) -> String {
-    let options = ["--general-log=0", "--max-connections=1400", "--back-log=1000"];
+    let options = ["--general-log=0", "--max-connections=2600", "--back-log=1000"];
     let place = Place::alone(Release::Distribution, &options);
     fill(&place);
     let programs = setup();
@@ -69,7 +74,7 @@ pub fn run(plan: &Plan) -> String {
     let (haproxy, haproxy_port) = start_haproxy(&programs[1].1, place.port);
     let limits = format!("workers = {}", plan.workers);
     let options = Options {
-        pool: "size_max = 200",
+        pool: "size_max = 2500",
         limits: &limits,
         target: "tls = \"disable\"\n",
         audit: "",
@@ -132,6 +137,23 @@ fn measure(plan: &Plan, all: &[Party], report: &mut Report) {
         report.costs("rows of 100 bytes: CPU s per GB", &runs, 1e9);
         report.ratios("rows of 100 bytes: bytes/s / direct", &runs);
     }
+    if wanted("idle") {
+        for (name, tls) in [("plain", false), ("TLS", true)] {
+            let cells = all.iter().map(|party| {
+                let pid = party.pid.filter(|_| !tls || party.name == "Tidegate")?;
+                let sessions = match (party.name, plan.quick) {
+                    ("Tidegate", false) => IDLE,
+                    ("Tidegate", true) => IDLE_QUICK,
+                    _ => IDLE_FEW,
+                };
+                let bytes = idle(party, pid, sessions, tls);
+                eprintln!("{} {name}: {sessions} idle sessions, {bytes:.0} bytes each", party.name);
+                Some(bytes / 1e3)
+            });
+            let cells = cells.collect();
+            report.row(&format!("idle session, {name}: kB"), cells, 1);
+        }
+    }
     if wanted("pace") {
         let runs = rounds(plan, all, Work::Pace);
         report.added("added p50 at 2,000 queries a second, microseconds", &runs);
@@ -174,12 +196,45 @@ impl Work {
     }
 }
 
+/// What each of so many sessions takes of the proxy's memory that have asked something and do nothing now.
+fn idle(party: &Party, pid: u32, sessions: usize, tls: bool) -> f64 {
+    let arrive = |count: usize| -> Vec<Wire> {
+        std::thread::scope(|scope| {
+            let some = || {
+                let one = |_| {
+                    let mut wire = party.login_by(tls);
+                    assert_eq!(wire.ask("select 1"), "1");
+                    wire
+                };
+                (0..count / STORM_THREADS).map(one).collect::<Vec<_>>()
+            };
+            let threads: Vec<_> = (0..STORM_THREADS).map(|_| scope.spawn(some)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("they log in")).collect()
+        })
+    };
+    // Once before, so that what a first crowd leaves behind for the next is not counted twice.
+    arrive(100).into_iter().for_each(Wire::goodbye);
+    std::thread::sleep(Duration::from_secs(1));
+    let before = memory(pid);
+    let all = arrive(sessions);
+    std::thread::sleep(Duration::from_secs(2));
+    let bytes = (memory(pid) - before) / all.len() as f64;
+    all.into_iter().for_each(Wire::goodbye);
+    std::thread::sleep(Duration::from_secs(1));
+    bytes
+}
+
 impl Party {
     fn login(&self) -> Wire {
+        self.login_by(false)
+    }
+
+    fn login_by(&self, tls: bool) -> Wire {
         let login = Login {
             user: &self.user,
             password: &self.password,
             database: Some(&self.database),
+            tls,
             ..Login::default()
         };
         Wire::login(self.port, &login).unwrap_or_else(|refused| panic!("{}: {:?}", self.name, refused.0))
