@@ -21,12 +21,20 @@ const IDLE_QUICK: usize = 500;
 /// For those through the relay and HAProxy, which keep the same for each.
 const IDLE_FEW: usize = 300;
 
+const TIDEGATE: &str = "Tidegate";
+
 pub struct Plan {
     pub quick: bool,
     pub rounds: usize,
     pub seconds: u64,
     pub workers: usize,
     pub only: Vec<String>,
+}
+
+impl Plan {
+    fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == part)
+    }
 }
 
 struct Party {
@@ -96,15 +104,19 @@ pub fn run(plan: &Plan) -> String {
     let (relay_party, haproxy_party) =
         (proxied("tokio relay", relay_port, &relay), proxied("HAProxy", haproxy_port, &haproxy));
     let tidegate = Party {
-        name: "Tidegate",
+        name: TIDEGATE,
         port: node.port,
         user: alice.name.clone(),
         password: alice.secret.clone(),
         database: direct.database.clone(),
         pid: Some(node.pid()),
     };
-    let all = vec![direct, relay_party, haproxy_party, tidegate];
+    let mut all = vec![direct, relay_party, haproxy_party, tidegate];
     let mut report = Report::new(all.iter().map(|party| party.name).collect(), versions.join(", "));
+    // First: memory that a proxy has had from the system it keeps, and takes again without asking.
+    if plan.wants("idle") {
+        idle_sessions(plan, &node, &mut all, &mut report);
+    }
     measure(plan, &all, &mut report);
     let Plan { rounds, seconds, workers, .. } = plan;
     report
@@ -112,8 +124,7 @@ pub fn run(plan: &Plan) -> String {
 }
 
 fn measure(plan: &Plan, all: &[Party], report: &mut Report) {
-    let wanted = |part: &str| plan.only.is_empty() || plan.only.iter().any(|only| only == part);
-    if wanted("query") {
+    if plan.wants("query") {
         for clients in [8, 32] {
             for (name, work) in [("text", Work::Text { clients }), ("prepared", Work::Prepared { clients })] {
                 let runs = rounds(plan, all, work);
@@ -126,35 +137,18 @@ fn measure(plan: &Plan, all: &[Party], report: &mut Report) {
             }
         }
     }
-    if wanted("storm") {
+    if plan.wants("storm") {
         let runs = rounds(plan, all, Work::Storm);
         report.ratios("new connection, one query: connections/s / direct", &runs);
         report.costs("new connection: CPU s per 1,000", &runs, 1_000.0);
     }
-    if wanted("rows") {
+    if plan.wants("rows") {
         let rows = if plan.quick { 1_000_000 } else { 4_000_000 };
         let runs = rounds(plan, all, Work::Rows(rows));
         report.costs("rows of 100 bytes: CPU s per GB", &runs, 1e9);
         report.ratios("rows of 100 bytes: bytes/s / direct", &runs);
     }
-    if wanted("idle") {
-        for (name, tls) in [("plain", false), ("TLS", true)] {
-            let cells = all.iter().map(|party| {
-                let pid = party.pid.filter(|_| !tls || party.name == "Tidegate")?;
-                let sessions = match (party.name, plan.quick) {
-                    ("Tidegate", false) => IDLE,
-                    ("Tidegate", true) => IDLE_QUICK,
-                    _ => IDLE_FEW,
-                };
-                let bytes = idle(party, pid, sessions, tls);
-                eprintln!("{} {name}: {sessions} idle sessions, {bytes:.0} bytes each", party.name);
-                Some(bytes / 1e3)
-            });
-            let cells = cells.collect();
-            report.row(&format!("idle session, {name}: kB"), cells, 1);
-        }
-    }
-    if wanted("pace") {
+    if plan.wants("pace") {
         let runs = rounds(plan, all, Work::Pace);
         report.added("added p50 at 2,000 queries a second, microseconds", &runs);
         report.costs("CPU s per 10,000 at that rate", &runs, 10_000.0);
@@ -193,6 +187,28 @@ impl Work {
         }
         run.cpu = party.pid.map_or(0.0, cpu_seconds) - before;
         run
+    }
+}
+
+/// Leaves Tidegate newly started.
+fn idle_sessions(plan: &Plan, node: &Node<Place>, all: &mut [Party], report: &mut Report) {
+    for (name, tls) in [("plain", false), ("TLS", true)] {
+        let cells = all.iter().map(|party| {
+            let pid = party.pid.filter(|_| !tls || party.name == TIDEGATE)?;
+            let sessions = match (party.name, plan.quick) {
+                (TIDEGATE, false) => IDLE,
+                (TIDEGATE, true) => IDLE_QUICK,
+                _ => IDLE_FEW,
+            };
+            let bytes = idle(party, pid, sessions, tls);
+            eprintln!("{} {name}: {sessions} idle sessions, {bytes:.0} bytes each", party.name);
+            Some(bytes / 1e3)
+        });
+        let cells = cells.collect();
+        report.row(&format!("idle session, {name}: kB"), cells, 1);
+        node.kill();
+        node.resume();
+        all.iter_mut().filter(|party| party.name == TIDEGATE).for_each(|party| party.pid = Some(node.pid()));
     }
 }
 
