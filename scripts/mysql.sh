@@ -18,6 +18,7 @@ setup_mysql_servers() {
     mkdir -p "$(cache_dir)"
     chmod 755 "$(cache_dir)"
     setup_distribution_mariadb
+    setup_pam
     setup_later_mysql "$(mariadb11_bin)" "MariaDB $MARIADB11_SERIES" "$MARIADB11_SERIES" "$MARIADB11_SUITE" mariadb
     setup_later_mysql "$(mysql9_bin)" "MySQL $MYSQL9_SERIES" "$MYSQL9_SERIES" "$MYSQL9_SUITE" mysql
 }
@@ -93,6 +94,16 @@ setup_distribution_mariadb() {
     work=$(mktemp -d "$(cache_dir)/mariadb.XXXXXX")
     mysql_programs "$work" mariadb ""
     mysql_put "$work" "$folder"
+}
+
+# What MariaDB's PAM plugin asks in the tests: a service of its own, which nothing else uses, and one password for
+# everybody (ROLE_PASSWORD in tests/live/support/server.rs).
+setup_pam() {
+    local file=/etc/pam.d/tidegate-tests wanted
+    wanted='# Made by scripts/setup for the live tests of Tidegate. Nobody logs in to this machine by it.
+auth required pam_exec.so quiet expose_authtok /bin/sh -c [read -r password; test "$password" = "only the proxy knows"]
+account required pam_permit.so'
+    [ "$(cat $file 2>/dev/null)" = "$wanted" ] || echo "$wanted" | as_root tee $file >/dev/null
 }
 
 # setup_later_mysql FOLDER NAME SERIES SUITE KIND: of another release of Debian. Only unpacked, with its own libraries.

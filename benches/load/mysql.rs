@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use crate::party::{Proxy, cpu_seconds, setup, start_haproxy, start_relay, version};
+use crate::party::{Proxy, cpu_seconds, memory, setup, start_haproxy, start_relay, version};
 use crate::report::Report;
 use crate::support::mysql::wire::{Login, command, say};
 use crate::support::mysql::{Place, Release, Wire};
@@ -15,6 +15,13 @@ const ACCOUNTS: u32 = 100_000;
 const STORM_THREADS: usize = 4;
 const PACE_CLIENTS: u32 = 8;
 const PACE_RATE: u32 = 2_000;
+/// Sessions that do nothing, each with a connection and a thread at the server, as nothing is parked.
+const IDLE: usize = 2_000;
+const IDLE_QUICK: usize = 500;
+/// For those through the relay and HAProxy, which keep the same for each.
+const IDLE_FEW: usize = 300;
+
+const TIDEGATE: &str = "Tidegate";
 
 pub struct Plan {
     pub quick: bool,
@@ -22,6 +29,12 @@ pub struct Plan {
     pub seconds: u64,
     pub workers: usize,
     pub only: Vec<String>,
+}
+
+impl Plan {
+    fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == part)
+    }
 }
 
 struct Party {
@@ -51,7 +64,7 @@ enum Work {
 
 /// Measures all; gives the tables.
 pub fn run(plan: &Plan) -> String {
-    let options = ["--general-log=0", "--max-connections=1400", "--back-log=1000"];
+    let options = ["--general-log=0", "--max-connections=2600", "--back-log=1000"];
     let place = Place::alone(Release::Distribution, &options);
     fill(&place);
     let programs = setup();
@@ -69,7 +82,7 @@ pub fn run(plan: &Plan) -> String {
     let (haproxy, haproxy_port) = start_haproxy(&programs[1].1, place.port);
     let limits = format!("workers = {}", plan.workers);
     let options = Options {
-        pool: "size_max = 200",
+        pool: "size_max = 2500",
         limits: &limits,
         target: "tls = \"disable\"\n",
         audit: "",
@@ -91,15 +104,19 @@ pub fn run(plan: &Plan) -> String {
     let (relay_party, haproxy_party) =
         (proxied("tokio relay", relay_port, &relay), proxied("HAProxy", haproxy_port, &haproxy));
     let tidegate = Party {
-        name: "Tidegate",
+        name: TIDEGATE,
         port: node.port,
         user: alice.name.clone(),
         password: alice.secret.clone(),
         database: direct.database.clone(),
         pid: Some(node.pid()),
     };
-    let all = vec![direct, relay_party, haproxy_party, tidegate];
+    let mut all = vec![direct, relay_party, haproxy_party, tidegate];
     let mut report = Report::new(all.iter().map(|party| party.name).collect(), versions.join(", "));
+    // First: memory that a proxy has had from the system it keeps, and takes again without asking.
+    if plan.wants("idle") {
+        idle_sessions(plan, &node, &mut all, &mut report);
+    }
     measure(plan, &all, &mut report);
     let Plan { rounds, seconds, workers, .. } = plan;
     report
@@ -107,8 +124,7 @@ pub fn run(plan: &Plan) -> String {
 }
 
 fn measure(plan: &Plan, all: &[Party], report: &mut Report) {
-    let wanted = |part: &str| plan.only.is_empty() || plan.only.iter().any(|only| only == part);
-    if wanted("query") {
+    if plan.wants("query") {
         for clients in [8, 32] {
             for (name, work) in [("text", Work::Text { clients }), ("prepared", Work::Prepared { clients })] {
                 let runs = rounds(plan, all, work);
@@ -121,18 +137,18 @@ fn measure(plan: &Plan, all: &[Party], report: &mut Report) {
             }
         }
     }
-    if wanted("storm") {
+    if plan.wants("storm") {
         let runs = rounds(plan, all, Work::Storm);
         report.ratios("new connection, one query: connections/s / direct", &runs);
         report.costs("new connection: CPU s per 1,000", &runs, 1_000.0);
     }
-    if wanted("rows") {
+    if plan.wants("rows") {
         let rows = if plan.quick { 1_000_000 } else { 4_000_000 };
         let runs = rounds(plan, all, Work::Rows(rows));
         report.costs("rows of 100 bytes: CPU s per GB", &runs, 1e9);
         report.ratios("rows of 100 bytes: bytes/s / direct", &runs);
     }
-    if wanted("pace") {
+    if plan.wants("pace") {
         let runs = rounds(plan, all, Work::Pace);
         report.added("added p50 at 2,000 queries a second, microseconds", &runs);
         report.costs("CPU s per 10,000 at that rate", &runs, 10_000.0);
@@ -174,12 +190,67 @@ impl Work {
     }
 }
 
+/// Leaves Tidegate newly started.
+fn idle_sessions(plan: &Plan, node: &Node<Place>, all: &mut [Party], report: &mut Report) {
+    for (name, tls) in [("plain", false), ("TLS", true)] {
+        let cells = all.iter().map(|party| {
+            let pid = party.pid.filter(|_| !tls || party.name == TIDEGATE)?;
+            let sessions = match (party.name, plan.quick) {
+                (TIDEGATE, false) => IDLE,
+                (TIDEGATE, true) => IDLE_QUICK,
+                _ => IDLE_FEW,
+            };
+            let bytes = idle(party, pid, sessions, tls);
+            eprintln!("{} {name}: {sessions} idle sessions, {bytes:.0} bytes each", party.name);
+            Some(bytes / 1e3)
+        });
+        let cells = cells.collect();
+        report.row(&format!("idle session, {name}: kB"), cells, 1);
+        node.kill();
+        node.resume();
+        all.iter_mut().filter(|party| party.name == TIDEGATE).for_each(|party| party.pid = Some(node.pid()));
+    }
+}
+
+/// What each of so many sessions takes of the proxy's memory that have asked something and do nothing now.
+fn idle(party: &Party, pid: u32, sessions: usize, tls: bool) -> f64 {
+    let arrive = |count: usize| -> Vec<Wire> {
+        std::thread::scope(|scope| {
+            let some = || {
+                let one = |_| {
+                    let mut wire = party.login_by(tls);
+                    assert_eq!(wire.ask("select 1"), "1");
+                    wire
+                };
+                (0..count / STORM_THREADS).map(one).collect::<Vec<_>>()
+            };
+            let threads: Vec<_> = (0..STORM_THREADS).map(|_| scope.spawn(some)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("they log in")).collect()
+        })
+    };
+    // Once before, so that what a first crowd leaves behind for the next is not counted twice.
+    arrive(100).into_iter().for_each(Wire::goodbye);
+    std::thread::sleep(Duration::from_secs(1));
+    let before = memory(pid);
+    let all = arrive(sessions);
+    std::thread::sleep(Duration::from_secs(2));
+    let bytes = (memory(pid) - before) / all.len() as f64;
+    all.into_iter().for_each(Wire::goodbye);
+    std::thread::sleep(Duration::from_secs(1));
+    bytes
+}
+
 impl Party {
     fn login(&self) -> Wire {
+        self.login_by(false)
+    }
+
+    fn login_by(&self, tls: bool) -> Wire {
         let login = Login {
             user: &self.user,
             password: &self.password,
             database: Some(&self.database),
+            tls,
             ..Login::default()
         };
         Wire::login(self.port, &login).unwrap_or_else(|refused| panic!("{}: {:?}", self.name, refused.0))

@@ -1,8 +1,12 @@
 //! Who is let in by MySQL's protocol, by which method, on both sides of the proxy.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
 
-use crate::support::mysql::wire::{Reader, flag, packet};
+use crate::support::mysql::wire::{Reader, command, flag, packet};
 use crate::support::mysql::{Login, Place, Release, Wire, on_all_releases, shared};
 use crate::support::node::LISTENER_WITHOUT_TARGET;
 use crate::support::server::ROLE_PASSWORD;
@@ -168,6 +172,101 @@ fn every_way_to_log_in_at_the_server_works(release: Release) {
     node.write_secret("read", ROLE_PASSWORD);
     let alice = node.person("alicia", "read");
     wait_until("the new secret is used", PATIENCE, || alice.mysql(&Login::default()).is_ok());
+}
+
+/// By MariaDB's PAM plugin. Those of MySQL that ask so are in none of its free builds.
+#[test]
+fn a_password_in_clear_is_sent_inside_tls_and_nowhere_else() {
+    const SERVICE: &str = "tidegate-tests";
+    assert!(Path::new("/etc/pam.d").join(SERVICE).exists(), "no PAM service {SERVICE}: run scripts/setup");
+    const GOODBYE: &[u8] = &[1, 0, 0, 0, command::QUIT];
+    let named = |tls: &str| format!("tls = \"{tls}\"\nrequire_auth = [\"password\"]\n");
+    for release in [Release::Distribution, Release::MariaDb11] {
+        for (target, expected) in [
+            (VERIFIED.to_owned(), Ok(true)),
+            (named("require"), Ok(true)),
+            // Nobody has said that whoever stands there may have it.
+            ("tls = \"require\"\n".to_owned(), Err("verify-full")),
+            (PLAIN.to_owned(), Err("verify-full")),
+            (named("disable"), Err("only sent inside TLS")),
+        ] {
+            let place = shared(release).place();
+            place.run(&format!("alter user {}@'%' identified via pam using '{SERVICE}'", place.role("read")));
+            let (port, heard) = overheard(place.port);
+            let node = node_at(place, &target, port);
+            match (way(&node), expected) {
+                (Ok(tls), Ok(expected)) => assert_eq!(tls, expected, "{release:?} {target}"),
+                (Err(told), Err(why)) => {
+                    assert!(told.message.starts_with("TG0"), "{told:?}");
+                    assert!(node.log().contains(why), "{release:?} {target}\n{}", node.log());
+                }
+                (came, _) => panic!("{release:?} {target}: {came:?}\n{}", node.log()),
+            }
+            let heard = heard.lock().expect("nobody panics with it");
+            let of_password = |said: &Vec<u8>| text(said).contains(ROLE_PASSWORD);
+            assert!(!heard.is_empty() && !heard.iter().any(of_password), "{release:?} {target}");
+            // Where it could have been heard, nothing but a goodbye follows the answer to the greeting.
+            let login = format!("{}\0", node.place.role("read"));
+            for said in heard.iter().filter(|said| target.contains("disable") && text(said).contains(&login))
+            {
+                let rest = &said[4 + Reader(said).number(3) as usize..];
+                assert!(rest.is_empty() || rest == GOODBYE, "{rest:?}");
+            }
+        }
+    }
+    // The server does ask for it: who has another password is not let in.
+    let place = shared(Release::Distribution).place();
+    place.run(&format!("alter user {}@'%' identified via pam using '{SERVICE}'", place.role("read")));
+    let node = node_for(place, VERIFIED, "127.0.0.1");
+    node.write_secret("read", "not the right one");
+    assert!(way(&node).unwrap_err().message.starts_with("TG025"));
+}
+
+/// What was said on each connection.
+type Heard = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// Somebody between the proxy and the server who passes everything on, and keeps what the proxy says.
+fn overheard(server_port: u16) -> (u16, Heard) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let heard = Heard::default();
+    let all = heard.clone();
+    std::thread::spawn(move || {
+        for (number, near) in listener.incoming().map_while(Result::ok).enumerate() {
+            all.lock().expect("nobody panics with it").push(Vec::new());
+            let far = TcpStream::connect(("127.0.0.1", server_port)).expect("the server");
+            let (mut down_from, mut down_to) =
+                (far.try_clone().expect("a handle"), near.try_clone().expect("a handle"));
+            std::thread::spawn(move || std::io::copy(&mut down_from, &mut down_to));
+            let all = all.clone();
+            std::thread::spawn(move || {
+                pass_on(near, far, |said| all.lock().expect("as above")[number].extend(said))
+            });
+        }
+    });
+    (port, heard)
+}
+
+fn pass_on(mut near: TcpStream, mut far: TcpStream, keep: impl Fn(&[u8])) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(count @ 1..) = near.read(&mut buffer) {
+        keep(&buffer[..count]);
+        if far.write_all(&buffer[..count]).is_err() {
+            return;
+        }
+    }
+    let _ = far.shutdown(Shutdown::Write);
+}
+
+/// A node whose target is at this port.
+fn node_at(place: Place, target: &str, port: u16) -> Node<Place> {
+    let options = || Options { target, ..Options::default() };
+    let node = Node::prepare(place, options());
+    let file = node.target_file(&options());
+    node.write("target.toml", &file.replace(&format!(":{}\"", node.place.port), &format!(":{port}\"")));
+    node.resume();
+    node.done(&["apply", "target.toml"]);
+    node
 }
 
 fn the_six_tls_modes_keep_what_they_promise(release: Release) {

@@ -3,6 +3,7 @@
 
 mod drivers;
 mod graphical;
+mod lines;
 mod mysql;
 mod mysql_lines;
 mod pgx_suite;

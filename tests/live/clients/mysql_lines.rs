@@ -5,11 +5,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::lines::{Lines, session_starts};
 use super::{client, installed, source};
 use crate::support::mysql::{Place, Release, on_all_releases, shared};
 use crate::support::{Node, Options, Person, text, tls};
 
-on_all_releases!(the_lines_for_a_private_authority_work, the_lines_without_tls_work);
+on_all_releases!(
+    the_lines_for_a_private_authority_work,
+    the_lines_without_tls_work,
+    the_lines_for_a_socket_work,
+);
 
 const QUESTION: &str = "select database(), current_user()";
 
@@ -22,36 +27,6 @@ fn node(release: Release, change: impl Fn(&Node<Place>, &str) -> String) -> (Nod
     node.done(&["apply", "target.toml"]);
     let alice = node.person("alice", "read");
     (node, alice)
-}
-
-/// What the lines say, by the word in front of each; what has none is of the one before.
-struct Lines(Vec<(String, String)>);
-
-impl Lines {
-    fn of(node: &Node<Place>) -> Self {
-        let said = node.done(&["connect", "shop", "--user", "alice", "--level", "read"]);
-        let mut lines: Vec<(String, String)> = Vec::new();
-        for line in said.lines().take_while(|line| !line.is_empty()) {
-            let (word, rest) = line.split_at(9.min(line.len()));
-            let word = match (word.trim(), lines.last()) {
-                ("", Some((last, _))) => last.clone(),
-                (word, _) => word.to_owned(),
-            };
-            lines.push((word, rest.to_owned()));
-        }
-        Self(lines)
-    }
-
-    fn all<'a>(&'a self, word: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(of, _)| of == word).map(|(_, line)| line.as_str())
-    }
-
-    fn one(&self, word: &str) -> &str {
-        let all: Vec<&str> =
-            self.0.iter().filter(|(of, _)| of == word).map(|(_, line)| line.as_str()).collect();
-        assert_eq!(all.len(), 1, "{word} in {:?}", self.0);
-        all[0]
-    }
 }
 
 fn said(node: &Node<Place>, what: &str, mut command: Command) {
@@ -138,8 +113,8 @@ fn jdbc(node: &Node<Place>, lines: &Lines, alice: &Person, store: Option<&Path>)
         command
             .args(["-XX:TieredStopAtLevel=1", "-cp"])
             .arg(installed(&format!("java/{driver}.jar")))
-            .arg(source("mysql/Connect.java"))
-            .args([address, &alice.secret]);
+            .arg(source("jdbc/Connect.java"))
+            .args([address, &alice.secret, QUESTION]);
         if let Some(store) = store.filter(|_| driver == "mysql") {
             command
                 .arg(format!("trustCertificateKeyStoreUrl=file:{}", store.display()))
@@ -181,8 +156,8 @@ fn the_lines_for_a_private_authority_work(release: Release) {
         .output();
     assert!(made.expect("keytool comes with Java").status.success());
     jdbc(&node, &lines, &alice, Some(&store));
-    let starts = node.events("session_start");
-    assert!(starts.len() >= 7 && starts.iter().all(|line| line["tls"] == true), "{starts:#?}");
+    let starts = session_starts(&node, 8);
+    assert!(starts.iter().all(|line| line["tls"] == true), "{starts:#?}");
 }
 
 fn the_lines_without_tls_work(release: Release) {
@@ -192,6 +167,26 @@ fn the_lines_without_tls_work(release: Release) {
     pymysql(&node, &lines, &alice);
     go(&node, &lines, &alice);
     jdbc(&node, &lines, &alice, None);
-    let starts = node.events("session_start");
-    assert!(starts.len() >= 7 && starts.iter().all(|line| line["tls"] == false), "{starts:#?}");
+    let starts = session_starts(&node, 8);
+    assert!(starts.iter().all(|line| line["tls"] == false), "{starts:#?}");
+}
+
+/// Which no driver of JDBC reaches.
+fn the_lines_for_a_socket_work(release: Release) {
+    let (node, alice) = node(release, |node, file| {
+        std::fs::create_dir(node.folder.join("run")).expect("a folder");
+        format!(
+            "[[listener]]\naddress = \"unix:run/mysqld.sock\"\nprotocol = \"mysql\"\ntarget = \"shop\"\n{file}"
+        )
+    });
+    let lines = Lines::of(&node);
+    assert!(lines.one("mysql").contains("/run/mysqld.sock"), "{}", lines.one("mysql"));
+    assert_eq!(lines.words(), ["mysql", "mariadb", "PyMySQL", "Go"]);
+    command_lines(&node, &lines, &alice);
+    pymysql(&node, &lines, &alice);
+    go(&node, &lines, &alice);
+    let starts = session_starts(&node, 6);
+    let by_socket =
+        |line: &serde_json::Value| line["peer"].as_str().is_some_and(|peer| peer.starts_with("unix:"));
+    assert!(starts.iter().all(by_socket), "{starts:#?}");
 }

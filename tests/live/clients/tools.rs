@@ -18,7 +18,7 @@ on_both_servers!(
 );
 
 /// A program of the distribution's PostgreSQL, which is 15 on Debian 12.
-fn distribution(program: &str) -> PathBuf {
+pub fn distribution(program: &str) -> PathBuf {
     let bin = std::env::var_os("TIDEGATE_TEST_PG15_BIN").expect("run these tests with scripts/test live");
     let file = Path::new(&bin).join(program);
     if file.exists() { file } else { program.into() }

@@ -126,6 +126,10 @@ impl Server {
             }
             Release::MySql9 => command.arg("--mysqlx=OFF"),
         };
+        if self.release.is_mariadb() {
+            // In the server's own process, which need not be root for a password that is no account's of the machine.
+            command.args(["--plugin-load-add=auth_pam_v1", "--pam-use-cleartext-plugin=ON"]);
+        }
         let child = command
             .args(&self.options)
             // MariaDB clears its temporary folder as it starts, of what other servers have there too.
