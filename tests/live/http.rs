@@ -509,6 +509,7 @@ fn a_grant_that_ends_cuts_what_is_under_way() {
     }
     // What has not come whole is not sent, but it is under way.
     wait_until("all three are there", PATIENCE, || node.sessions().len() == 3);
+    download.wait_for("more");
     let grants = node.json(&["grant", "list"]);
     let grant = crate::support::field(&grants[0], "id");
     let closed = node.place.closed();

@@ -334,6 +334,15 @@ impl HttpClient {
         self.answer(line.starts_with("HEAD"))
     }
 
+    /// Waits until this has come, and leaves it to be read.
+    pub fn wait_for(&self, part: &str) {
+        let mut seen = vec![0; 16 << 10];
+        super::wait_until(part, PATIENCE, || {
+            let count = self.socket.peek(&mut seen).expect("it goes on");
+            String::from_utf8_lossy(&seen[..count]).contains(part)
+        });
+    }
+
     fn byte(&mut self) -> Option<u8> {
         if self.read.is_empty() {
             let mut part = [0; 16 << 10];
