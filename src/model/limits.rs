@@ -60,15 +60,18 @@ pub const SETTINGS_MAX: usize = 64;
 pub const CUT_REST: Duration = Duration::from_millis(20);
 /// Requests of one pool to stop a statement that are on their way at once, where each has a connection of its own: a
 /// server makes a process for each, and where hundreds are cut at once those would take the time in which the clients
-/// are to be told. The connections of the others are ended over one on the side, after [`CROWD_PAUSE`].
+/// are to be told. Where more are cut their statements are stopped many at once over one on the side, see [`CROWD_PAUSE`].
 pub const INTERRUPTS_MAX: usize = 16;
-/// How long the rest of such a crowd is left to be told before the server has the work of ending their connections.
-pub const CROWD_PAUSE: Duration = Duration::from_millis(100);
+/// A crowd of clients has been told that its access has ended when nobody was told for this long: what runs for them is
+/// stopped then.
+pub const CROWD_PAUSE: Duration = Duration::from_millis(40);
+/// How long a crowd is waited for at most, and then once more until what runs for it is stopped.
+pub const CROWD_WAIT: Duration = Duration::from_millis(300);
 /// Connections of one pool that only stop statements and end others; each does hundreds in a second.
 pub const SIDE_CONNECTIONS_MAX: usize = 2;
 /// Connections that are ended by one order, where the protocol can: what the server looks up for one it has looked up
 /// for all.
-pub const TERMINATIONS_MAX: usize = 64;
+pub const TERMINATIONS_MAX: usize = 256;
 /// How long such a connection is used and stays: the cuts of one crowd come within a second or two.
 pub const SIDE_CONNECTION_AGE: Duration = Duration::from_secs(5);
 /// A reset waits for the server's own clean-up (dropping temporary tables); a server that takes longer

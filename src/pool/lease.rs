@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connection::run_script;
-use super::pool::{Held, Pool, upstream_name};
+use super::pool::{Cutting, Held, Pool, upstream_name};
 use crate::grant::Admission;
 use crate::model::{Name, Refusal, limits};
 use crate::protocol::session::{
@@ -221,6 +221,21 @@ impl<W: Wire> Lease<W> {
         }
     }
 
+    /// Of hundreds that are cut at once. A server process that sees its client gone ends, which takes it ten times as long
+    /// as to stop a statement, and hundreds that do so leave next to no time to whoever tells the clients of the others.
+    /// So all are told first, then all statements are stopped by a few orders, and only then may the processes see
+    /// it: nobody can say anything on these connections any more. Returns whether its own was stopped. Cancel safe.
+    async fn stop_with_the_crowd(&self, since: Instant, running: bool) -> bool {
+        self.pool.crowd_is_told(since).await;
+        let Some(of) = self.facts.termination().filter(|_| running) else { return false };
+        self.pool.halt(&of).await.is_ok()
+    }
+
+    /// Says that its session is being cut, before that session is told.
+    pub fn cutting(&self) -> Cutting<W> {
+        Cutting::begin(&self.pool)
+    }
+
     /// Ends the connection for good, and with it what runs on it: shuts our side, has the running
     /// statement stopped, and waits until the server has closed its side. Returns how long that took
     /// from `since`, or `None` where the server did not within [`SILENCE_WAIT`].
@@ -232,6 +247,7 @@ impl<W: Wire> Lease<W> {
         let interruption = self.facts.interruption();
         let termination = self.facts.termination();
         let pool = self.pool.clone();
+        let is_stopped = pool.is_cutting_many() && self.stop_with_the_crowd(since, running).await;
         let stream = &mut self.held.connection.stream;
         let silent = async {
             // A server that hangs with full buffers takes no goodbye of TLS: it gets no longer than a
@@ -247,18 +263,9 @@ impl<W: Wire> Lease<W> {
         // Asked once. A request that lands between two statements of a pipeline stops nothing, and code can
         // catch it: who is not silent soon after is ended without being asked.
         let ask = async {
-            if !running {
-                return;
+            if running && !is_stopped {
+                stop(&pool, &interruption).await;
             }
-            // In a crowd not even asked: nobody uses the connection again, and its end takes one order among many on a
-            // connection that stands, where a request takes a process of the server's.
-            if let Some(of) = termination.as_ref().filter(|_| pool.is_stopping_many()) {
-                tokio::time::sleep(limits::CROWD_PAUSE).await;
-                if pool.terminate(of).await.is_ok() {
-                    return;
-                }
-            }
-            stop(&pool, &interruption).await;
         };
         let end = async {
             loop {

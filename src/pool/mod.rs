@@ -23,6 +23,6 @@ pub use connection::{Exchange, run_script};
 pub(crate) use dial::prepare_socket;
 pub use dial::{DialFault, Dialer};
 pub use lease::{Finished, Lease, Leased};
-pub use pool::{Code, Pool, PoolStatus};
+pub use pool::{Code, Cutting, Pool, PoolStatus};
 pub use pools::{Keeper, Pools};
 pub use trouble::Refused;

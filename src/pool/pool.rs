@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -74,6 +74,12 @@ pub struct Pool<W: Wire> {
     pub(super) looks: Looks,
     /// For requests to stop a statement that have a connection of their own each.
     interrupts: Semaphore,
+    /// Sessions that are being cut.
+    cuts: AtomicUsize,
+    /// Clients that were told of a cut, ever.
+    told: AtomicUsize,
+    /// Sessions of a crowd whose statements are being stopped.
+    halting: AtomicUsize,
     /// Of the connection that was made last: what others have in common with it they share.
     alike: Mutex<Option<W::Facts>>,
     pub(super) sides: Sides<W>,
@@ -171,6 +177,9 @@ impl<W: Wire> Pool<W> {
             warming: AtomicBool::new(false),
             looks: Looks::new(),
             interrupts: Semaphore::new(limits::INTERRUPTS_MAX),
+            cuts: AtomicUsize::new(0),
+            told: AtomicUsize::new(0),
+            halting: AtomicUsize::new(0),
             alike: Mutex::default(),
             sides: Sides::new(),
             upkeep_sides: Sides::new(),
@@ -665,9 +674,34 @@ impl<W: Wire> Pool<W> {
         plan.dialer.interrupt(&*self.wire, interruption, &secret).await.map_err(|error| error.to_string())
     }
 
-    /// Whether a request to stop a statement would have to wait for others.
-    pub(super) fn is_stopping_many(&self) -> bool {
-        !W::INTERRUPTS_LOGGED_IN && self.interrupts.available_permits() == 0
+    /// Whether more are being cut than requests to stop a statement are made at once.
+    pub(super) fn is_cutting_many(&self) -> bool {
+        !W::INTERRUPTS_LOGGED_IN && self.cuts.load(Ordering::Relaxed) > limits::INTERRUPTS_MAX
+    }
+
+    /// Waits until for a while no client was told of a cut, so that probably all of a crowd have been. Cancel safe.
+    pub(super) async fn crowd_is_told(&self, since: Instant) {
+        let mut before = self.told.load(Ordering::Relaxed);
+        while since.elapsed() < limits::CROWD_WAIT {
+            tokio::time::sleep(limits::CROWD_PAUSE).await;
+            let now = self.told.load(Ordering::Relaxed);
+            if std::mem::replace(&mut before, now) == now {
+                return;
+            }
+        }
+    }
+
+    /// Stops what runs on a connection of this pool together with what runs on others of a crowd, over a connection on
+    /// the side. Returns when nobody waits for that any more, or after a while. Cancel safe.
+    pub(super) async fn halt(self: &Arc<Self>, termination: &Termination) -> Result<(), String> {
+        let halting = Counted::one_of(&self.halting);
+        let deadline = Instant::now() + limits::CROWD_WAIT;
+        let halted = tokio::time::timeout_at(deadline, self.order(Order::Halt(termination.clone()))).await;
+        drop(halting);
+        while Instant::now() < deadline && self.halting.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(limits::CROWD_PAUSE).await;
+        }
+        halted.unwrap_or_else(|_| Err("its turn did not come in time".into()))
     }
 
     /// Ends a connection of this pool at the server, over another one: procedural code may catch a request
@@ -680,6 +714,43 @@ impl<W: Wire> Pool<W> {
     /// How long a reset may take: what it waits for is the server's own clean-up.
     pub(super) fn reset_limit(&self) -> Duration {
         limits::RESET_WAIT
+    }
+}
+
+/// One of so many, until it is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn one_of(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A session of the pool that is being cut, until it is dropped.
+pub struct Cutting<W: Wire>(Arc<Pool<W>>);
+
+impl<W: Wire> Cutting<W> {
+    pub(super) fn begin(pool: &Arc<Pool<W>>) -> Self {
+        pool.cuts.fetch_add(1, Ordering::Relaxed);
+        Self(pool.clone())
+    }
+
+    /// Its client has been told, or cannot be.
+    pub fn told(&self) {
+        self.0.told.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl<W: Wire> Drop for Cutting<W> {
+    fn drop(&mut self) {
+        self.0.cuts.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -27,6 +27,8 @@ use crate::tls::Stream;
 pub(super) enum Order {
     /// Where the protocol needs a login for it ([`Wire::stop`]).
     Stop(Interruption),
+    /// Stops what runs on it, where a request of its own would be one too many.
+    Halt(Termination),
     End(Termination),
 }
 
@@ -39,6 +41,7 @@ struct Given {
 /// What is said at once.
 enum Work {
     Stop(Interruption),
+    Halt(Vec<Termination>),
     End(Vec<Termination>),
 }
 
@@ -85,8 +88,7 @@ impl<W: Wire> Sides<W> {
         let mut taken: Vec<Given> = Vec::new();
         while let Some(next) = given.pop_front_if(|next| match (taken.first(), &next.order) {
             (None, _) => true,
-            (Some(Given { order: Order::End(_), .. }), Order::End(_)) => taken.len() < W::TERMINATIONS_MAX,
-            _ => false,
+            (Some(first), next) => first.order.goes_with(next) && taken.len() < W::TERMINATIONS_MAX,
         }) {
             if !next.hand.is_closed() {
                 taken.push(next);
@@ -131,11 +133,17 @@ impl<W: Wire> Sides<W> {
     }
 }
 
-impl Given {
-    fn to_end(&self) -> Option<&Termination> {
-        match &self.order {
-            Order::End(of) => Some(of),
-            Order::Stop(_) => None,
+impl Order {
+    /// Whether both can be said at once.
+    fn goes_with(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::End(_), Self::End(_)) | (Self::Halt(_), Self::Halt(_)))
+    }
+
+    /// Whose connection is meant, of what is said for many at once.
+    fn of(&self) -> Option<&Termination> {
+        match self {
+            Self::Halt(of) | Self::End(of) => Some(of),
+            Self::Stop(_) => None,
         }
     }
 }
@@ -162,7 +170,7 @@ impl<W: Wire> Pool<W> {
     pub(super) async fn order(self: &Arc<Self>, order: Order) -> Result<(), String> {
         let (hand, answer) = oneshot::channel();
         // Looked at once: the plan may change before its turn comes.
-        let by_upkeep = matches!(order, Order::End(_)) && self.plan.load().upkeep.is_some();
+        let by_upkeep = order.of().is_some() && self.plan.load().upkeep.is_some();
         self.sides_of(by_upkeep).given().push_back(Given { order, hand });
         let pool = self.clone();
         tokio::spawn(async move {
@@ -179,12 +187,13 @@ impl<W: Wire> Pool<W> {
         let Some(first) = given.first() else { return };
         let work = match &first.order {
             Order::Stop(of) => Work::Stop(of.clone()),
-            Order::End(_) => Work::End(given.iter().filter_map(Given::to_end).cloned().collect()),
+            Order::Halt(_) => Work::Halt(given.iter().filter_map(|given| given.order.of()).cloned().collect()),
+            Order::End(_) => Work::End(given.iter().filter_map(|given| given.order.of()).cloned().collect()),
         };
         let outcome = self.carry_out(sides, &work).await;
         for given in given {
-            let outcome = match (&outcome, &given.order) {
-                (Ok(ended), Order::End(of)) if !ended.contains(of) => {
+            let outcome = match (&outcome, given.order.of()) {
+                (Ok(ended), Some(of)) if !ended.contains(of) => {
                     Err("there is no such connection any more".into())
                 }
                 (Ok(_), _) => Ok(()),
@@ -203,7 +212,7 @@ impl<W: Wire> Pool<W> {
     async fn carry_out(&self, sides: &Sides<W>, work: &Work) -> Result<Vec<Termination>, String> {
         let plan = self.plan.load_full();
         let reference = match work {
-            Work::End(_) => plan.upkeep.as_ref().unwrap_or(&plan.secret),
+            Work::Halt(_) | Work::End(_) => plan.upkeep.as_ref().unwrap_or(&plan.secret),
             Work::Stop(_) => &plan.secret,
         };
         let secret = self.secrets.read(reference).map_err(|error| error.to_string());
@@ -218,7 +227,7 @@ impl<W: Wire> Pool<W> {
         let secret = secret?;
         // A login that only stops others need not be let into the database.
         let database = match work {
-            Work::End(_) => &*self.database,
+            Work::Halt(_) | Work::End(_) => &*self.database,
             Work::Stop(_) => "",
         };
         let login = plan.dialer.login(&*self.wire, &Upkeep::new(), (database, ""), &secret).await;
@@ -237,6 +246,9 @@ impl<W: Wire> Pool<W> {
         let upkeep = Upkeep::new();
         let script = match work {
             Work::Stop(interruption) => self.wire.stop(&upkeep, interruption, &side.facts),
+            Work::Halt(terminations) => {
+                Some(self.wire.script(Purpose::Halt { upkeep: &upkeep, terminations }, &side.facts))
+            }
             Work::End(terminations) => {
                 Some(self.wire.script(Purpose::Terminate { upkeep: &upkeep, terminations }, &side.facts))
             }

@@ -109,7 +109,7 @@ pub trait Wire: Send + Sync + 'static {
     const SHARED_LOGIN: &'static str = "the SQL of --sql closes that";
     /// Stopping a statement takes a login, see [`Wire::stop`]; else a request of its own, [`DialPurpose::Interrupt`].
     const INTERRUPTS_LOGGED_IN: bool = false;
-    /// How many connections one [`Purpose::Terminate`] ends.
+    /// How many connections one [`Purpose::Terminate`] ends, or one [`Purpose::Halt`] stops.
     const TERMINATIONS_MAX: usize = 1;
     type Accept: Accept;
     /// What the client said that must be put on every connection it is lent (start-up settings).
@@ -748,6 +748,8 @@ pub enum Purpose<'a, S> {
     /// Ends other connections at the server, whatever runs on them: one at least, [`Wire::TERMINATIONS_MAX`] at most.
     /// Done with [`Findings::ended`].
     Terminate { upkeep: &'a Upkeep, terminations: &'a [Termination] },
+    /// The same, but it only stops what runs on them, if anything does. Done with [`Findings::ended`].
+    Halt { upkeep: &'a Upkeep, terminations: &'a [Termination] },
 }
 
 /// One act of a trial with two connections of one login.

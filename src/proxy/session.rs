@@ -422,9 +422,11 @@ impl<W: Wire> SessionDoor<W> {
         match outcome {
             Outcome::Cut(refusal, how) => {
                 let running = pump.relay.boundary() != Boundary::Idle;
+                let cutting = pump.lease().map(Lease::cutting);
                 // Apart, as all that hardly any session comes to: most just say goodbye.
                 let delivered = Box::pin(tell(&mut pump, &refusal)).await;
-                // Of many that are cut at once each is told before the server has the work of stopping them.
+                cutting.as_ref().inspect(|cutting| cutting.told());
+                // Of many that are cut at once each has its turn before it is looked whether they are many.
                 tokio::task::yield_now().await;
                 let lease = pump.take_lease();
                 let stream = pump.into_downstream();

@@ -92,6 +92,10 @@ pub(crate) enum Job<'a> {
     Terminate {
         terminations: &'a [Termination],
     },
+    /// Only what runs on them.
+    Halt {
+        terminations: &'a [Termination],
+    },
     /// Stops what runs on another connection.
     Stop {
         interruption: &'a Interruption,
@@ -112,6 +116,7 @@ impl<'a> Job<'a> {
             Purpose::Form { logins, .. } => Self::Form { logins },
             Purpose::Try { act, .. } => Self::Try(act),
             Purpose::Terminate { terminations, .. } => Self::Terminate { terminations },
+            Purpose::Halt { terminations, .. } => Self::Halt { terminations },
         }
     }
 }
@@ -207,7 +212,9 @@ impl MySqlScript {
             Job::Try(Act::Run) => Task::Run,
             Job::Try(Act::See(_) | Act::SeeBehind(_)) => Task::See,
             Job::Try(Act::Stop(of) | Act::End(of)) => Task::Terminate(vec![of.clone()]),
-            Job::Terminate { terminations } => Task::Terminate(terminations.to_vec()),
+            Job::Terminate { terminations } | Job::Halt { terminations } => {
+                Task::Terminate(terminations.to_vec())
+            }
             Job::Stop { .. } => Task::Stop,
         };
         let mut script = Self {
@@ -244,6 +251,9 @@ impl MySqlScript {
             Job::Try(Act::End(of)) => script.aim(query::terminate(of), Due::Ok),
             Job::Terminate { terminations } => {
                 terminations.iter().for_each(|of| script.aim(query::terminate(of), Due::Ok));
+            }
+            Job::Halt { terminations } => {
+                terminations.iter().for_each(|of| script.aim(query::stop(of), Due::Ok));
             }
             Job::Stop { interruption: Interruption(number) } => {
                 let of = std::str::from_utf8(number).ok().map(|number| Termination(number.to_owned()));

@@ -264,11 +264,20 @@ impl Backend {
 /// same role, and a role of upkeep for others. Behind a pooler a number may be anybody's.
 /// Looking one up costs the server a look at all that there are, so it is done for many at once.
 pub(super) fn terminate(backends: &[Backend]) -> String {
+    signal("pg_terminate_backend", backends)
+}
+
+/// Stops what runs on other connections, by the same rules.
+pub(super) fn halt(backends: &[Backend]) -> String {
+    signal("pg_cancel_backend", backends)
+}
+
+fn signal(function: &str, backends: &[Backend]) -> String {
     let list = |of: fn(&Backend) -> String| backends.iter().map(of).collect::<Vec<_>>().join(",");
     let (processes, began) = (list(|of| of.process.to_string()), list(|of| of.began.to_string()));
     qualify(&format!(
         "{WHO} UNION ALL
-         SELECT 'ended', pg_catalog.pg_terminate_backend(m.process)::pg_catalog.text,
+         SELECT 'ended', pg_catalog.{function}(m.process)::pg_catalog.text,
                 pg_catalog.concat(m.process, ' ', m.began)
          FROM (SELECT pg_catalog.unnest(ARRAY[{processes}]::pg_catalog.int4[]) AS process,
                       pg_catalog.unnest(ARRAY[{began}]::pg_catalog.int8[]) AS began) AS m

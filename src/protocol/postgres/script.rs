@@ -78,6 +78,10 @@ pub(crate) enum Job<'a> {
     Terminate {
         terminations: &'a [Termination],
     },
+    /// Only what runs on them.
+    Halt {
+        terminations: &'a [Termination],
+    },
 }
 
 impl<'a> Job<'a> {
@@ -94,8 +98,13 @@ impl<'a> Job<'a> {
             Purpose::Form { logins, .. } => Self::Form { logins },
             Purpose::Try { act, .. } => Self::Try(act),
             Purpose::Terminate { terminations, .. } => Self::Terminate { terminations },
+            Purpose::Halt { terminations, .. } => Self::Halt { terminations },
         }
     }
+}
+
+fn backends(terminations: &[Termination]) -> Vec<query::Backend> {
+    terminations.iter().filter_map(query::Backend::parse).collect()
 }
 
 enum Task {
@@ -186,7 +195,7 @@ impl PostgresScript {
             Job::Try(Act::Run) => Task::Run,
             Job::Try(Act::See(_) | Act::SeeBehind(_)) => Task::See,
             Job::Try(Act::Stop(_) | Act::End(_)) => Task::TryToEnd,
-            Job::Terminate { .. } => Task::Terminate,
+            Job::Terminate { .. } | Job::Halt { .. } => Task::Terminate,
         };
         let mut script = Self {
             task,
@@ -225,10 +234,8 @@ impl PostgresScript {
             Job::Try(Act::SeeBehind(of)) => script.aim(of, query::see_behind),
             Job::Try(Act::Stop(of)) => script.aim(of, query::stop),
             Job::Try(Act::End(of)) => script.aim(of, |backend| query::terminate(&[backend])),
-            Job::Terminate { terminations } => {
-                let backends: Vec<_> = terminations.iter().filter_map(query::Backend::parse).collect();
-                script.select(&query::terminate(&backends));
-            }
+            Job::Terminate { terminations } => script.select(&query::terminate(&backends(terminations))),
+            Job::Halt { terminations } => script.select(&query::halt(&backends(terminations))),
         }
         script
     }
