@@ -187,7 +187,9 @@ impl<W: Wire> Pool<W> {
         let Some(first) = given.first() else { return };
         let work = match &first.order {
             Order::Stop(of) => Work::Stop(of.clone()),
-            Order::Halt(_) => Work::Halt(given.iter().filter_map(|given| given.order.of()).cloned().collect()),
+            Order::Halt(_) => {
+                Work::Halt(given.iter().filter_map(|given| given.order.of()).cloned().collect())
+            }
             Order::End(_) => Work::End(given.iter().filter_map(|given| given.order.of()).cloned().collect()),
         };
         let outcome = self.carry_out(sides, &work).await;
