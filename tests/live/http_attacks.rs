@@ -343,6 +343,28 @@ fn who_takes_nothing_for_long_is_closed() {
     let _ = client.socket.write_all(b"x");
 }
 
+/// A little body that would become a huge one takes nobody's memory, nor the time of all.
+#[test]
+fn wildcards_of_many_searches_do_not_take_the_memory_of_all() {
+    let (node, alice) = node();
+    let names: Vec<String> = (0..200).map(|number| format!("logs-{number:03}")).collect();
+    node.place.set_indices(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let began = Instant::now();
+    for (searches, words) in [(100_000, "too many searches"), (9_000, "more indices than a body can name")] {
+        let answer = node.client().ask(&of(&alice), "POST /_msearch", &"{}\n{}\n".repeat(searches));
+        refused(&answer, 400, "TG013");
+        assert!(answer.body.contains(words), "{answer:?}");
+    }
+    let path = format!("GET /{}/_count", vec!["*,-*"; 1_000].join(","));
+    refused(&node.client().ask(&of(&alice), &path, ""), 400, "TG013");
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    assert_eq!(node.place.seen().len(), 0, "nothing of it is sent");
+    // Who asks for the same a thousand times is served.
+    let answer = node.client().ask(&of(&alice), "POST /_msearch", &"{}\n{}\n".repeat(1_000));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(node.place.seen()[0].body.starts_with("{\"index\":[\"logs-000\",\"logs-001\","));
+}
+
 fn action(index: &str) -> String {
     format!("{{\"index\":{{\"_index\":\"{index}\"}}}}\n{{\"text\":\"{}\"}}\n", "x".repeat(1 << 10))
 }

@@ -75,11 +75,11 @@ impl Routed {
             From::Path => names::expression(text?, &mut asked.reach)?,
             From::Several(expand) => {
                 let expression = Expression::parse(text?, expand.with(path)?, &mut asked.reach)?;
-                asked.place(At::Segment(place.unwrap_or_default()), expression);
+                asked.place(At::Segment(place.unwrap_or_default()), expression)?;
             }
             From::Everything => match route.twin() {
                 Some((place, expand)) => {
-                    asked.place(At::Missing(place), Some(Expression::everything(expand.with(path)?)));
+                    asked.place(At::Missing(place), Some(Expression::everything(expand.with(path)?)))?;
                 }
                 None => asked.reach.everything("a request that names no index"),
             },

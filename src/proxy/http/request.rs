@@ -97,12 +97,12 @@ impl Held {
     }
 
     /// The same with what is sent for wildcards in it.
-    fn narrowed(mut self, narrowed: &Narrowed) -> Result<Self, &'static str> {
+    fn narrowed(mut self, narrowed: &Narrowed) -> Result<Self, Refusal> {
         if let Self::Kept(body) = &mut self
             && let Some(bytes) = body.in_memory()
-            && let Some(sent) = narrowed.body(bytes)?
+            && let Some(sent) = narrowed.body(bytes).map_err(Wrong::Bad)?
         {
-            body.replace(sent.into());
+            body.replace(sent.into())?;
         }
         Ok(self)
     }
@@ -200,11 +200,11 @@ impl Connection {
         let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
         let admitted = self.admit(identity, claim, &asked, &opened).await?;
         let Admitted { admission, seat, place, narrowed } = admitted;
-        let (path, held) = put_ids(path, held, &asked, &opened)?;
+        let (path, held) = put_ids(path, held, &asked, &opened).map_err(Refused::of)?;
         let (path, held) = match &narrowed {
             None => (path, held),
             Some(narrowed) => {
-                (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Wrong::Bad)?)
+                (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Refused::of)?)
             }
         };
         let given = match asked.gives() {
@@ -334,11 +334,11 @@ impl Connection {
         let target = book.target(target.as_str()).ok_or_else(|| Refused::of(Refusal::TargetUnavailable))?;
         let held = self.held(|session| session.is_by(identity));
         let scopes = ledger.scopes(identity, claim, &named, &held);
-        let narrowed =
-            asked.narrowed(&catalog, target.upstream.wildcards, &scopes).ok_or_else(|| Refused {
-                why: "no grant covers what the wildcards stand for".to_owned(),
-                ..Refused::of(Refusal::NotGranted)
-            })?;
+        let narrowed = asked.narrowed(&catalog, target.upstream.wildcards, &scopes)?;
+        let narrowed = narrowed.ok_or_else(|| Refused {
+            why: "no grant covers what the wildcards stand for".to_owned(),
+            ..Refused::of(Refusal::NotGranted)
+        })?;
         let (admission, seat) = self.decide(identity, claim, &catalog.resolve(&narrowed.touch))?;
         let place = self.place(&admission)?;
         Ok(Admitted { admission, seat, place, narrowed: Some(narrowed) })
@@ -756,14 +756,14 @@ async fn fill(
 }
 
 /// The request with what its sealed ids stand for.
-fn put_ids(path: Path, mut held: Held, asked: &Asked, opened: &[Opened]) -> Result<(Path, Held), Wrong> {
+fn put_ids(path: Path, mut held: Held, asked: &Asked, opened: &[Opened]) -> Result<(Path, Held), Refusal> {
     if opened.is_empty() {
         return Ok((path, held));
     }
     let text = held.in_memory().map_or(&[][..], |bytes| bytes);
     let (path, body) = asked.with_ids(&path, text, opened)?;
     if let (Held::Kept(kept), Some(body)) = (&mut held, body) {
-        kept.replace(body.into());
+        kept.replace(body.into())?;
     }
     Ok((path, held))
 }
