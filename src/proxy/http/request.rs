@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
-    HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE,
-    WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
+    UPGRADE, WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -521,18 +521,32 @@ impl Connection {
             let room = self.door.spool.answer(shown.user());
             match shown.read(&mut theirs, room, self.door.name).await? {
                 Ok(()) => {}
-                Err(hidden) => return Ok(ours(StatusCode::NOT_FOUND, hidden.to_owned())),
+                Err(hidden) => {
+                    let mut response = ours(StatusCode::NOT_FOUND, hidden.to_owned());
+                    // What is not there has all of these headers too, but for what is said of what may be kept.
+                    let told = self.told(&head.headers, &[CONTENT_TYPE, CONTENT_LENGTH, CACHE_CONTROL]);
+                    response.headers_mut().extend(told);
+                    return Ok(response);
+                }
             }
         }
         let mut response = Response::new(Answered::Theirs(Box::new(theirs)));
         *response.status_mut() = head.status;
-        for name in self.door.api.told().iter().filter(|name| !changes || **name != "content-length") {
-            let values = head.headers.get_all(*name).iter();
+        let but: &[_] = if changes { &[CONTENT_LENGTH] } else { &[] };
+        response.headers_mut().extend(self.told(&head.headers, but));
+        Ok(response)
+    }
+
+    /// The headers of an answer that clients are told, but for some.
+    fn told(&self, theirs: &HeaderMap, but: &[HeaderName]) -> HeaderMap {
+        let mut told = HeaderMap::new();
+        for name in self.door.api.told().iter().filter(|name| !but.iter().any(|but| but == *name)) {
+            let values = theirs.get_all(*name).iter();
             for value in values.filter(|value| *name != LOCATION.as_str() || is_here(value)) {
-                response.headers_mut().append(HeaderName::from_static(name), value.clone());
+                told.append(HeaderName::from_static(name), value.clone());
             }
         }
-        Ok(response)
+        told
     }
 
     /// The target does not know the connector's login, or does not let it do this.
