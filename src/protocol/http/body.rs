@@ -87,7 +87,12 @@ impl Kind {
             Self::Msearch => msearch(body, place, asked),
             Self::Mget => mget(&object(body)?, place.named, reach),
             Self::ManyVectors => actions::many_vectors(&object(body)?, place.named, reach),
-            Self::Reindex => actions::reindex(&object(body)?, reach),
+            Self::Reindex => {
+                let body = object(body)?;
+                // The login of another cluster.
+                asked.is_secret = actions::has_remote(&body);
+                actions::reindex(&body, reach)
+            }
             _ if empty => Ok(()),
             Self::Aliases => actions::aliases(&object(body)?, reach),
             Self::Alias => actions::alias(&object(body)?, reach),
