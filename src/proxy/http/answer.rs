@@ -222,6 +222,10 @@ impl Theirs {
     /// it has read everything may take the rest for the next request.
     fn finish(&mut self) {
         self.account.whole = true;
+        // One without an id in it has opened nothing.
+        if let Some(seals) = &self.seals {
+            seals.given.is_refused();
+        }
         if let Some(lent) = self.hold.take()
             && self.account.gone.whole.load(Relaxed)
         {

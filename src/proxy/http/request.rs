@@ -498,12 +498,24 @@ impl Connection {
     ) -> Result<Response<Answered>, Refusal> {
         let (head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS || head.status.is_informational() {
+        if let Some(given) = &given {
+            let json = single(&head.headers, &ACCEPT).ok().flatten().and_then(json_of);
+            request
+                .headers_mut()
+                .insert(ACCEPT, json.unwrap_or(HeaderValue::from_static("application/json")));
+            given.is_sent();
+        }
             return Err(Refusal::UpstreamLost);
         }
         let status = head.status.as_u16();
         let stuck = self.stuck.clone();
         if head.status == StatusCode::UNAUTHORIZED {
             let theirs = Theirs::new(body, status, (lent, None), ends, account, stuck);
+        if let (Some(given), Err(refusal)) = (&given, &sent)
+            && *refusal != Refusal::UpstreamLost
+        {
+            given.is_refused();
+        }
             return Err(self.not_let_in(theirs, shown).await);
         }
         let seals = given.map(Seals::new);
@@ -519,6 +531,11 @@ impl Connection {
                 return Err(shown::strange(self.door.name));
             }
             let room = self.door.spool.answer(shown.user());
+        if let Some(given) = &given
+            && !head.status.is_success()
+        {
+            given.is_refused();
+        }
             match shown.read(&mut theirs, room, self.door.name).await? {
                 Ok(()) => {}
                 Err(hidden) => {
@@ -820,6 +837,13 @@ fn rebuilt(
     }
     request.headers_mut().insert(HeaderName::from_static("x-opaque-id"), HeaderValue::from_str(stamp).ok()?);
     Some(request)
+}
+
+/// The kind of JSON that a client asks for, where it names one.
+fn json_of(accept: &str) -> Option<HeaderValue> {
+    let mut kinds = accept.split(',').map(str::trim);
+    let json = kinds.find(|kind| ContentType::parse(kind) == Some(ContentType::Json))?;
+    HeaderValue::from_str(json).ok()
 }
 
 /// An answer of the proxy's own, in JSON.
