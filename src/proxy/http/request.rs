@@ -11,6 +11,8 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::HttpDoor;
 use super::answer::{Account, Answered, Ends, Seals, Theirs};
@@ -32,7 +34,7 @@ use crate::model::{
     StatementKind, Touch, limits,
 };
 use crate::protocol::http::{
-    Api, Asked, Bulk, ContentType, Credentials, Narrowed, Opened, Path, Routed, Wrong, credentials,
+    Api, Asked, Bulk, Catalog, ContentType, Credentials, Narrowed, Opened, Path, Routed, Wrong, credentials,
 };
 use crate::protocol::masking::mask_addresses;
 use crate::protocol::session::AcceptContext;
@@ -301,8 +303,7 @@ impl Connection {
         if !self.door.api.has_aliases() || admission.scope().is_everything() || !named {
             return Ok(Admitted { admission, seat, place, narrowed: None });
         }
-        let catalog = self.door.catalogs.of(admission.target(), admission.level(), &place).await;
-        let resolved = catalog.map_err(Refused::of)?.resolve(&touch);
+        let resolved = self.catalog(&admission, &place).await?.resolve(&touch);
         if resolved == touch {
             // It may have taken a while.
             return match self.door.shared.ledger.request_ended(&admission) {
@@ -324,7 +325,7 @@ impl Connection {
         let (target, level) = (admission.target(), admission.level());
         let place = self.place(&admission)?;
         drop(seat);
-        let catalog = self.door.catalogs.of(target, level, &place).await.map_err(Refused::of)?;
+        let catalog = self.catalog(&admission, &place).await?;
         if !catalog.knows_indices() {
             tracing::error!(target_name = %target, %level, "the connector may not ask which indices there are");
             return Err(Refused::of(Refusal::TargetUnavailable));
@@ -342,6 +343,24 @@ impl Connection {
         let (admission, seat) = self.decide(identity, claim, &catalog.resolve(&narrowed.touch))?;
         let place = self.place(&admission)?;
         Ok(Admitted { admission, seat, place, narrowed: Some(narrowed) })
+    }
+
+    /// What names stand for at the target. Who may not go on does not wait for it.
+    async fn catalog(&self, admission: &Admission, place: &Arc<Place>) -> Result<Arc<Catalog>, Refused> {
+        let ledger = &self.door.shared.ledger;
+        let mut changed = ledger.changed();
+        changed.mark_changed();
+        let asked = self.door.catalogs.of(admission.target(), admission.level(), place);
+        tokio::pin!(asked);
+        loop {
+            tokio::select! {
+                biased;
+                _ = changed.changed() => if let Some(cause) = ledger.request_ended(admission) {
+                    return Err(Refused::of(Refusal::Ended(cause)));
+                },
+                catalog = &mut asked => return catalog.map_err(Refused::of),
+            }
+        }
     }
 
     fn decide(
@@ -455,18 +474,18 @@ impl Connection {
     ) -> Result<Response<Answered>, Refused> {
         let told = |refusal| Refused { told: true, ..Refused::of(refusal) };
         let stamp = running.session.stamp();
+        let cover = || Cover { door: self.door.clone(), admission: admission.clone(), place: place.clone() };
         let (upload, gone) = match held {
             Held::Nothing => Upload::nothing(),
             Held::Kept(body) => Upload::kept(body),
-            Held::Streamed(body) => Upload::client(body),
+            Held::Streamed(body) => {
+                let (upload, gone, refused) = Upload::client(body, Box::pin(cover().still(Instant::now())));
+                ends = either(ends, refused);
+                (upload, gone)
+            }
             Held::Checked(checking) => {
-                let cover =
-                    Cover { door: self.door.clone(), admission: admission.clone(), place: place.clone() };
-                let (pieces, refused) = checking.start_passing(cover);
-                let before = ends;
-                ends = Box::pin(async move {
-                    tokio::select! { refusal = before => refusal, Ok(refusal) = refused => refusal }
-                });
+                let (pieces, refused) = checking.start_passing(cover());
+                ends = either(ends, refused);
                 Upload::checked(pieces)
             }
         };
@@ -479,12 +498,24 @@ impl Connection {
             // An answer that is looked into comes as it is.
             request.headers_mut().remove(ACCEPT_ENCODING);
         }
+        if let Some(given) = &given {
+            let json = single(&head.headers, &ACCEPT).ok().flatten().and_then(json_of);
+            request
+                .headers_mut()
+                .insert(ACCEPT, json.unwrap_or(HeaderValue::from_static("application/json")));
+            given.is_sent();
+        }
         let sent = tokio::select! {
             biased;
             refusal = &mut ends => Err(refusal),
             sent = place.send(request) => sent,
             () = sending.pace.too_slow(&place) => Err(Refusal::ProtocolViolation("the body came too slowly")),
         };
+        if let (Some(given), Err(refusal)) = (&given, &sent)
+            && *refusal != Refusal::UpstreamLost
+        {
+            given.is_refused();
+        }
         let (lent, response) = sent.map_err(told)?;
         self.pass_on(shown, (lent, given), response, (ends, account)).await.map_err(told)
     }
@@ -498,24 +529,17 @@ impl Connection {
     ) -> Result<Response<Answered>, Refusal> {
         let (head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS || head.status.is_informational() {
-        if let Some(given) = &given {
-            let json = single(&head.headers, &ACCEPT).ok().flatten().and_then(json_of);
-            request
-                .headers_mut()
-                .insert(ACCEPT, json.unwrap_or(HeaderValue::from_static("application/json")));
-            given.is_sent();
-        }
             return Err(Refusal::UpstreamLost);
+        }
+        if let Some(given) = &given
+            && !head.status.is_success()
+        {
+            given.is_refused();
         }
         let status = head.status.as_u16();
         let stuck = self.stuck.clone();
         if head.status == StatusCode::UNAUTHORIZED {
             let theirs = Theirs::new(body, status, (lent, None), ends, account, stuck);
-        if let (Some(given), Err(refusal)) = (&given, &sent)
-            && *refusal != Refusal::UpstreamLost
-        {
-            given.is_refused();
-        }
             return Err(self.not_let_in(theirs, shown).await);
         }
         let seals = given.map(Seals::new);
@@ -531,11 +555,6 @@ impl Connection {
                 return Err(shown::strange(self.door.name));
             }
             let room = self.door.spool.answer(shown.user());
-        if let Some(given) = &given
-            && !head.status.is_success()
-        {
-            given.is_refused();
-        }
             match shown.read(&mut theirs, room, self.door.name).await? {
                 Ok(()) => {}
                 Err(hidden) => {
@@ -786,6 +805,13 @@ async fn fill(
     }
 }
 
+/// Ends where one of them does.
+fn either(ends: Ends, refused: oneshot::Receiver<Refusal>) -> Ends {
+    Box::pin(async move {
+        tokio::select! { refusal = ends => refusal, Ok(refusal) = refused => refusal }
+    })
+}
+
 /// The request with what its sealed ids stand for.
 fn put_ids(path: Path, mut held: Held, asked: &Asked, opened: &[Opened]) -> Result<(Path, Held), Refusal> {
     if opened.is_empty() {
@@ -813,6 +839,13 @@ fn spoken(headers: &HeaderMap) -> Result<(), Wrong> {
     }
 }
 
+/// The kind of JSON that a client asks for, where it names one.
+fn json_of(accept: &str) -> Option<HeaderValue> {
+    let mut kinds = accept.split(',').map(str::trim);
+    let json = kinds.find(|kind| ContentType::parse(kind) == Some(ContentType::Json))?;
+    HeaderValue::from_str(json).ok()
+}
+
 /// Whether an answer is JSON as it is.
 fn may_be_looked_into(headers: &HeaderMap) -> bool {
     let kind = single(headers, &CONTENT_TYPE).ok().flatten();
@@ -837,13 +870,6 @@ fn rebuilt(
     }
     request.headers_mut().insert(HeaderName::from_static("x-opaque-id"), HeaderValue::from_str(stamp).ok()?);
     Some(request)
-}
-
-/// The kind of JSON that a client asks for, where it names one.
-fn json_of(accept: &str) -> Option<HeaderValue> {
-    let mut kinds = accept.split(',').map(str::trim);
-    let json = kinds.find(|kind| ContentType::parse(kind) == Some(ContentType::Json))?;
-    HeaderValue::from_str(json).ok()
 }
 
 /// An answer of the proxy's own, in JSON.
