@@ -688,7 +688,8 @@ mod tests {
             let Ok((path, asked)) = asked(&line, &body) else { return Ok(()) };
             let catalog = world.catalog();
             let mode = if resolve { Wildcards::Resolve } else { Wildcards::Narrow };
-            let Some(narrowed) = asked.narrowed(&catalog, mode, std::slice::from_ref(&scope)).unwrap() else { return Ok(()) };
+            let narrowed = asked.narrowed(&catalog, mode, std::slice::from_ref(&scope)).unwrap();
+            let Some(narrowed) = narrowed else { return Ok(()) };
             // As a grant would decide on it.
             let Reach::Names(names) = catalog.resolve(&narrowed.touch).reach else { return Ok(()) };
             if !names.iter().all(|name| scope.fits(name)) {

@@ -76,7 +76,7 @@ enum Held {
 /// How a body is read for names.
 enum Reads {
     /// As it comes.
-    Bulk(Bulk),
+    Bulk(Box<Bulk>),
     /// When it is whole, if at all.
     Whole(Box<dyn Routed>),
 }
@@ -256,7 +256,7 @@ impl Connection {
         let mut ends = self.ends(&session, &admission);
         let running = session.run();
         let is_read = routed.needs_body();
-        let mut reads = routed.bulk().map_or_else(Reads::Whole, Reads::Bulk);
+        let mut reads = routed.bulk().map_or_else(Reads::Whole, |bulk| Reads::Bulk(Box::new(bulk)));
         // What is read when it is whole stays in memory.
         let spills = !is_read || matches!(reads, Reads::Bulk(_));
         let mut spooling = self.door.spool.begin(&claim.user, spills);
@@ -269,7 +269,7 @@ impl Connection {
         let reads = match (reads, further) {
             (Reads::Bulk(bulk), Some(further)) => {
                 let asked = bulk.so_far();
-                let checking = Checking::new(further, spooling.into_memory(), bulk);
+                let checking = Checking::new(further, spooling.into_memory(), *bulk);
                 return Ok((Held::Checked(checking), asked, Some(running)));
             }
             (reads, _) => reads,
