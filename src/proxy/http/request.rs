@@ -221,7 +221,8 @@ impl Connection {
         let running = early.filter(|early| Arc::ptr_eq(&early.session, &session));
         let running = running.unwrap_or_else(|| session.run());
         let written = held.shown(is_read && !asked.is_secret());
-        self.note(&running, head.method.as_str(), &self.door.api.render(&path), written)?;
+        let line = format!("{} {}", head.method, self.door.api.render(&path));
+        self.note(&running, line, written, admission.touch())?;
         let shown = Shown::new(path, asked.take_part(), &admission);
         let _forget = forgets.then(|| Forget { door: self.door.clone(), target: admission.target().clone() });
         let response = self.exchange(head, &shown, held, &admission, (running, ends, place, given)).await;
@@ -432,11 +433,17 @@ impl Connection {
     fn note(
         &self,
         running: &Running,
-        method: &str,
-        target: &str,
+        line: String,
         body: Option<(&[u8], u64)>,
+        touch: Option<&Touch>,
     ) -> Result<(), Refused> {
-        let mut text = format!("{method} {target}").into_bytes();
+        let mut text = line.into_bytes();
+        if let (Some((_, whole)), Some(touch)) = (body, touch)
+            && text.len() as u64 + whole >= limits::AUDIT_TEXT_BYTES_MAX as u64
+        {
+            // What it says of its names may be behind the cut.
+            text.extend(touched(touch).into_bytes());
+        }
         let mut length = text.len() as u64;
         if let Some((start, whole)) = body {
             text.push(b'\n');
@@ -897,6 +904,25 @@ fn refusal(api: &dyn Api, refusal: &Refusal) -> Response<Answered> {
         }
     }
     response
+}
+
+/// All that a request touches, as far as half of a line of the trail has room for it.
+fn touched(touch: &Touch) -> String {
+    let mut text = String::from("\n[");
+    let names = match &touch.reach {
+        Reach::Everything(_) => return "\n[*]".to_owned(),
+        Reach::Names(names) => names,
+    };
+    for (place, name) in names.iter().enumerate() {
+        if text.len() + name.len() > limits::AUDIT_TEXT_BYTES_MAX / 2 {
+            text.push_str(",…");
+            break;
+        }
+        text.push_str(if place == 0 { "" } else { "," });
+        text.push_str(name);
+    }
+    text.push(']');
+    text
 }
 
 /// The start of a line that may be anything.
