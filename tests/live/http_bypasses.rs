@@ -355,7 +355,9 @@ fn are_refused(world: &World<'static>, attempts: &[Attempt]) {
         }
     }
     assert!(wrong.is_empty(), "{} got through:\n{}", wrong.len(), wrong.join("\n"));
-    wait_until("each is in the trail", PATIENCE, || node.events("request_refused").len() == attempts.len());
+    // What must not be read any further is refused before anybody looks at who it is.
+    let refused = || node.events("request_refused").len() + node.events("login_refused").len();
+    wait_until("each is in the trail", PATIENCE, || refused() == attempts.len());
     assert_eq!(before, world.state());
     assert_eq!(others.body, world.0.ask("GET /_cat/indices?h=index,docs.count&s=index", "").body);
     // The same person, on what is theirs.

@@ -63,6 +63,7 @@ impl Part {
 
 impl Expand {
     pub const OPEN: Self = Self { kind: Kind::Indices, open: true, closed: false, hidden: false };
+    pub const EVERY: Self = Self { closed: true, hidden: true, ..Self::OPEN };
 
     /// `expand_wildcards`: open, closed, hidden, none or all, or several of them.
     pub fn said(self, text: &str) -> Result<Self, Wrong> {

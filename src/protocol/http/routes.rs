@@ -78,6 +78,8 @@ impl Routed {
                 asked.place(At::Segment(place.unwrap_or_default()), expression)?;
             }
             From::Everything => match route.twin() {
+                // With a name it would not be answered.
+                Some(_) if is_help(path) => {}
                 Some((place, expand)) => {
                     asked.place(At::Missing(place), Some(Expression::everything(expand.with(path)?)))?;
                 }
@@ -129,6 +131,12 @@ impl Routed {
         }
         Ok(self.asked)
     }
+}
+
+/// What columns a table has is asked, and nothing that would be in it.
+fn is_help(path: &Path) -> bool {
+    let table = path.segments.first().is_some_and(|first| first == "_cat");
+    table && path.parameter("help").is_some_and(|said| said.is_empty() || said == "true")
 }
 
 const NAMELESS: &str = "this route names no index";
@@ -270,7 +278,8 @@ fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>
             "path" => From::Path,
             "open" => From::Several(Expand::OPEN),
             "both" => From::Several(Expand { closed: true, ..Expand::OPEN }),
-            "aliases" => From::Several(Expand { kind: expression::Kind::Aliases, ..Expand::OPEN }),
+            "every" => From::Several(Expand::EVERY),
+            "aliases" => From::Several(Expand { kind: expression::Kind::Aliases, ..Expand::EVERY }),
             "all" => From::Everything,
             "ids" => From::Ids,
             _ => return None,

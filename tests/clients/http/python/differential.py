@@ -25,6 +25,8 @@ HEADERS = ("content-type", "content-length", "x-elastic-product", "warning", "lo
 OURS = re.compile(r"\[TG\d+\]")
 # What differs from one answer to the next, with or without a proxy.
 MOVING = re.compile(r'"(?:took|[a-z_]*(?:in_millis|_time|timestamp|uptime)[a-z_]*|_scroll_id|pit_id)" ?: ?(?:"[^"]*"|[\d.]+),?')
+# An error quotes the path that was asked, in which names stand for wildcards.
+QUOTED = re.compile(r"request \[/[^\]]*\]")
 ALSO_READ = ("search", "count", "msearch", "mget", "explain", "field_caps", "termvectors", "mtermvectors", "analyze",
              "validate_query", "rank_eval")
 
@@ -112,7 +114,7 @@ def filled(value, stash):
 def comparable(answer):
     status, headers, data = answer
     said = data.decode("utf-8", "replace")
-    moved = MOVING.sub("", said)
+    moved = QUOTED.sub("", MOVING.sub("", said)) if status >= 400 else MOVING.sub("", said)
     # Then the length may be another.
     headers = {name: value for name, value in headers.items() if name != "content-length" or moved == said}
     try:
