@@ -348,8 +348,12 @@ pub const HTTP_AUTHORIZATION_BYTES_MAX: usize = 2 << 10;
 /// A search, or one line of a body of many, that is read for the names in it. Its values take up to some twenty times
 /// as much memory while it is looked at.
 pub const HTTP_QUERY_BYTES_MAX: usize = 1 << 20;
-/// Indices that the lines of one body name.
+/// Indices that the lines of one body name, or that the wildcards of one request stand for.
 pub const HTTP_NAMES_MAX: usize = 10_000;
+/// Searches with wildcards in one body: each is kept until it is known what they stand for.
+pub const HTTP_SEARCHES_MAX: usize = 10_000;
+/// Different wildcards of one request: each is looked for among all names of the cluster.
+pub const HTTP_WILDCARDS_MAX: usize = 256;
 /// Values of one JSON text: Elasticsearch takes 65,536 terms in one query.
 pub const HTTP_JSON_VALUES_MAX: usize = 200_000;
 /// Objects and lists within each other in JSON that is read for names; the walk is recursive.

@@ -604,6 +604,13 @@ fn the_trail_has_each_request_and_what_came_of_it() {
     let end = node.wait_end_of(&session);
     assert_eq!((&end["how"], &end["statements"]), (&"close".into(), &1.into()), "{end}");
     node.done(&["audit", "verify"]);
+    // What is named behind the cut of a long body is not left out.
+    let padded = format!("{}{{\"docs\":[{{\"_index\":\"logs-9\",\"_id\":\"1\"}}]}}", " ".repeat(64 << 10));
+    assert_eq!(node.client().ask(&of(&alice), "POST /logs-1/_mget", &padded).status, 200);
+    let line = node.wait_event("statement", |line| {
+        line["text"].as_str().is_some_and(|text| text.starts_with("POST /logs-1/_mget\n"))
+    });
+    assert!(line["text"].as_str().unwrap().starts_with("POST /logs-1/_mget\n[logs-1,logs-9]\n  "), "{line}");
     // Long documents pass through and are not kept.
     let document = format!("{{\"a\":\"{}\"}}", "x".repeat(3 << 20));
     let mut client = node.client();

@@ -343,6 +343,91 @@ fn who_takes_nothing_for_long_is_closed() {
     let _ = client.socket.write_all(b"x");
 }
 
+/// Who begins to send a document to an alias, and ends when it has become another, does not write to that.
+#[test]
+fn an_alias_that_moves_meanwhile_is_not_followed() {
+    let options = Options { target: "bodies = \"stream\"", ..Options::default() };
+    let (node, alice) = node_with(options);
+    let to =
+        |index: &str| node.place.set_aliases(&format!("{{\"{index}\":{{\"aliases\":{{\"logs-x\":{{}}}}}}}}"));
+    let proof = format!("Host: a\r\nAuthorization: {}\r\nContent-Type: application/json\r\n", of(&alice));
+    let whole = |path: &str, body: &str| {
+        let length = body.len();
+        format!("POST {path} HTTP/1.1\r\n{proof}Content-Length: {length}\r\n\r\n{body}")
+    };
+    let pieces = |path: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "POST {path} HTTP/1.1\r\n{proof}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"
+        )
+    };
+    let bulk = action("logs-x").repeat(6_000);
+    assert!(bulk.len() > 250_000);
+    for (request, rest) in [
+        (whole("/logs-x/_doc", "{\"a\":1}"), 3),
+        (pieces("/logs-x/_doc", "{\"a\":1}"), 7),
+        (whole("/_bulk", &bulk), 9),
+        (pieces("/_bulk", &bulk), 9),
+    ] {
+        for (then, status) in [("logs-2", 200), ("secret", 403)] {
+            to("logs-1");
+            std::thread::sleep(Duration::from_millis(1_100));
+            let (mut client, sent) = (node.client(), node.place.seen().len());
+            let (begin, end) = request.split_at(request.len() - rest);
+            client.send(begin);
+            std::thread::sleep(Duration::from_millis(1_200));
+            to(then);
+            std::thread::sleep(Duration::from_millis(1_200));
+            client.send(end);
+            let answer = client.answer(false);
+            assert_eq!(answer.status, status, "{:.40} {then}: {answer:?}", begin);
+            let came = node.place.seen().len() - sent;
+            assert_eq!(came, usize::from(status == 200), "{:.40} {then}", begin);
+        }
+    }
+}
+
+/// Whose grant has ended does not wait for a target that does not say what a name stands for.
+#[test]
+fn who_waits_for_names_is_cut_too() {
+    let (node, alice) = node();
+    node.place.set_aliases("never");
+    for line in ["GET /logs-1/_doc/1", "GET /logs-*/_search"] {
+        if line.contains('*') {
+            node.grant("alice", "read", "1h", &["--database", "logs-*"]);
+        }
+        let mut client = node.client();
+        client.send(&request(&of(&alice), line, ""));
+        std::thread::sleep(Duration::from_millis(500));
+        let began = Instant::now();
+        revoke_all(&node);
+        refused(&client.answer(false), 403, "TG00");
+        assert!(began.elapsed() < CUT + Duration::from_millis(500), "{line}: {:?}", began.elapsed());
+    }
+}
+
+/// A little body that would become a huge one takes nobody's memory, nor the time of all.
+#[test]
+fn wildcards_of_many_searches_do_not_take_the_memory_of_all() {
+    let (node, alice) = node();
+    let names: Vec<String> = (0..200).map(|number| format!("logs-{number:03}")).collect();
+    node.place.set_indices(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let began = Instant::now();
+    for (searches, words) in [(100_000, "too many searches"), (9_000, "more indices than a body can name")] {
+        let answer = node.client().ask(&of(&alice), "POST /_msearch", &"{}\n{}\n".repeat(searches));
+        refused(&answer, 400, "TG013");
+        assert!(answer.body.contains(words), "{answer:?}");
+    }
+    let path = format!("GET /{}/_count", vec!["*,-*"; 1_000].join(","));
+    refused(&node.client().ask(&of(&alice), &path, ""), 400, "TG013");
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    assert_eq!(node.place.seen().len(), 0, "nothing of it is sent");
+    // Who asks for the same a thousand times is served.
+    let answer = node.client().ask(&of(&alice), "POST /_msearch", &"{}\n{}\n".repeat(1_000));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(node.place.seen()[0].body.starts_with("{\"index\":[\"logs-000\",\"logs-001\","));
+}
+
 fn action(index: &str) -> String {
     format!("{{\"index\":{{\"_index\":\"{index}\"}}}}\n{{\"text\":\"{}\"}}\n", "x".repeat(1 << 10))
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::cluster::Kind;
-use crate::support::http::{Answer, HttpPlace, Seen};
+use crate::support::http::{Answer, HttpPlace, Seen, request};
 use crate::support::{Node, PATIENCE, Person, wait_until};
 
 fn of(person: &Person) -> String {
@@ -168,6 +168,41 @@ fn what_a_grant_left_open_is_closed_with_it() {
     for _ in 0..100 {
         // The stand-in gives one id for all, so they are one.
         assert_eq!(client.ask(&of(&alice), "POST /logs-1/_search?scroll=1m", "{}").status, 200);
+    }
+}
+
+/// What may have been opened by an answer that nobody waited for is counted as well; what was not opened is not.
+#[test]
+fn who_does_not_wait_for_ids_leaves_no_more_open() {
+    let node = Node::opensearch();
+    let alice = node.user("alice");
+    node.grant("alice", "read", "1h", &["--database", "logs-*"]);
+    for round in 0..105 {
+        let mut client = node.client();
+        // The target knows no login of this name, and opens nothing.
+        client.ask(&of(&alice), "POST /logs-denied/_search?scroll=1m", "{}");
+        client.send(&request(&of(&alice), &format!("POST /logs-never{round}/_search?scroll=1m"), "{}"));
+        match round {
+            0..100 => node.place.wait_seen(&format!("never{round}/")),
+            _ => refused(&client.answer(false), "TG009"),
+        }
+    }
+    for (accept, sent) in [
+        (
+            "text/csv, application/vnd.elasticsearch+json; compatible-with=9",
+            "application/vnd.elasticsearch+json; compatible-with=9",
+        ),
+        ("application/yaml;q=1, */*", "application/json"),
+    ] {
+        node.grant("alice", "read_write", "1h", &["--database", "other"]);
+        let head = format!("Accept: {accept}\r\nContent-Type: application/json\r\nContent-Length: 2");
+        let mut client = node.client();
+        client.send(&format!(
+            "POST /other/_search?scroll=1m HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n{head}\r\n\r\n{{}}",
+            of(&alice)
+        ));
+        assert_eq!(client.answer(false).status, 200);
+        assert_eq!(last(&node).header("accept"), Some(sent));
     }
 }
 

@@ -210,6 +210,11 @@ fn who_is_connected_elsewhere_is_not_seen() {
             let other = ask(&format!("GET /api/{kind}/{}", name(&place.secret, kind)));
             let missing = ask(&format!("GET /api/{kind}/no%20such"));
             assert_eq!((other.status, &other.body), (404, &missing.body), "{other:?}");
+            assert_eq!(
+                header_names(&other),
+                header_names(&missing),
+                "{kind}: what is hidden looks like nothing"
+            );
         }
         let consumers = json_of(&ask("GET /api/consumers"));
         assert_eq!(consumers.as_array().map(Vec::len), Some(1), "{consumers}");
@@ -219,6 +224,13 @@ fn who_is_connected_elsewhere_is_not_seen() {
         assert_eq!(names(&channels(&place.team)).len(), 1);
         assert_eq!(channels(&place.secret).body, "[]");
     }
+}
+
+fn header_names(answer: &Answer) -> Vec<String> {
+    let names = answer.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let mut names: Vec<_> = names.map(|(name, _)| name.to_ascii_lowercase()).collect();
+    names.sort();
+    names
 }
 
 /// What shows that an attempt did harm, or would have.
@@ -493,7 +505,24 @@ fn replies_do_not_leave_the_vhost() {
     for body in [by_key("through"), by_copy("through")] {
         refused(&through(&node, &alice, line, &body.to_string()), 403, "TG002");
     }
-    for (body, text) in [(by_key("one"), "one"), (by_copy("two"), "two")] {
+    // What dies in a queue goes on by a key of its own: of the queue, or of a policy.
+    let arguments =
+        json!({"x-dead-letter-exchange": "", "x-dead-letter-routing-key": key, "x-message-ttl": 0});
+    let queue = json!({"arguments": arguments}).to_string();
+    let definition = json!({"dead-letter-exchange": "", "dead-letter-routing-key": key, "message-ttl": 0});
+    let policy = json!({"pattern": "^dies", "definition": definition}).to_string();
+    for (line, body) in [("PUT /api/queues/{T}/dead", &queue), ("PUT /api/policies/{T}/dies", &policy)] {
+        refused(&through(&node, &alice, line, body), 403, "TG002");
+        assert_eq!(place.direct("admin", &place.line(line), body).status, 201, "{line}");
+    }
+    place.server.done(&place.line("PUT /api/queues/{T}/dies"), "{}");
+    let to = |queue: &str, text: &str| json!({"properties": {}, "routing_key": queue, "payload": text, "payload_encoding": "string"});
+    for (body, text) in [
+        (by_key("one"), "one"),
+        (by_copy("two"), "two"),
+        (to("dead", "three"), "three"),
+        (to("dies", "four"), "four"),
+    ] {
         assert_eq!(place.direct("admin", &place.line(line), &body.to_string()).status, 200);
         assert_eq!(theirs.delivered(), text, "it reaches the other vhost directly, and nothing came before");
     }

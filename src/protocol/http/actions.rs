@@ -35,6 +35,12 @@ pub(super) fn reindex(body: &Members, reach: &mut Reach) -> Walked {
     }
 }
 
+/// Whether it copies from another cluster.
+pub(super) fn has_remote(body: &Members) -> bool {
+    let source = body.get("source").and_then(Json::object);
+    source.is_some_and(|source| source.contains_key("remote"))
+}
+
 fn copied(source: &Members, reach: &mut Reach) -> Walked {
     body::indices(source.get("index"), reach)?;
     for (name, value) in source {
@@ -252,6 +258,17 @@ mod tests {
         ] {
             let Ok(Reach::Names(names)) = of(kind, body, path) else { panic!("{kind} {body}") };
             assert_eq!(names.into_iter().collect::<Vec<_>>().join(" "), expected, "{kind} {body}");
+        }
+    }
+
+    #[test]
+    fn the_login_of_another_cluster_is_not_written_down() {
+        for (source, secret) in [(r#""remote":{"host":"http://h","password":"x"},"#, true), ("", false)] {
+            let mut asked = Asked::new(AccessLevel::ReadWrite);
+            let body = format!("{{\"source\":{{{source}\"index\":\"a\"}},\"dest\":{{\"index\":\"b\"}}}}");
+            let place = Place { named: false, expand: Expand::OPEN };
+            Kind::Reindex.walk(body.as_bytes(), place, &mut asked).unwrap();
+            assert_eq!(asked.is_secret(), secret, "{body}");
         }
     }
 

@@ -2,9 +2,10 @@
 //! and how much of the answer is for who asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::api::Part;
-use super::expression::{Expand, Expression, Outcome};
+use super::expression::{self, Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
 use super::{Path, Wrong, ids};
@@ -18,6 +19,8 @@ pub struct Asked {
     /// What is named, and what no name says.
     pub(super) reach: Reach,
     pub(super) places: Vec<Place>,
+    /// What stands in them, each once: a dashboard asks for the same many times.
+    pub(super) expressions: BTreeSet<Arc<Expression>>,
     /// Sealed ids of what was begun before.
     pub(super) ids: Vec<Ids>,
     /// What the answer may hold the id of.
@@ -43,11 +46,14 @@ pub struct Opened {
     pub raw: String,
 }
 
+/// What each expression of a request comes to.
+type Outcomes<'a> = BTreeMap<&'a Expression, Outcome>;
+
 /// Where an expression with wildcards stands.
 #[derive(Debug)]
 pub(super) struct Place {
     pub at: At,
-    pub expression: Expression,
+    pub expression: Arc<Expression>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +70,7 @@ pub(super) enum At {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Narrowed {
     pub touch: Touch,
-    filled: BTreeMap<At, Vec<String>>,
+    filled: BTreeMap<At, Arc<Vec<String>>>,
 }
 
 impl Asked {
@@ -73,6 +79,7 @@ impl Asked {
             level,
             reach: Reach::nothing(),
             places: Vec::new(),
+            expressions: BTreeSet::new(),
             ids: Vec::new(),
             gives: None,
             closes: false,
@@ -82,8 +89,31 @@ impl Asked {
         }
     }
 
-    pub(super) fn place(&mut self, at: At, expression: Option<Expression>) {
-        self.places.extend(expression.map(|expression| Place { at, expression }));
+    pub(super) fn place(&mut self, at: At, expression: Option<Expression>) -> Result<(), Wrong> {
+        let Some(expression) = expression else { return Ok(()) };
+        if self.places.len() >= limits::HTTP_SEARCHES_MAX {
+            return Err(Wrong::Bad("the body has too many searches with wildcards"));
+        }
+        let expression = match self.expressions.get(&expression) {
+            Some(known) => known.clone(),
+            None => {
+                let expression = Arc::new(expression);
+                self.expressions.insert(expression.clone());
+                let wildness: usize = self.expressions.iter().map(|known| known.wildness()).sum();
+                if wildness > limits::HTTP_WILDCARDS_MAX {
+                    return Err(expression::MANY);
+                }
+                expression
+            }
+        };
+        self.places.push(Place { at, expression });
+        Ok(())
+    }
+
+    /// What it is about is said otherwise.
+    pub(super) fn forget_places(&mut self) {
+        self.places.clear();
+        self.expressions.clear();
     }
 
     /// As it was said: a wildcard may stand for anything.
@@ -181,41 +211,60 @@ impl Asked {
 
     /// The wildcards, as they were said.
     pub fn wildcards(&self) -> BTreeSet<String> {
-        self.places.iter().flat_map(|place| place.expression.wildcards()).map(str::to_owned).collect()
+        self.expressions.iter().flat_map(|expression| expression.wildcards()).map(str::to_owned).collect()
     }
 
     /// What is sent for the wildcards, under the scope that covers most of what they stand for; of several the first.
-    /// `None`: none of the scopes does.
-    pub fn narrowed(&self, catalog: &Catalog, wildcards: Wildcards, scopes: &[Scope]) -> Option<Narrowed> {
-        let mut best: Option<(usize, Vec<Outcome>)> = None;
+    /// `None`: none of the scopes does. An error: it is more than what is looked up for one request.
+    pub fn narrowed(
+        &self,
+        catalog: &Catalog,
+        wildcards: Wildcards,
+        scopes: &[Scope],
+    ) -> Result<Option<Narrowed>, Wrong> {
+        let mut best: Option<(usize, Outcomes<'_>)> = None;
         for scope in scopes {
-            let outcomes: Vec<_> =
-                self.places.iter().map(|place| place.expression.under(catalog, scope)).collect();
-            if wildcards == Wildcards::Resolve && outcomes.iter().any(|outcome| outcome.partial) {
+            let outcomes = self.under(catalog, scope)?;
+            if wildcards == Wildcards::Resolve && outcomes.values().any(|outcome| outcome.partial) {
                 continue;
             }
-            let found = outcomes.iter().map(|outcome| outcome.found).sum();
+            let found = outcomes.values().map(|outcome| outcome.found).sum();
             if best.as_ref().is_none_or(|(most, _)| found > *most) {
                 best = Some((found, outcomes));
             }
         }
-        self.filled(best?.1)
+        Ok(best.and_then(|(_, outcomes)| self.filled(outcomes)))
     }
 
-    fn filled(&self, outcomes: Vec<Outcome>) -> Option<Narrowed> {
+    /// What each expression comes to under a grant for this.
+    fn under(&self, catalog: &Catalog, scope: &Scope) -> Result<Outcomes<'_>, Wrong> {
+        let (mut outcomes, mut names) = (Outcomes::new(), 0);
+        for expression in &self.expressions {
+            let outcome = expression.under(catalog, scope);
+            names += outcome.sent.len();
+            if names > limits::HTTP_NAMES_MAX {
+                return Err(Wrong::Bad("the wildcards stand for too many indices: name fewer"));
+            }
+            outcomes.insert(expression, outcome);
+        }
+        Ok(outcomes)
+    }
+
+    fn filled(&self, outcomes: Outcomes<'_>) -> Option<Narrowed> {
         let mut touch = self.named();
-        let mut filled = BTreeMap::new();
-        for (place, outcome) in self.places.iter().zip(outcomes) {
+        let mut names: BTreeMap<&Expression, Arc<Vec<String>>> = BTreeMap::new();
+        for (expression, outcome) in outcomes {
             outcome.touched.iter().for_each(|name| touch.reach.add(name));
-            let names = match outcome.sent.is_empty() {
+            let sent = match outcome.sent.is_empty() {
                 false => outcome.sent.into_iter().collect(),
                 // What only reads finds nothing; what does more is not done to nothing.
-                true if self.level == AccessLevel::Read => place.expression.nothing(),
+                true if self.level == AccessLevel::Read => expression.nothing(),
                 true => return None,
             };
-            filled.insert(place.at, names);
+            names.insert(expression, Arc::new(sent));
         }
-        Some(Narrowed { touch, filled })
+        let names = |place: &Place| Some((place.at, names.get(&*place.expression)?.clone()));
+        Some(Narrowed { touch, filled: self.places.iter().map(names).collect::<Option<_>>()? })
     }
 }
 
@@ -253,6 +302,9 @@ impl Narrowed {
             match self.filled.get(&At::Line(number)) {
                 Some(names) => sent.extend(head(line, names).ok_or("a head of _msearch cannot be read")?),
                 None => sent.extend_from_slice(line),
+            }
+            if sent.len() > limits::HTTP_BODY_BYTES_MAX {
+                return Err("the wildcards stand for more indices than a body can name: name fewer");
             }
         }
         Ok(Some(sent))
@@ -294,7 +346,7 @@ mod tests {
     fn sent(line: &str, body: &str, wildcards: Wildcards, scopes: &[&[&str]]) -> Option<(String, String)> {
         let (path, asked) = asked(line, body).unwrap();
         let scopes: Vec<_> = scopes.iter().map(|names| Scope::of(names)).collect();
-        let narrowed = asked.narrowed(&catalog(), wildcards, &scopes)?;
+        let narrowed = asked.narrowed(&catalog(), wildcards, &scopes).unwrap()?;
         let sent = narrowed.body(body.as_bytes()).unwrap().unwrap_or_else(|| body.as_bytes().to_vec());
         Some((narrowed.path(&path).unwrap().render(), String::from_utf8(sent).unwrap()))
     }
@@ -488,8 +540,42 @@ mod tests {
         let indices = format!("{{\"indices\":[{}],\"data_streams\":[]}}", indices.join(","));
         let catalog = Catalog::default().with_indices(indices.as_bytes()).unwrap();
         let (path, asked) = asked("GET /logs-*/_search", "").unwrap();
-        let narrowed = asked.narrowed(&catalog, Wildcards::Narrow, &[Scope::of(&["logs-*"])]).unwrap();
+        let narrowed =
+            asked.narrowed(&catalog, Wildcards::Narrow, &[Scope::of(&["logs-*"])]).unwrap().unwrap();
         assert!(narrowed.path(&path).unwrap_err().contains("more indices than a URL can name"));
+    }
+
+    fn indices(count: usize) -> Catalog {
+        let indices: Vec<_> =
+            (0..count).map(|n| format!("{{\"name\":\"logs-{n:06}\",\"attributes\":[\"open\"]}}")).collect();
+        let indices = format!("{{\"indices\":[{}],\"data_streams\":[]}}", indices.join(","));
+        Catalog::default().with_indices(indices.as_bytes()).unwrap()
+    }
+
+    /// However little it takes to ask for it, what wildcards cost is bounded.
+    #[test]
+    fn wildcards_do_not_grow_without_bounds() {
+        let many = |count| "{}\n{}\n".repeat(count);
+        let (_, same) = asked("POST /_msearch", &many(limits::HTTP_SEARCHES_MAX)).unwrap();
+        assert_eq!((same.places.len(), same.expressions.len()), (limits::HTTP_SEARCHES_MAX, 1));
+        assert!(asked("POST /_msearch", &many(limits::HTTP_SEARCHES_MAX + 1)).is_err());
+        let heads = |count| {
+            let head = |n| format!("{{\"index\":\"logs-{n}*\"}}\n{{}}\n");
+            (0..count).map(head).collect::<String>()
+        };
+        assert!(asked("POST /_msearch", &heads(limits::HTTP_WILDCARDS_MAX)).is_ok());
+        assert!(asked("POST /_msearch", &heads(limits::HTTP_WILDCARDS_MAX + 1)).is_err());
+        let pairs = |count| format!("GET /{}/_search", vec!["*,-x"; count].join(","));
+        assert!(asked(&pairs(limits::HTTP_WILDCARDS_MAX / 2), "").is_ok());
+        assert!(asked(&pairs(limits::HTTP_WILDCARDS_MAX / 2 + 1), "").is_err());
+        let logs = [Scope::of(&["logs-*"])];
+        let narrowed = |asked: &Asked, count| asked.narrowed(&indices(count), Wildcards::Narrow, &logs);
+        assert!(narrowed(&same, limits::HTTP_NAMES_MAX).is_ok());
+        assert!(narrowed(&same, limits::HTTP_NAMES_MAX + 1).is_err());
+        let body = many(limits::HTTP_SEARCHES_MAX);
+        let sent = |count| narrowed(&same, count).unwrap().unwrap().body(body.as_bytes());
+        assert!(sent(50).is_ok_and(|body| body.is_some()));
+        assert!(sent(500).unwrap_err().contains("more indices than a body can name"));
     }
 
     /// What a cluster would touch for an expression that is sent: the indices that hold the documents.
@@ -614,7 +700,8 @@ mod tests {
             let Ok((path, asked)) = asked(&line, &body) else { return Ok(()) };
             let catalog = world.catalog();
             let mode = if resolve { Wildcards::Resolve } else { Wildcards::Narrow };
-            let Some(narrowed) = asked.narrowed(&catalog, mode, std::slice::from_ref(&scope)) else { return Ok(()) };
+            let narrowed = asked.narrowed(&catalog, mode, std::slice::from_ref(&scope)).unwrap();
+            let Some(narrowed) = narrowed else { return Ok(()) };
             // As a grant would decide on it.
             let Reach::Names(names) = catalog.resolve(&narrowed.touch).reach else { return Ok(()) };
             if !names.iter().all(|name| scope.fits(name)) {

@@ -87,7 +87,12 @@ impl Kind {
             Self::Msearch => msearch(body, place, asked),
             Self::Mget => mget(&object(body)?, place.named, reach),
             Self::ManyVectors => actions::many_vectors(&object(body)?, place.named, reach),
-            Self::Reindex => actions::reindex(&object(body)?, reach),
+            Self::Reindex => {
+                let body = object(body)?;
+                // The login of another cluster.
+                asked.is_secret = actions::has_remote(&body);
+                actions::reindex(&body, reach)
+            }
             _ if empty => Ok(()),
             Self::Aliases => actions::aliases(&object(body)?, reach),
             Self::Alias => actions::alias(&object(body)?, reach),
@@ -131,7 +136,7 @@ fn search(mut body: Members, asked: &mut Asked) -> Result<(), Wrong> {
     if !matches!(asked.places.as_slice(), [place] if matches!(place.at, At::Missing(_))) {
         return Err(Wrong::Bad("a search in a point in time names no index"));
     }
-    asked.places.clear();
+    asked.forget_places();
     asked.ids.push(ids::of_member("pit", id)?);
     let keep = pit.get("keep_alive").map(|keep| keep.text().ok_or(Wrong::Bad("keep_alive must be a text")));
     let keep = keep.transpose()?.map(ids::keep).transpose()?;
@@ -245,7 +250,7 @@ fn msearch(body: &[u8], place: Place, asked: &mut Asked) -> Result<(), Wrong> {
             Some(Json::List(_)) | None => Some(Expression::everything(expand)),
             Some(_) => return Err(TEXTS),
         };
-        asked.place(At::Line(number), expression);
+        asked.place(At::Line(number), expression)?;
         let (_, search) = lines.next().ok_or(Wrong::Bad("a head of _msearch has no search"))?;
         let search = object(search)?;
         if search.contains_key("pit") {

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use super::resolve::Catalog;
 use super::{Wrong, names};
 use crate::grant::Scope;
-use crate::model::Reach;
+use crate::model::{Reach, limits};
 
 /// `logs-1,metrics-*,-metrics-old`, with the rules by which its wildcards are read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Expression {
     parts: Vec<Part>,
     expand: Expand,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Name(String),
     Wildcard(String),
@@ -23,7 +23,7 @@ enum Part {
 }
 
 /// What wildcards stand for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Expand {
     pub kind: Kind,
     pub open: bool,
@@ -31,7 +31,7 @@ pub(super) struct Expand {
     pub hidden: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// Indices, data streams, and aliases, which are what they stand for.
     Indices,
@@ -50,6 +50,15 @@ pub(super) struct Outcome {
     pub partial: bool,
     /// How many of the names come from wildcards.
     pub found: usize,
+}
+
+/// More of them than what is looked for.
+pub(super) const MANY: Wrong = Wrong::Bad("the request has too many different wildcards");
+
+impl Part {
+    fn is_looked_for(&self) -> bool {
+        matches!(self, Self::Wildcard(_) | Self::Without(_))
+    }
 }
 
 impl Expand {
@@ -91,10 +100,10 @@ impl Expression {
     ) -> Result<Option<Self>, Wrong> {
         let alone = texts.clone().count() == 1;
         let mut parts = Vec::new();
-        let mut wild = false;
+        let mut wild = 0;
         for text in texts {
             // What it is without its sign must be right by itself.
-            let (taken_away, name) = match text.strip_prefix('-').filter(|_| wild) {
+            let (taken_away, name) = match text.strip_prefix('-').filter(|_| wild > 0) {
                 Some(name) => (true, name),
                 None => (false, text),
             };
@@ -116,10 +125,13 @@ impl Expression {
                     return Ok(None);
                 }
             };
-            wild |= matches!(part, Part::Wildcard(_));
+            wild += usize::from(part.is_looked_for());
+            if wild > limits::HTTP_WILDCARDS_MAX {
+                return Err(MANY);
+            }
             parts.push(part);
         }
-        Ok(wild.then_some(Self { parts, expand }))
+        Ok((wild > 0).then_some(Self { parts, expand }))
     }
 
     /// What is sent under a grant for it. What is named plainly is sent, whoever asks; of what the wildcards stand for,
@@ -138,7 +150,8 @@ impl Expression {
                 }
                 Part::Without(text) => {
                     let matched = catalog.matches(text, self.expand);
-                    let gone = |name: &str| name == text || matched.iter().any(|one| one.sent == *name);
+                    let matched: BTreeSet<&str> = matched.iter().map(|one| one.sent.as_str()).collect();
+                    let gone = |name: &str| name == text || matched.contains(name);
                     found.retain(|one| !gone(&one.sent));
                     names.retain(|name| !gone(name));
                 }
@@ -164,6 +177,11 @@ impl Expression {
             // No alias may have this in its name.
             Kind::Aliases => vec!["\"".into()],
         }
+    }
+
+    /// How many of its parts are looked for among all names of the cluster.
+    pub fn wildness(&self) -> usize {
+        self.parts.iter().filter(|part| part.is_looked_for()).count()
     }
 
     /// Its wildcards, as they were said.

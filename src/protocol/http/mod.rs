@@ -113,7 +113,7 @@ fn fuzz_narrowed(path: &Path, asked: &Asked, body: &[u8]) {
     let Ok(catalog) = Catalog::default().with_indices(INDICES) else { return };
     let scope = crate::grant::Scope::of(&["a*"]);
     let narrowed = asked.narrowed(&catalog, crate::model::Wildcards::Narrow, std::slice::from_ref(&scope));
-    let Some(narrowed) = narrowed else { return };
+    let Ok(Some(narrowed)) = narrowed else { return };
     if asked.has_wildcards()
         && let crate::model::Reach::Names(names) = &narrowed.touch.reach
     {

@@ -44,7 +44,10 @@ pub(super) fn is_sealed(name: &str) -> bool {
         true => ENDS.iter().any(|end| pattern::matches(&name, &format!("{sealed}{end}"))),
         false => name.starts_with('*') && name.contains("security"),
     };
+    // A date may have words of its own, in quotes, and by that be any name.
+    let spelt = |part: &str| part.starts_with('<') && part.contains('\'');
     SEALED.iter().any(|sealed| name.contains(sealed) || (name.contains('*') && meant(sealed)))
+        || name.split(',').any(spelt)
 }
 
 /// Adds what an expression stands for. A wildcard, an exclusion, `_all`, date math, another cluster's name and the
@@ -132,6 +135,8 @@ mod tests {
             "*security-7",
             ".*-7",
             ".open*",
+            "<.secur{now{'ity'}}-7>",
+            "a,<.secur{now/d{'ity'}}-7>",
         ] {
             assert!(matches!(of(sealed), Err(Wrong::Denied(_))), "{sealed}");
         }

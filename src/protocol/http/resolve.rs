@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::expression::{Expand, Kind};
+use super::names;
 use crate::model::{Reach, Touch, pattern};
 
 /// What names of a cluster stand for, as it said at one moment.
@@ -152,8 +153,13 @@ impl Catalog {
     /// The same touch with what its names stand for.
     pub fn resolve(&self, touch: &Touch) -> Touch {
         let Reach::Names(names) = &touch.reach else { return touch.clone() };
-        let all = names.iter().flat_map(|name| self.behind(name)).collect();
-        Touch { reach: Reach::Names(all), ..touch.clone() }
+        let all: BTreeSet<String> = names.iter().flat_map(|name| self.behind(name)).collect();
+        // Another name for them is no way to the cluster's accounts, whatever a grant covers.
+        let reach = match all.iter().any(|name| names::is_sealed(name)) {
+            true => Reach::Everything("the cluster's own accounts"),
+            false => Reach::Names(all),
+        };
+        Touch { reach, ..touch.clone() }
     }
 
     /// A name, and what must be covered for it besides.
@@ -255,6 +261,8 @@ mod tests {
         assert_eq!(catalog.resolve(&touch(&["b", "plain"])), touch(&["b", "logs-1", "plain", "secret"]));
         let all = Touch::new(AccessLevel::Read, Reach::Everything("_all"));
         assert_eq!(catalog.resolve(&all), all);
+        let accounts = Catalog::of_aliases(br#"{".security-7":{"aliases":{".mine":{}}}}"#).unwrap();
+        assert!(matches!(accounts.resolve(&touch(&[".mine"])).reach, Reach::Everything(_)));
         for strange in
             ["[]", "{\"a\":{}}", "{\"error\":{\"reason\":\"x\"},\"status\":403}", "{\"a\":{\"aliases\":[]}}"]
         {

@@ -77,13 +77,13 @@ impl Routed {
             From::Path => names::expression(text?, &mut asked.reach)?,
             From::Several(expand) => {
                 let expression = Expression::parse(text?, expand.with(path)?, &mut asked.reach)?;
-                asked.place(At::Segment(place.unwrap_or_default()), expression);
+                asked.place(At::Segment(place.unwrap_or_default()), expression)?;
             }
             From::Everything => match route.twin() {
                 // With a name it would not be answered.
                 Some(_) if is_help(path) => {}
                 Some((place, expand)) => {
-                    asked.place(At::Missing(place), Some(Expression::everything(expand.with(path)?)));
+                    asked.place(At::Missing(place), Some(Expression::everything(expand.with(path)?)))?;
                 }
                 None => asked.reach.everything("a request that names no index"),
             },
@@ -185,7 +185,11 @@ impl Route {
             (None, Some(_)) => (Some(IdKind::Scroll), "_scroll_id"),
             (None, None) => return Ok(None),
         };
-        if path.parameter("filter_path").is_some_and(|paths| !paths.split(',').any(|path| path == member)) {
+        let leaves_out = |paths: &str| {
+            let mut paths = paths.split(',').map(str::trim);
+            !paths.clone().any(|path| path == member) || paths.any(|path| path.starts_with('-'))
+        };
+        if path.parameter("filter_path").is_some_and(leaves_out) {
             return Err(Wrong::Bad("filter_path leaves out the id"));
         }
         let keep = path.parameter("scroll").or(path.parameter("keep_alive")).map(ids::keep).transpose()?;
@@ -459,6 +463,9 @@ mod tests {
             ("get", "/logs"),
             ("GET", "/logs/_search?scroll=forever"),
             ("GET", "/logs/_search?scroll=1m&filter_path=hits"),
+            ("GET", "/logs/_search?scroll=1m&filter_path=_scroll_id,-_scroll_id"),
+            ("GET", "/logs/_search?scroll=1m&filter_path=_scroll_id,%20-*"),
+            ("POST", "/logs/_pit?keep_alive=1m&filter_path=id,-id"),
             ("GET", "/logs/_search?source=%7B%7D"),
             ("GET", "/logs/_search?index=secret"),
             ("POST", "/_bulk?pipeline=x"),

@@ -241,6 +241,10 @@ impl Theirs {
         if let Some(lasting) = self.lasting.take() {
             lasting.ended();
         }
+        // One without an id in it has opened nothing.
+        if let Some(seals) = &self.seals {
+            seals.given.is_refused();
+        }
         if let Some(lent) = self.hold.take()
             && self.account.gone.whole.load(Relaxed)
         {

@@ -6,13 +6,14 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::HttpDoor;
 use super::spool::START_BYTES_MAX;
 use super::upload::Checked;
 use super::upstream::Place;
 use crate::grant::Admission;
-use crate::model::{Refusal, limits};
+use crate::model::{Refusal, Touch, limits};
 use crate::protocol::http::Bulk;
 
 pub(super) struct Checking {
@@ -44,8 +45,18 @@ pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal>
 }
 
 impl Cover {
-    async fn covers(&self, bulk: &Bulk) -> Result<(), Refusal> {
-        let (admission, mut touch) = (&self.admission, bulk.touch());
+    /// For the end of a body that began to come then: an alias may stand for something else by now.
+    pub async fn still(self, began: Instant) -> Result<(), Refusal> {
+        match self.admission.touch() {
+            Some(touch) if began.elapsed() >= limits::HTTP_ALIASES_AGE_MAX => {
+                self.covers(touch.clone()).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn covers(&self, mut touch: Touch) -> Result<(), Refusal> {
+        let admission = &self.admission;
         if !admission.scope().is_everything() {
             let catalog = self.door.catalogs.of(admission.target(), admission.level(), &self.place).await?;
             touch = catalog.resolve(&touch);
@@ -88,11 +99,12 @@ impl Checking {
     }
 
     async fn pass(mut self, to: &mpsc::Sender<Checked>, cover: &Cover) -> Result<(), Refusal> {
-        let mut known = self.bulk.names();
+        let (mut known, mut checked) = (self.bulk.names(), Instant::now());
         loop {
-            if self.bulk.names() != known {
-                cover.covers(&self.bulk).await?;
-                known = self.bulk.names();
+            // What was covered may be an alias, which stands for something else by now.
+            if self.bulk.names() != known || checked.elapsed() >= limits::HTTP_ALIASES_AGE_MAX {
+                (known, checked) = (self.bulk.names(), Instant::now());
+                cover.covers(self.bulk.touch()).await?;
             }
             let ready = self.pending.len() - self.bulk.unread();
             if ready > 0 && to.send(Checked::Piece(self.pending.split_to(ready).freeze())).await.is_err() {

@@ -1,7 +1,9 @@
 //! What targets keep open for people, by grant: so many at most, and closed when the grant ends.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hyper::Method;
 use tokio::time::Instant;
@@ -17,13 +19,15 @@ pub(super) struct Contexts {
     /// `None`: nothing can be sealed, and so nothing is opened.
     seal: Option<Seal>,
     open: Mutex<HashMap<GrantId, Vec<Context>>>,
+    numbers: AtomicU64,
 }
 
-/// One thing that is open at a target.
+/// One thing that is open at a target, or may be.
 struct Context {
+    number: u64,
     kind: IdKind,
-    /// As the target gave it.
-    id: String,
+    /// As the target gave it. `None`: it has not, or its answer was lost.
+    id: Option<String>,
     place: Arc<Place>,
     admission: Arc<Admission>,
     /// When the target lets go of it by itself.
@@ -39,11 +43,24 @@ pub(super) struct Given {
     before: Option<String>,
     place: Arc<Place>,
     admission: Arc<Admission>,
+    /// Of the context that has been reserved for it.
+    reserved: Option<u64>,
+    state: AtomicU8,
+}
+
+/// How far a request has come that may open something.
+mod state {
+    /// Nothing is open.
+    pub const UNSENT: u8 = 0;
+    /// It may be open, and nobody knows its id.
+    pub const SENT: u8 = 1;
+    /// What there is to know of it is known.
+    pub const DONE: u8 = 2;
 }
 
 impl Contexts {
     pub fn new(key: &[u8; 32]) -> Self {
-        Self { seal: Seal::new(key), open: Mutex::default() }
+        Self { seal: Seal::new(key), open: Mutex::default(), numbers: AtomicU64::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<GrantId, Vec<Context>>> {
@@ -72,6 +89,8 @@ impl Contexts {
             return Err(Refusal::NotSupported("what stays open at the target"));
         }
         let kind = gives.kind.or(opened.first().map(|one| one.kind)).ok_or(NOT_THEIRS)?;
+        let kept = Arc::new(admission.of_grant());
+        let mut reserved = None;
         if opened.is_empty() {
             let now = Instant::now();
             let mut open = self.lock();
@@ -82,6 +101,17 @@ impl Contexts {
                     "this grant has as many scrolls, points in time and searches open as it may: close some";
                 return Err(Refusal::OperationDenied(what));
             }
+            // Counted from here on: many may be asked for at once, and answers may get lost.
+            let number = self.numbers.fetch_add(1, Relaxed);
+            reserved = Some(number);
+            open.push(Context {
+                number,
+                kind,
+                id: None,
+                place: place.clone(),
+                admission: kept.clone(),
+                until: now + gives.keep.map_or(KEPT_MAX, |keep| keep.min(KEPT_MAX)),
+            });
         }
         Ok(Given {
             contexts: self.clone(),
@@ -89,7 +119,9 @@ impl Contexts {
             kind,
             before: opened.first().map(|one| one.raw.clone()),
             place: place.clone(),
-            admission: Arc::new(admission.of_grant()),
+            admission: kept,
+            reserved,
+            state: AtomicU8::new(state::UNSENT),
         })
     }
 
@@ -98,7 +130,7 @@ impl Contexts {
         let mut open = self.lock();
         for one in opened {
             if let Some(of_grant) = open.get_mut(&one.grant) {
-                of_grant.retain(|context| context.id != one.raw);
+                of_grant.retain(|context| context.id.as_ref() != Some(&one.raw));
             }
         }
     }
@@ -119,6 +151,8 @@ impl Contexts {
     }
 }
 
+const KEPT_MAX: Duration = limits::HTTP_CONTEXT_KEPT_MAX;
+
 const NOT_THEIRS: Refusal =
     Refusal::OperationDenied("an id is none that was given to this person for this target");
 
@@ -137,28 +171,62 @@ impl Given {
         Some(sealed)
     }
 
+    /// From here on it may be open, whatever becomes of the answer.
+    pub fn is_sent(&self) {
+        self.state.store(state::SENT, Relaxed);
+    }
+
+    /// The target has opened nothing.
+    pub fn is_refused(&self) {
+        if self.state.swap(state::DONE, Relaxed) != state::DONE {
+            self.release();
+        }
+    }
+
+    fn release(&self) {
+        let Some(reserved) = self.reserved else { return };
+        if let Some(of_grant) = self.contexts.lock().get_mut(&self.admission.grant()) {
+            of_grant.retain(|context| context.number != reserved || context.id.is_some());
+        }
+    }
+
     fn keep(&self, id: &str) {
-        let keep = self.gives.keep.map(|keep| keep.min(limits::HTTP_CONTEXT_KEPT_MAX));
-        let until = Instant::now() + keep.unwrap_or(limits::HTTP_CONTEXT_KEPT_MAX);
+        self.state.store(state::DONE, Relaxed);
+        let keep = self.gives.keep.map(|keep| keep.min(KEPT_MAX));
+        let until = Instant::now() + keep.unwrap_or(KEPT_MAX);
         let mut open = self.contexts.lock();
         let of_grant = open.entry(self.admission.grant()).or_default();
-        // An id takes the place of the one before it.
-        let known =
-            of_grant.iter_mut().find(|context| context.id == id || Some(&context.id) == self.before.as_ref());
+        // An id takes the place of what was reserved for it, or of the one before it.
+        let is_it = |context: &Context| {
+            let known = context.id.as_deref();
+            Some(context.number) == self.reserved
+                || known == Some(id)
+                || known.is_some() && known == self.before.as_deref()
+        };
+        let known = of_grant.iter_mut().find(|context| is_it(context));
         match known {
             Some(context) => {
-                id.clone_into(&mut context.id);
+                context.id = Some(id.to_owned());
                 if keep.is_some() {
                     context.until = until.max(context.until);
                 }
             }
             None => of_grant.push(Context {
+                number: self.contexts.numbers.fetch_add(1, Relaxed),
                 kind: self.kind,
-                id: id.to_owned(),
+                id: Some(id.to_owned()),
                 place: self.place.clone(),
                 admission: self.admission.clone(),
                 until,
             }),
+        }
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if *self.state.get_mut() == state::UNSENT {
+            self.release();
         }
     }
 }
@@ -169,7 +237,10 @@ async fn close(mut ended: Vec<Context>) {
         let (kind, place) = (first.kind, first.place.clone());
         let alike = |context: &mut Context| context.kind == kind && Arc::ptr_eq(&context.place, &place);
         let together: Vec<_> = ended.extract_if(.., alike).collect();
-        let ids: Vec<&str> = together.iter().map(|context| context.id.as_str()).collect();
+        let ids: Vec<&str> = together.iter().filter_map(|context| context.id.as_deref()).collect();
+        if ids.is_empty() {
+            continue;
+        }
         for (target, body) in kind.close(&ids) {
             match place.order(Method::DELETE, &target, body).await {
                 Ok(status) if status.is_success() || status == hyper::StatusCode::NOT_FOUND => {}

@@ -5,12 +5,14 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
-    HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE,
-    WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
+    UPGRADE, WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::HttpDoor;
 use super::answer::{Account, Answered, Ends, Seals, Theirs};
@@ -33,7 +35,7 @@ use crate::model::{
     StatementKind, Touch, limits,
 };
 use crate::protocol::http::{
-    Api, Asked, Bulk, ContentType, Credentials, Narrowed, Opened, Path, Routed, Wrong, credentials,
+    Api, Asked, Bulk, Catalog, ContentType, Credentials, Narrowed, Opened, Path, Routed, Wrong, credentials,
 };
 use crate::protocol::masking::mask_addresses;
 use crate::protocol::session::AcceptContext;
@@ -98,12 +100,12 @@ impl Held {
     }
 
     /// The same with what is sent for wildcards in it.
-    fn narrowed(mut self, narrowed: &Narrowed) -> Result<Self, &'static str> {
+    fn narrowed(mut self, narrowed: &Narrowed) -> Result<Self, Refusal> {
         if let Self::Kept(body) = &mut self
             && let Some(bytes) = body.in_memory()
-            && let Some(sent) = narrowed.body(bytes)?
+            && let Some(sent) = narrowed.body(bytes).map_err(Wrong::Bad)?
         {
-            body.replace(sent.into());
+            body.replace(sent.into())?;
         }
         Ok(self)
     }
@@ -208,11 +210,11 @@ impl Connection {
         let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
         let admitted = self.admit(identity, claim, &asked, &opened).await?;
         let Admitted { admission, session, place, narrowed } = admitted;
-        let (path, held) = put_ids(path, held, &asked, &opened)?;
+        let (path, held) = put_ids(path, held, &asked, &opened).map_err(Refused::of)?;
         let (path, held) = match &narrowed {
             None => (path, held),
             Some(narrowed) => {
-                (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Wrong::Bad)?)
+                (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Refused::of)?)
             }
         };
         let given = match asked.gives() {
@@ -228,7 +230,8 @@ impl Connection {
         let lasting = asked.tasks().map(|actions| Lasting::new(&place, &running, actions));
         let lasting = lasting.transpose().map_err(Refused::of)?;
         let written = held.shown(is_read && !asked.is_secret());
-        self.note(&running, head.method.as_str(), &self.door.api.render(&path), written)?;
+        let line = format!("{} {}", head.method, self.door.api.render(&path));
+        self.note(&running, line, written, admission.touch())?;
         let shown = Shown::new(path, asked.take_part(), &admission);
         let _forget = forgets.then(|| Forget { door: self.door.clone(), target: admission.target().clone() });
         let response =
@@ -310,8 +313,7 @@ impl Connection {
             true => touch,
             false => {
                 let place = self.place(&admission)?;
-                let catalog = self.door.catalogs.of(admission.target(), admission.level(), &place).await;
-                catalog.map_err(Refused::of)?.resolve(&touch)
+                self.catalog(&admission, &place).await?.resolve(&touch)
             }
         };
         // It may have taken a while, and stand for more.
@@ -346,7 +348,7 @@ impl Connection {
         let admission = self.would_admit(identity, claim, &named)?;
         let (target, level) = (admission.target(), admission.level());
         let place = self.place(&admission)?;
-        let catalog = self.door.catalogs.of(target, level, &place).await.map_err(Refused::of)?;
+        let catalog = self.catalog(&admission, &place).await?;
         if !catalog.knows_indices() {
             tracing::error!(target_name = %target, %level, "the connector may not ask which indices there are");
             return Err(Refused::of(Refusal::TargetUnavailable));
@@ -356,14 +358,32 @@ impl Connection {
         let target = book.target(target.as_str()).ok_or_else(|| Refused::of(Refusal::TargetUnavailable))?;
         let held = self.held(|session| session.is_by(identity));
         let scopes = ledger.scopes(identity, claim, &named, &held);
-        let narrowed =
-            asked.narrowed(&catalog, target.upstream.wildcards, &scopes).ok_or_else(|| Refused {
-                why: "no grant covers what the wildcards stand for".to_owned(),
-                ..Refused::of(Refusal::NotGranted)
-            })?;
+        let narrowed = asked.narrowed(&catalog, target.upstream.wildcards, &scopes)?;
+        let narrowed = narrowed.ok_or_else(|| Refused {
+            why: "no grant covers what the wildcards stand for".to_owned(),
+            ..Refused::of(Refusal::NotGranted)
+        })?;
         let (admission, session) = self.let_in(identity, claim, &catalog.resolve(&narrowed.touch))?;
         let place = self.place(&admission)?;
         Ok(Admitted { admission, session, place, narrowed: Some(narrowed) })
+    }
+
+    /// What names stand for at the target. Who may not go on does not wait for it.
+    async fn catalog(&self, admission: &Admission, place: &Arc<Place>) -> Result<Arc<Catalog>, Refused> {
+        let ledger = &self.door.shared.ledger;
+        let mut changed = ledger.changed();
+        changed.mark_changed();
+        let asked = self.door.catalogs.of(admission.target(), admission.level(), place);
+        tokio::pin!(asked);
+        loop {
+            tokio::select! {
+                biased;
+                _ = changed.changed() => if let Some(cause) = ledger.request_ended(admission) {
+                    return Err(Refused::of(Refusal::Ended(cause)));
+                },
+                catalog = &mut asked => return catalog.map_err(Refused::of),
+            }
+        }
     }
 
     fn decide(
@@ -435,11 +455,17 @@ impl Connection {
     fn note(
         &self,
         running: &Running,
-        method: &str,
-        target: &str,
+        line: String,
         body: Option<(&[u8], u64)>,
+        touch: Option<&Touch>,
     ) -> Result<(), Refused> {
-        let mut text = format!("{method} {target}").into_bytes();
+        let mut text = line.into_bytes();
+        if let (Some((_, whole)), Some(touch)) = (body, touch)
+            && text.len() as u64 + whole >= limits::AUDIT_TEXT_BYTES_MAX as u64
+        {
+            // What it says of its names may be behind the cut.
+            text.extend(touched(touch).into_bytes());
+        }
         let mut length = text.len() as u64;
         if let Some((start, whole)) = body {
             text.push(b'\n');
@@ -484,18 +510,18 @@ impl Connection {
         let told = |refusal| Refused { told: true, ..Refused::of(refusal) };
         let stamp =
             lasting.as_ref().map_or_else(|| running.session.stamp(), |lasting| lasting.mark().to_owned());
+        let cover = || Cover { door: self.door.clone(), admission: admission.clone(), place: place.clone() };
         let (upload, gone) = match held {
             Held::Nothing => Upload::nothing(),
             Held::Kept(body) => Upload::kept(body),
-            Held::Streamed(body) => Upload::client(body),
+            Held::Streamed(body) => {
+                let (upload, gone, refused) = Upload::client(body, Box::pin(cover().still(Instant::now())));
+                ends = either(ends, refused);
+                (upload, gone)
+            }
             Held::Checked(checking) => {
-                let cover =
-                    Cover { door: self.door.clone(), admission: admission.clone(), place: place.clone() };
-                let (pieces, refused) = checking.start_passing(cover);
-                let before = ends;
-                ends = Box::pin(async move {
-                    tokio::select! { refusal = before => refusal, Ok(refusal) = refused => refusal }
-                });
+                let (pieces, refused) = checking.start_passing(cover());
+                ends = either(ends, refused);
                 Upload::checked(pieces)
             }
         };
@@ -508,12 +534,24 @@ impl Connection {
             // An answer that is looked into comes as it is.
             request.headers_mut().remove(ACCEPT_ENCODING);
         }
+        if let Some(given) = &given {
+            let json = single(&head.headers, &ACCEPT).ok().flatten().and_then(json_of);
+            request
+                .headers_mut()
+                .insert(ACCEPT, json.unwrap_or(HeaderValue::from_static("application/json")));
+            given.is_sent();
+        }
         let sent = tokio::select! {
             biased;
             refusal = &mut ends => Err(refusal),
             sent = place.send(request, lasting.as_ref()) => sent,
             () = sending.pace.too_slow(&place) => Err(Refusal::ProtocolViolation("the body came too slowly")),
         };
+        if let (Some(given), Err(refusal)) = (&given, &sent)
+            && *refusal != Refusal::UpstreamLost
+        {
+            given.is_refused();
+        }
         let (lent, response) = sent.map_err(told)?;
         self.pass_on(shown, (lent, given, lasting), response, (ends, account)).await.map_err(told)
     }
@@ -528,6 +566,11 @@ impl Connection {
         let (head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS || head.status.is_informational() {
             return Err(Refusal::UpstreamLost);
+        }
+        if let Some(given) = &given
+            && !head.status.is_success()
+        {
+            given.is_refused();
         }
         let status = head.status.as_u16();
         let stuck = connection::stuck(self);
@@ -550,18 +593,32 @@ impl Connection {
             let room = self.door.spool.answer(shown.user());
             match shown.read(&mut theirs, room, self.door.name).await? {
                 Ok(()) => {}
-                Err(hidden) => return Ok(ours(StatusCode::NOT_FOUND, hidden.to_owned())),
+                Err(hidden) => {
+                    let mut response = ours(StatusCode::NOT_FOUND, hidden.to_owned());
+                    // What is not there has all of these headers too, but for what is said of what may be kept.
+                    let told = self.told(&head.headers, &[CONTENT_TYPE, CONTENT_LENGTH, CACHE_CONTROL]);
+                    response.headers_mut().extend(told);
+                    return Ok(response);
+                }
             }
         }
         let mut response = Response::new(Answered::Theirs(Box::new(theirs)));
         *response.status_mut() = head.status;
-        for name in self.door.api.told().iter().filter(|name| !changes || **name != "content-length") {
-            let values = head.headers.get_all(*name).iter();
+        let but: &[_] = if changes { &[CONTENT_LENGTH] } else { &[] };
+        response.headers_mut().extend(self.told(&head.headers, but));
+        Ok(response)
+    }
+
+    /// The headers of an answer that clients are told, but for some.
+    fn told(&self, theirs: &HeaderMap, but: &[HeaderName]) -> HeaderMap {
+        let mut told = HeaderMap::new();
+        for name in self.door.api.told().iter().filter(|name| !but.iter().any(|but| but == *name)) {
+            let values = theirs.get_all(*name).iter();
             for value in values.filter(|value| *name != LOCATION.as_str() || is_here(value)) {
-                response.headers_mut().append(HeaderName::from_static(name), value.clone());
+                told.append(HeaderName::from_static(name), value.clone());
             }
         }
-        Ok(response)
+        told
     }
 
     /// The target does not know the connector's login, or does not let it do this.
@@ -791,15 +848,22 @@ async fn fill(
     }
 }
 
+/// Ends where one of them does.
+fn either(ends: Ends, refused: oneshot::Receiver<Refusal>) -> Ends {
+    Box::pin(async move {
+        tokio::select! { refusal = ends => refusal, Ok(refusal) = refused => refusal }
+    })
+}
+
 /// The request with what its sealed ids stand for.
-fn put_ids(path: Path, mut held: Held, asked: &Asked, opened: &[Opened]) -> Result<(Path, Held), Wrong> {
+fn put_ids(path: Path, mut held: Held, asked: &Asked, opened: &[Opened]) -> Result<(Path, Held), Refusal> {
     if opened.is_empty() {
         return Ok((path, held));
     }
     let text = held.in_memory().map_or(&[][..], |bytes| bytes);
     let (path, body) = asked.with_ids(&path, text, opened)?;
     if let (Held::Kept(kept), Some(body)) = (&mut held, body) {
-        kept.replace(body.into());
+        kept.replace(body.into())?;
     }
     Ok((path, held))
 }
@@ -816,6 +880,13 @@ fn spoken(headers: &HeaderMap) -> Result<(), Wrong> {
         }
         _ => Ok(()),
     }
+}
+
+/// The kind of JSON that a client asks for, where it names one.
+fn json_of(accept: &str) -> Option<HeaderValue> {
+    let mut kinds = accept.split(',').map(str::trim);
+    let json = kinds.find(|kind| ContentType::parse(kind) == Some(ContentType::Json))?;
+    HeaderValue::from_str(json).ok()
 }
 
 /// Whether an answer is JSON as it is.
@@ -869,6 +940,25 @@ fn refusal(api: &dyn Api, refusal: &Refusal) -> Response<Answered> {
         }
     }
     response
+}
+
+/// All that a request touches, as far as half of a line of the trail has room for it.
+fn touched(touch: &Touch) -> String {
+    let mut text = String::from("\n[");
+    let names = match &touch.reach {
+        Reach::Everything(_) => return "\n[*]".to_owned(),
+        Reach::Names(names) => names,
+    };
+    for (place, name) in names.iter().enumerate() {
+        if text.len() + name.len() > limits::AUDIT_TEXT_BYTES_MAX / 2 {
+            text.push_str(",…");
+            break;
+        }
+        text.push_str(if place == 0 { "" } else { "," });
+        text.push_str(name);
+    }
+    text.push(']');
+    text
 }
 
 /// The start of a line that may be anything.

@@ -56,7 +56,7 @@ pub(super) struct Spooled {
     /// How it begins, for the trail: at most [`START_BYTES_MAX`].
     pub start: Bytes,
     pub kept: Kept,
-    _memory: Taken,
+    memory: Taken,
     _disk: Taken,
 }
 
@@ -207,14 +207,14 @@ impl Spooling {
             let file = written.await.map_err(|error| cannot(&error))?;
             self.memory.hold(0)?;
             let start = Bytes::from(self.start);
-            let (_memory, _disk) = (self.memory, self.disk);
-            return Ok(Spooled { length, start, kept: Kept::File(file), _memory, _disk });
+            let (memory, _disk) = (self.memory, self.disk);
+            return Ok(Spooled { length, start, kept: Kept::File(file), memory, _disk });
         }
         let whole = self.tail.freeze();
         let start = beginning(&whole);
         self.disk.hold(0)?;
-        let (_memory, _disk) = (self.memory, self.disk);
-        Ok(Spooled { length, start, kept: Kept::Memory(whole), _memory, _disk })
+        let (memory, _disk) = (self.memory, self.disk);
+        Ok(Spooled { length, start, kept: Kept::Memory(whole), memory, _disk })
     }
 }
 
@@ -227,11 +227,13 @@ impl Spooled {
         }
     }
 
-    /// Another one in its room.
-    pub fn replace(&mut self, body: Bytes) {
+    /// Another one in its place, which may take more room.
+    pub fn replace(&mut self, body: Bytes) -> Result<(), Refusal> {
+        self.memory.hold(body.len() as u64)?;
         self.length = body.len() as u64;
         self.start = beginning(&body);
         self.kept = Kept::Memory(body);
+        Ok(())
     }
 }
 

@@ -10,11 +10,11 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::fs::File;
 use tokio::io::AsyncRead;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::pace::Pace;
 use super::spool::{Kept, Spooled};
-use crate::model::limits;
+use crate::model::{Refusal, limits};
 
 /// How much of a body has gone, and whether that is all of it.
 #[derive(Default)]
@@ -40,9 +40,63 @@ enum From {
     /// Kept whole; the room that it takes is given back when it has gone.
     Kept(Spooled, u64),
     Ours(Bytes),
-    Client(Incoming),
+    Client(Streamed),
     /// As it is found to be covered.
     Checked(mpsc::Receiver<Checked>),
+}
+
+/// Whether the end of a body may go on.
+pub(super) type Look = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
+/// A client's body.
+struct Streamed {
+    body: Incoming,
+    /// What is held back until that is known: all that there is left, if anything.
+    last: Option<Option<Bytes>>,
+    /// `None`: it may.
+    look: Option<(Look, oneshot::Sender<Refusal>)>,
+}
+
+impl Streamed {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.last.is_none() {
+            let piece = match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => None,
+                Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+                // Trailers say more of a request than was authorized.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => Some(piece),
+                    Err(_) => return Poll::Ready(Some(Err(io::Error::other("trailers")))),
+                },
+            };
+            if piece.is_some() && !self.body.is_end_stream() {
+                return Poll::Ready(piece.map(Ok));
+            }
+            self.last = Some(piece);
+        }
+        if let Some((look, _)) = &mut self.look {
+            let seen = std::task::ready!(look.as_mut().poll(cx));
+            let say = self.look.take();
+            if let (Err(refusal), Some((_, say))) = (seen, say) {
+                let _ = say.send(refusal);
+                // This is no end.
+                self.last = None;
+                return Poll::Ready(Some(Err(io::Error::other("cut"))));
+            }
+        }
+        Poll::Ready(self.last.take().flatten().map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.last.is_none() && self.look.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.last {
+            Some(last) => SizeHint::with_exact(last.as_ref().map_or(0, |last| last.len() as u64)),
+            None => self.body.size_hint(),
+        }
+    }
 }
 
 impl Upload {
@@ -66,8 +120,12 @@ impl Upload {
         Self::of(From::Ours(body))
     }
 
-    pub fn client(body: Incoming) -> (Self, Arc<Gone>) {
-        Self::of(From::Client(body))
+    /// A body as it comes. Its end goes on when the last look says so; where that says no, it is told why.
+    pub fn client(body: Incoming, look: Look) -> (Self, Arc<Gone>, oneshot::Receiver<Refusal>) {
+        let (say, refused) = oneshot::channel();
+        let streamed = Streamed { body, last: None, look: Some((look, say)) };
+        let (upload, gone) = Self::of(From::Client(streamed));
+        (upload, gone, refused)
     }
 
     fn of(from: From) -> (Self, Arc<Gone>) {
@@ -117,14 +175,9 @@ impl Body for Upload {
                 }
             }
             From::Client(body) => {
-                let next = Pin::new(body).poll_frame(cx);
+                let next = body.poll(cx);
                 this.gone.pace.waits_for_client(next.is_pending());
-                match std::task::ready!(next) {
-                    None => None,
-                    Some(Err(error)) => Some(Err(io::Error::other(error))),
-                    // Trailers say more of a request than was authorized.
-                    Some(Ok(frame)) => Some(frame.into_data().map_err(|_| io::Error::other("trailers"))),
-                }
+                std::task::ready!(next)
             }
         };
         match &next {

@@ -118,10 +118,17 @@ impl Kind {
             Some(_) => return Err(Wrong::Bad("vhost must be a text")),
         }
         match self {
-            Self::None | Self::Fields | Self::Secrets => {}
+            Self::None | Self::Secrets => {}
             Self::Publish => publish(&members, reach),
-            Self::Exchange => exchange(&members, reach),
-            Self::Policy => policy(&members, reach),
+            Self::Fields => dead_letters(&members, reach),
+            Self::Exchange => {
+                exchange(&members, reach);
+                dead_letters(&members, reach);
+            }
+            Self::Policy => {
+                policy(&members, reach);
+                dead_letters(&members, reach);
+            }
             Self::Definitions => definitions(&members)?,
         }
         Ok(())
@@ -134,9 +141,18 @@ fn publish(members: &Members, reach: &mut Reach) {
     let headers = properties.and_then(|properties| properties.get("headers"));
     let replies = members.get("routing_key").into_iter().chain(headers).any(replies);
     if replies {
-        reach.everything("a reply to a channel, which may be of any vhost");
+        reach.everything(REPLY);
     }
 }
+
+/// A key by which dead letters of a queue go on, as its arguments or a policy say, may be one for replies too.
+fn dead_letters(members: &Members, reach: &mut Reach) {
+    if members.values().any(replies) {
+        reach.everything(REPLY);
+    }
+}
+
+const REPLY: &str = "a reply to a channel, which may be of any vhost";
 
 fn replies(value: &Json) -> bool {
     match value {
@@ -204,6 +220,16 @@ mod tests {
                 r#"{"properties":{"headers":{"CC":["amq.rabbitmq.reply-to.g1.x"]}},"routing_key":"a"}"#,
             ),
             ("publish", r#"{"properties":{"headers":{"BCC":["a","amq.rabbitmq.reply-to.g1.x"]}}}"#),
+            (
+                "fields",
+                r#"{"arguments":{"x-dead-letter-exchange":"","x-dead-letter-routing-key":"amq.rabbitmq.reply-to.g1.x"}}"#,
+            ),
+            ("fields", r#"{"arguments":[{"x":["amq.rabbitmq.reply-to.g1.x"]}]}"#),
+            ("exchange", r#"{"arguments":{"x":"amq.rabbitmq.reply-to.g1.x"}}"#),
+            (
+                "policy",
+                r#"{"pattern":"^","definition":{"dead-letter-exchange":"","dead-letter-routing-key":"amq.rabbitmq.reply-to.x"}}"#,
+            ),
             ("exchange", r#"{"type":"x-federation-upstream"}"#),
             ("exchange", r#"{"type":["direct"]}"#),
             ("policy", r#"{"pattern":"^","definition":{"federation-upstream-set":"all"}}"#),
