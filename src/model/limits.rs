@@ -60,7 +60,7 @@ pub const SETTINGS_MAX: usize = 64;
 pub const CUT_REST: Duration = Duration::from_millis(20);
 /// Requests of one pool to stop a statement that are on their way at once, where each has a connection of its own: a
 /// server makes a process for each, and where hundreds are cut at once those would take the time in which the clients
-/// are to be told. Where more are cut their statements are stopped many at once over one on the side, see [`CROWD_PAUSE`].
+/// are to be told. Where more are cut, their statements are stopped many at once over one on the side: [`CROWD_PAUSE`].
 pub const INTERRUPTS_MAX: usize = 16;
 /// A crowd of clients has been told that its access has ended when nobody was told for this long: what runs for them is
 /// stopped then.

@@ -221,8 +221,8 @@ impl<W: Wire> Lease<W> {
         }
     }
 
-    /// Of hundreds that are cut at once. A server process that sees its client gone ends, which takes it ten times as long
-    /// as to stop a statement, and hundreds that do so leave next to no time to whoever tells the clients of the others.
+    /// Of hundreds that are cut at once. A server process that sees its client gone ends, which takes it ten times as
+    /// long as to stop a statement, and hundreds that do so leave next to no time to whoever tells the other clients.
     /// So all are told first, then all statements are stopped by a few orders, and only then may the processes see
     /// it: nobody can say anything on these connections any more. Returns whether its own was stopped. Cancel safe.
     async fn stop_with_the_crowd(&self, since: Instant, running: bool) -> bool {
