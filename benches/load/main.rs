@@ -4,18 +4,20 @@
 //! cargo bench --bench load -- [--quick] [--rounds N] [--seconds N] [--workers N] [--only PART]… [--write]
 //! cargo bench --bench load -- crowd [--quick] [--write]
 //! cargo bench --bench load -- mysql [--quick] [--rounds N] [--seconds N] [--workers N] [--only PART]… [--write]
+//! cargo bench --bench load -- http [--quick] [--rounds N] [--seconds N] [--workers N] [--only PART]… [--write]
 //! ```
 //!
 //! They take turns in every round and the order rotates, so that what else the machine does meets all of them.
 //! Throughput is told as a ratio to the direct connection of the same round, cost as CPU seconds of the proxy: on a
 //! machine where client, proxy and server share the cores only the latter carries over to another one. `--write`
 //! puts the tables into `docs/performance.md`. PARTs are `query`, `calls`, `storm`, `tls`, `copy`, `pace`, `idle`,
-//! `cut`; with `mysql`, which is MariaDB, `query`, `storm`, `rows`, `idle`, `pace`.
+//! `cut`; with `mysql`, which is MariaDB, `query`, `storm`, `rows`, `idle`, `pace`; with `http` `backend`, `opensearch`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod client;
 mod crowd;
+mod http;
 mod keys;
 mod mysql;
 mod party;
@@ -44,6 +46,7 @@ use work::{Run, Work};
 struct Arguments {
     crowd: bool,
     mysql: bool,
+    http: bool,
     quick: bool,
     rounds: usize,
     seconds: u64,
@@ -57,9 +60,12 @@ fn main() {
     if given.first().is_some_and(|word| word == "relay") {
         return relay::serve(&relay_plan(&given[1..]));
     }
+    if given.first().is_some_and(|word| word == "backend") {
+        return http::backend(given[1].parse().expect("a port"));
+    }
     let Some(arguments) = arguments(&given) else {
         eprintln!(
-            "usage: [crowd | mysql] [--quick] [--rounds N] [--seconds N] [--workers N] [--only PART]… [--write]"
+            "usage: [crowd | mysql | http] [--quick] [--rounds N] [--seconds N] [--workers N] [--only PART]… [--write]"
         );
         std::process::exit(2);
     };
@@ -95,6 +101,15 @@ fn main() {
         }
         return;
     }
+    if arguments.http {
+        let Arguments { quick, rounds, seconds, workers, only, .. } = arguments;
+        let table = http::run(&http::Plan { quick, rounds, seconds, workers, only });
+        println!("{table}");
+        if arguments.write {
+            report::write("http", &table);
+        }
+        return;
+    }
     let parties = Parties::start(arguments.workers);
     let names = parties.all.iter().map(|party| party.name).collect();
     let report = Report::new(names, parties.versions.join(", "));
@@ -110,8 +125,11 @@ fn main() {
 /// The tests' support asks the environment where the server's programs are, which `scripts/test` fills. Whoever runs
 /// this alone gets it filled by being run again.
 fn with_servers() {
-    const SERVERS: [(&str, &str); 2] =
-        [("postgres", "TIDEGATE_TEST_PG15_BIN"), ("mariadb", "TIDEGATE_TEST_MARIADB10_BIN")];
+    const SERVERS: [(&str, &str); 3] = [
+        ("postgres", "TIDEGATE_TEST_PG15_BIN"),
+        ("mariadb", "TIDEGATE_TEST_MARIADB10_BIN"),
+        ("http", "TIDEGATE_TEST_HTTP_SERVERS"),
+    ];
     if SERVERS.iter().all(|(_, variable)| std::env::var_os(variable).is_some()) {
         return;
     }
@@ -130,6 +148,7 @@ fn arguments(given: &[String]) -> Option<Arguments> {
     let mut arguments = Arguments {
         crowd: false,
         mysql: false,
+        http: false,
         quick: false,
         rounds: 3,
         seconds: 2,
@@ -142,6 +161,7 @@ fn arguments(given: &[String]) -> Option<Arguments> {
         match word.as_str() {
             "crowd" => arguments.crowd = true,
             "mysql" => arguments.mysql = true,
+            "http" => arguments.http = true,
             "--quick" => (arguments.quick, arguments.rounds, arguments.seconds) = (true, 1, 1),
             "--rounds" => arguments.rounds = given.next()?.parse().ok()?,
             "--seconds" => arguments.seconds = given.next()?.parse().ok()?,

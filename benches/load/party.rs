@@ -221,7 +221,7 @@ fn certificate() -> PathBuf {
     folder.join("relay")
 }
 
-fn spawn(command: &mut Command, port: u16, what: &str) -> Proxy {
+pub fn spawn(command: &mut Command, port: u16, what: &str) -> Proxy {
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the proxy runs");
     janitor::watch(child.id());
     wait_until(what, PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
