@@ -11,7 +11,8 @@
 //! Throughput is told as a ratio to the direct connection of the same round, cost as CPU seconds of the proxy: on a
 //! machine where client, proxy and server share the cores only the latter carries over to another one. `--write`
 //! puts the tables into `docs/performance.md`. PARTs are `query`, `calls`, `storm`, `tls`, `copy`, `pace`, `idle`,
-//! `cut`; with `mysql`, which is MariaDB, `query`, `storm`, `rows`, `idle`, `pace`; with `http` `backend`, `opensearch`.
+//! `cut`; with `mysql`, which is MariaDB, `query`, `storm`, `rows`, `idle`, `pace`; with `http`
+//! `backend`, `opensearch`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
