@@ -16,21 +16,13 @@ use crate::report::{Report, spread};
 use crate::support::cluster::{Cluster, Kind};
 use crate::support::node::Backend;
 use crate::support::{Node, Options, block, janitor, runtime, text, write_private};
-use crate::work::Run;
+use crate::work::{Plan, Run};
 
 const USER: &str = "alice";
 const PASSWORD: &str = "of-alice";
 const TIDEGATE: &str = "Tidegate";
 const BULK_BYTES: usize = 5_000_000;
 const SEARCH_BYTES: usize = 2_000;
-
-pub struct Plan {
-    pub quick: bool,
-    pub rounds: usize,
-    pub seconds: u64,
-    pub workers: usize,
-    pub only: Vec<String>,
-}
 
 /// A server that is there already.
 struct Behind(u16);
@@ -106,12 +98,6 @@ pub fn run(plan: &Plan) -> String {
     report.finish(&format!(
         "{rounds} rounds of {seconds} s; {workers} threads for Tidegate, one for nginx and for HAProxy"
     ))
-}
-
-impl Plan {
-    fn wants(&self, part: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == part)
-    }
 }
 
 impl Parties {
@@ -229,7 +215,7 @@ fn measure(plan: &Plan, all: &[Party], behind: &str, report: &mut Report) {
     let crowds: &[usize] = if plan.quick { &[1, 32] } else { &[1, 32, 256] };
     for &connections in crowds {
         let asked = Asked { connections, line: "GET /logs-1/_doc/1", kind: "", body: String::new() };
-        let runs = rounds(plan, all, &asked);
+        let runs = plan.turns(all, |party| Some(one(party, &asked, Duration::from_secs(plan.seconds))));
         let what = format!("{behind}, GET by id, {connections} connections");
         report.costs(&format!("{what}: CPU s per 10,000"), &runs, 10_000.0);
         report.ratios(&format!("{what}: requests/s / direct"), &runs);
@@ -237,28 +223,16 @@ fn measure(plan: &Plan, all: &[Party], behind: &str, report: &mut Report) {
     }
     let asked =
         Asked { connections: 32, line: "POST /logs-1/_search", kind: "application/json", body: search() };
-    let runs = rounds(plan, all, &asked);
+    let runs = plan.turns(all, |party| Some(one(party, &asked, Duration::from_secs(plan.seconds))));
     report.costs(&format!("{behind}, _search of 2 kB, 32 connections: CPU s per 10,000"), &runs, 10_000.0);
     report.ratios(&format!("{behind}, _search of 2 kB, 32 connections: requests/s / direct"), &runs);
     let body = bulk(BULK_BYTES);
     let bytes = body.len() as f64;
     let asked = Asked { connections: 2, line: "POST /_bulk", kind: "application/x-ndjson", body };
-    let mut runs = rounds(plan, all, &asked);
+    let mut runs = plan.turns(all, |party| Some(one(party, &asked, Duration::from_secs(plan.seconds))));
     runs.iter_mut().flatten().for_each(|run| run.units *= bytes);
     report.costs(&format!("{behind}, _bulk of 5 MB, 2 connections: CPU s per GB"), &runs, 1e9);
     report.ratios(&format!("{behind}, _bulk of 5 MB, 2 connections: bytes/s / direct"), &runs);
-}
-
-/// The runs of each party, in turns.
-fn rounds(plan: &Plan, all: &[Party], asked: &Asked) -> Vec<Vec<Run>> {
-    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); all.len()];
-    for round in 0..plan.rounds {
-        for turn in 0..all.len() {
-            let who = (turn + round) % all.len();
-            runs[who].push(one(&all[who], asked, Duration::from_secs(plan.seconds)));
-        }
-    }
-    runs
 }
 
 fn one(party: &Party, asked: &Asked, lasts: Duration) -> Run {

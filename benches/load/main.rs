@@ -42,17 +42,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use client::Login;
 use party::{Parties, Party};
 use report::{Report, spread};
-use work::{Run, Work};
+use work::{Plan, Run, Work};
 
 struct Arguments {
-    crowd: bool,
-    mysql: bool,
-    http: bool,
-    quick: bool,
-    rounds: usize,
-    seconds: u64,
-    workers: usize,
-    only: Vec<String>,
+    /// What is measured, as the page calls its section.
+    section: &'static str,
+    plan: Plan,
     write: bool,
 }
 
@@ -75,52 +70,38 @@ fn main() {
     let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let most = rustix::process::Rlimit { current: limits.maximum, ..limits };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, most).expect("the limit may be raised");
-    if arguments.crowd {
-        let plan = match arguments.quick {
-            true => (2_000, 20, 200, 60),
-            false => (10_000, 100, 1_000, 600),
-        };
-        let plan = crowd::Plan {
-            sessions: plan.0,
-            connections: plan.1,
-            revoked: plan.2,
-            lasts: Duration::from_secs(plan.3),
-        };
-        let section = crowd::crowd(&plan, arguments.workers);
-        println!("{section}");
-        if arguments.write {
-            report::write("crowd", &section);
-        }
-        return;
+    let Arguments { section, plan, write } = arguments;
+    let tables = match section {
+        "crowd" => crowd(&plan),
+        "mysql" => mysql::run(&plan),
+        "http" => http::run(&plan),
+        _ => postgres(plan),
+    };
+    println!("{tables}");
+    if write {
+        report::write(section, &tables);
     }
-    if arguments.mysql {
-        let Arguments { quick, rounds, seconds, workers, only, .. } = arguments;
-        let tables = mysql::run(&mysql::Plan { quick, rounds, seconds, workers, only });
-        println!("{tables}");
-        if arguments.write {
-            report::write("mysql", &tables);
-        }
-        return;
-    }
-    if arguments.http {
-        let Arguments { quick, rounds, seconds, workers, only, .. } = arguments;
-        let table = http::run(&http::Plan { quick, rounds, seconds, workers, only });
-        println!("{table}");
-        if arguments.write {
-            report::write("http", &table);
-        }
-        return;
-    }
-    let parties = Parties::start(arguments.workers);
+}
+
+fn crowd(plan: &Plan) -> String {
+    let (sessions, connections, revoked, lasts) = match plan.quick {
+        true => (2_000, 20, 200, 60),
+        false => (10_000, 100, 1_000, 600),
+    };
+    let lasts = Duration::from_secs(lasts);
+    crowd::crowd(&crowd::Plan { sessions, connections, revoked, lasts }, plan.workers)
+}
+
+fn postgres(plan: Plan) -> String {
+    let parties = Parties::start(plan.workers);
     let names = parties.all.iter().map(|party| party.name).collect();
     let report = Report::new(names, parties.versions.join(", "));
-    let mut bench = Bench { report, parties, arguments };
+    let mut bench = Bench { report, parties, plan };
     bench.run();
-    let tables = bench.report.finish(&bench.arguments_in_words());
-    println!("{tables}");
-    if bench.arguments.write {
-        report::write("figures", &tables);
-    }
+    let Plan { rounds, seconds, workers, .. } = bench.plan;
+    bench
+        .report
+        .finish(&format!("{rounds} rounds of {seconds} s; {workers} threads for the relay and for Tidegate"))
 }
 
 /// The tests' support asks the environment where the server's programs are, which `scripts/test` fills. Whoever runs
@@ -146,33 +127,25 @@ fn with_servers() {
 
 fn arguments(given: &[String]) -> Option<Arguments> {
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
-    let mut arguments = Arguments {
-        crowd: false,
-        mysql: false,
-        http: false,
-        quick: false,
-        rounds: 3,
-        seconds: 2,
-        workers,
-        only: Vec::new(),
-        write: false,
-    };
+    let plan = Plan { quick: false, rounds: 3, seconds: 2, workers, only: Vec::new() };
+    let mut arguments = Arguments { section: "figures", plan, write: false };
+    let plan = &mut arguments.plan;
     let mut given = given.iter();
     while let Some(word) = given.next() {
         match word.as_str() {
-            "crowd" => arguments.crowd = true,
-            "mysql" => arguments.mysql = true,
-            "http" => arguments.http = true,
-            "--quick" => (arguments.quick, arguments.rounds, arguments.seconds) = (true, 1, 1),
-            "--rounds" => arguments.rounds = given.next()?.parse().ok()?,
-            "--seconds" => arguments.seconds = given.next()?.parse().ok()?,
-            "--workers" => arguments.workers = given.next()?.parse().ok()?,
-            "--only" => arguments.only.push(given.next()?.clone()),
+            "crowd" => arguments.section = "crowd",
+            "mysql" => arguments.section = "mysql",
+            "http" => arguments.section = "http",
+            "--quick" => (plan.quick, plan.rounds, plan.seconds) = (true, 1, 1),
+            "--rounds" => plan.rounds = given.next()?.parse().ok()?,
+            "--seconds" => plan.seconds = given.next()?.parse().ok()?,
+            "--workers" => plan.workers = given.next()?.parse().ok()?,
+            "--only" => plan.only.push(given.next()?.clone()),
             "--write" => arguments.write = true,
             _ => return None,
         }
     }
-    (arguments.rounds > 0 && arguments.seconds > 0).then_some(arguments)
+    (plan.rounds > 0 && plan.seconds > 0).then_some(arguments)
 }
 
 /// LISTEN SERVER THREADS [CERTIFICATE, without its ending]
@@ -205,35 +178,26 @@ const QUERIES: [(&str, &str, u32); 6] = [
 struct Bench {
     parties: Parties,
     report: Report,
-    arguments: Arguments,
+    plan: Plan,
 }
 
 impl Bench {
-    fn wanted(&self, part: &str) -> bool {
-        self.arguments.only.is_empty() || self.arguments.only.iter().any(|only| only == part)
-    }
-
-    fn arguments_in_words(&self) -> String {
-        let Arguments { rounds, seconds, workers, .. } = self.arguments;
-        format!("{rounds} rounds of {seconds} s; {workers} threads for the relay and for Tidegate")
-    }
-
     fn run(&mut self) {
-        if self.wanted("query") {
+        if self.plan.wants("query") {
             for (name, mode, clients) in QUERIES {
                 let runs = self.rounds(Work::Query { mode, clients }, |_| true);
                 self.report.costs(&format!("point query, {name}: CPU s per 10,000"), &runs, 10_000.0);
                 self.report.ratios(&format!("point query, {name}: throughput / direct"), &runs);
             }
         }
-        if self.wanted("calls") {
+        if self.plan.wants("calls") {
             for mode in ["simple", "extended"] {
-                let seconds = self.arguments.seconds + 1;
+                let seconds = self.plan.seconds + 1;
                 let calls = self.parties.all.iter().map(|party| work::calls(party, mode, seconds));
                 self.report.row(&format!("system calls per query, {mode}, 8 clients"), calls.collect(), 2);
             }
         }
-        let plain = if self.wanted("storm") || self.wanted("tls") {
+        let plain = if self.plan.wants("storm") || self.plan.wants("tls") {
             let runs = self.rounds(Work::Storm, |_| true);
             self.report.ratios("new connection, SCRAM, one query: connections/s / direct", &runs);
             self.report.costs("new connection: CPU s per 1,000", &runs, 1_000.0);
@@ -241,7 +205,7 @@ impl Bench {
         } else {
             Vec::new()
         };
-        if self.wanted("tls") {
+        if self.plan.wants("tls") {
             for (name, resume) in [("whole handshake", false), ("resumed", true)] {
                 let runs = self.rounds(Work::TlsStorm { resume }, |party| party.tls_port.is_some());
                 let cells = plain.iter().zip(&runs).map(|(plain, tls)| {
@@ -252,44 +216,34 @@ impl Bench {
                 self.report.row(&title, cells.collect(), 3);
             }
         }
-        if self.wanted("copy") {
+        if self.plan.wants("copy") {
             for (name, work) in [("COPY out", Work::CopyOut), ("COPY in", Work::CopyIn)] {
                 let runs = self.rounds(work, |_| true);
                 self.report.costs(&format!("{name}: CPU s per GB"), &runs, 1e9);
                 self.report.ratios(&format!("{name}: bytes/s / direct"), &runs);
             }
         }
-        if self.wanted("pace") {
+        if self.plan.wants("pace") {
             let runs = self.rounds(Work::Pace, |_| true);
             self.report.added("added p50 at 2,000 queries a second, microseconds", &runs);
             self.report.costs("CPU s per 10,000 at that rate", &runs, 10_000.0);
         }
-        if self.wanted("idle") {
+        if self.plan.wants("idle") {
             self.idle();
         }
-        if self.wanted("cut") {
+        if self.plan.wants("cut") {
             self.cut();
         }
     }
 
-    /// The runs of each party, in turns.
     fn rounds(&self, work: Work, with: impl Fn(&Party) -> bool) -> Vec<Vec<Run>> {
-        let all = &self.parties.all;
-        let mut runs: Vec<Vec<Run>> = vec![Vec::new(); all.len()];
-        for round in 0..self.arguments.rounds {
-            for turn in 0..all.len() {
-                let who = (turn + round) % all.len();
-                if with(&all[who]) {
-                    let lines = work::lines(self.arguments.quick);
-                    runs[who].push(work.run(&all[who], self.arguments.seconds, lines));
-                }
-            }
-        }
-        runs
+        let lines = work::lines(self.plan.quick);
+        let run = |party: &Party| work.run(party, self.plan.seconds, lines);
+        self.plan.turns(&self.parties.all, |party| with(party).then(|| run(party)))
     }
 
     fn idle(&mut self) {
-        let sessions = if self.arguments.quick { 2_000 } else { 10_000 };
+        let sessions = if self.plan.quick { 2_000 } else { 10_000 };
         // Ours have given their server connections back, which then bear no name any more. Those that go through
         // to the server need a process there for each.
         let few = 300;
@@ -320,7 +274,7 @@ impl Bench {
     }
 
     fn cut(&mut self) {
-        let sessions = if self.arguments.quick { 200 } else { 1_000 };
+        let sessions = if self.plan.quick { 200 } else { 1_000 };
         let (grant, login) = self.parties.crowd.clone();
         let tidegate = self.parties.party("Tidegate");
         let secured =

@@ -9,7 +9,7 @@ use crate::support::mysql::wire::{Login, command, say};
 use crate::support::mysql::{Place, Release, Wire};
 use crate::support::server::ROLE_PASSWORD;
 use crate::support::{Node, Options, text};
-use crate::work::Run;
+use crate::work::{Plan, Run};
 
 const ACCOUNTS: u32 = 100_000;
 const STORM_THREADS: usize = 4;
@@ -22,20 +22,6 @@ const IDLE_QUICK: usize = 500;
 const IDLE_FEW: usize = 300;
 
 const TIDEGATE: &str = "Tidegate";
-
-pub struct Plan {
-    pub quick: bool,
-    pub rounds: usize,
-    pub seconds: u64,
-    pub workers: usize,
-    pub only: Vec<String>,
-}
-
-impl Plan {
-    fn wants(&self, part: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == part)
-    }
-}
 
 struct Party {
     name: &'static str,
@@ -127,7 +113,7 @@ fn measure(plan: &Plan, all: &[Party], report: &mut Report) {
     if plan.wants("query") {
         for clients in [8, 32] {
             for (name, work) in [("text", Work::Text { clients }), ("prepared", Work::Prepared { clients })] {
-                let runs = rounds(plan, all, work);
+                let runs = plan.turns(all, |party| Some(work.run(party, plan.seconds)));
                 report.costs(
                     &format!("point query, {name}, {clients} clients: CPU s per 10,000"),
                     &runs,
@@ -138,33 +124,21 @@ fn measure(plan: &Plan, all: &[Party], report: &mut Report) {
         }
     }
     if plan.wants("storm") {
-        let runs = rounds(plan, all, Work::Storm);
+        let runs = plan.turns(all, |party| Some(Work::Storm.run(party, plan.seconds)));
         report.ratios("new connection, one query: connections/s / direct", &runs);
         report.costs("new connection: CPU s per 1,000", &runs, 1_000.0);
     }
     if plan.wants("rows") {
         let rows = if plan.quick { 1_000_000 } else { 4_000_000 };
-        let runs = rounds(plan, all, Work::Rows(rows));
+        let runs = plan.turns(all, |party| Some(Work::Rows(rows).run(party, plan.seconds)));
         report.costs("rows of 100 bytes: CPU s per GB", &runs, 1e9);
         report.ratios("rows of 100 bytes: bytes/s / direct", &runs);
     }
     if plan.wants("pace") {
-        let runs = rounds(plan, all, Work::Pace);
+        let runs = plan.turns(all, |party| Some(Work::Pace.run(party, plan.seconds)));
         report.added("added p50 at 2,000 queries a second, microseconds", &runs);
         report.costs("CPU s per 10,000 at that rate", &runs, 10_000.0);
     }
-}
-
-/// The runs of each party, in turns.
-fn rounds(plan: &Plan, all: &[Party], work: Work) -> Vec<Vec<Run>> {
-    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); all.len()];
-    for round in 0..plan.rounds {
-        for turn in 0..all.len() {
-            let who = (turn + round) % all.len();
-            runs[who].push(work.run(&all[who], plan.seconds));
-        }
-    }
-    runs
 }
 
 impl Work {

@@ -60,6 +60,33 @@ impl Run {
     }
 }
 
+/// How much is measured.
+pub struct Plan {
+    pub quick: bool,
+    pub rounds: usize,
+    pub seconds: u64,
+    pub workers: usize,
+    pub only: Vec<String>,
+}
+
+impl Plan {
+    pub fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == part)
+    }
+
+    /// The runs of each party, in turns; none of one that has no part in it.
+    pub fn turns<P>(&self, all: &[P], run: impl Fn(&P) -> Option<Run>) -> Vec<Vec<Run>> {
+        let mut runs: Vec<Vec<Run>> = vec![Vec::new(); all.len()];
+        for round in 0..self.rounds {
+            for turn in 0..all.len() {
+                let who = (turn + round) % all.len();
+                runs[who].extend(run(&all[who]));
+            }
+        }
+        runs
+    }
+}
+
 /// Lines of a COPY.
 pub fn lines(quick: bool) -> u32 {
     if quick { 1_000_000 } else { 4_000_000 }
