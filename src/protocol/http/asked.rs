@@ -8,7 +8,7 @@ use super::api::Part;
 use super::expression::{self, Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
-use super::{Path, Wrong, ids};
+use super::{Actions, Counts, Path, Wrong, ids};
 use crate::grant::Scope;
 use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
 
@@ -29,6 +29,10 @@ pub struct Asked {
     pub(super) closes: bool,
     /// See [`Asked::tasks`].
     pub(super) tasks: Option<&'static str>,
+    /// What the answer says of how much it is about.
+    pub(super) counts: Option<Counts>,
+    /// Those of a `_bulk`.
+    pub(super) actions: Option<Actions>,
     /// What of the answer is shown. `None`: all of it, for the request named what it is about.
     pub(super) part: Option<Box<dyn Part>>,
     /// The body may hold logins: it is not written down.
@@ -84,6 +88,8 @@ impl Asked {
             gives: None,
             closes: false,
             tasks: None,
+            counts: None,
+            actions: None,
             part: None,
             is_secret: false,
         }
@@ -151,6 +157,15 @@ impl Asked {
     /// by itself, or cannot be stopped.
     pub fn tasks(&self) -> Option<&'static str> {
         self.tasks
+    }
+
+    pub fn counts(&self) -> Option<Counts> {
+        self.counts
+    }
+
+    /// The actions of a `_bulk` that was read whole.
+    pub fn take_actions(&mut self) -> Option<Actions> {
+        self.actions.take()
     }
 
     /// What of the answer is shown. `None`: all of it.

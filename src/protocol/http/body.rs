@@ -453,15 +453,15 @@ mod tests {
         let mut asked = Asked::new(AccessLevel::Read);
         let place = Place { named: path.is_some(), expand: Expand::OPEN };
         if kind == Kind::Bulk {
-            return bulk(body, place.named);
+            return bulk(body, path.map(str::to_owned));
         }
         kind.walk(body.as_bytes(), place, &mut asked).map(|()| asked.touch().reach)
     }
 
     /// However it is cut, it reads the same.
-    fn bulk(body: &str, named: bool) -> Result<Reach, Wrong> {
+    fn bulk(body: &str, path: Option<String>) -> Result<Reach, Wrong> {
         let of = |size: usize| {
-            let mut bulk = Bulk::new(Asked::new(AccessLevel::Read), named);
+            let mut bulk = Bulk::new(Asked::new(AccessLevel::Read), path.clone());
             body.as_bytes().chunks(size).try_for_each(|piece| bulk.push(piece))?;
             bulk.finish().map(|asked| asked.touch().reach)
         };

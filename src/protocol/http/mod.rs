@@ -20,6 +20,7 @@ mod api;
 mod asked;
 mod body;
 mod bulk;
+mod count;
 mod expression;
 mod head;
 mod ids;
@@ -43,7 +44,8 @@ use crate::protocol::{Entry, http};
 
 pub use api::{Api, Hidden, Part, Routed, View, Viewer};
 pub use asked::{Asked, Narrowed, Opened};
-pub use bulk::Bulk;
+pub use bulk::{Actions, Bulk};
+pub use count::{Counted, Counter, Counts};
 pub use head::{ContentType, Credentials, Login, credentials};
 pub use ids::{Gives, IdKind};
 pub use path::Path;

@@ -162,6 +162,11 @@ impl Catalog {
         Touch { reach, ..touch.clone() }
     }
 
+    /// What is behind a name, where that is something else.
+    pub(super) fn stands_for(&self, name: &str) -> Vec<String> {
+        self.behind(name).into_iter().filter(|behind| behind != name).collect()
+    }
+
     /// A name, and what must be covered for it besides.
     fn behind(&self, name: &str) -> BTreeSet<String> {
         let mut all = BTreeSet::from([name.to_owned()]);

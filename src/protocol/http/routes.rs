@@ -7,7 +7,7 @@ use super::asked::{Asked, At};
 use super::body::{Kind, Place};
 use super::expression::{self, Expand, Expression};
 use super::ids::{self, Gives, IdAt, IdKind, Ids};
-use super::{Bulk, Path, Wrong, names};
+use super::{Bulk, Counts, Path, Wrong, names};
 use crate::model::{AccessLevel, Touch};
 
 const TABLE: &str = include_str!("elastic.routes");
@@ -28,6 +28,7 @@ pub struct Route {
     closes: bool,
     /// What the cluster's tasks of it are called, where it goes on with it unasked.
     tasks: Option<&'static str>,
+    counts: Option<Counts>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +47,8 @@ enum From {
 pub struct Routed {
     route: &'static Route,
     asked: Asked,
-    /// Whether the path names what a body leaves out.
-    named: bool,
+    /// What the path names, and a body may leave out.
+    index: Option<String>,
     expand: Expand,
 }
 
@@ -92,8 +93,10 @@ impl Routed {
         asked.gives = route.gives(path)?;
         asked.closes = route.closes;
         asked.tasks = route.tasks;
+        asked.counts = route.counts;
         let expand = Expand::OPEN.with(path)?;
-        Ok(Self { route, asked, named: place.is_some(), expand })
+        let index = place.and_then(|place| path.segments.get(place)).cloned();
+        Ok(Self { route, asked, index, expand })
     }
 
     /// Whether there may be a body at all.
@@ -112,7 +115,7 @@ impl Routed {
     }
 
     pub fn bulk(self) -> Bulk {
-        Bulk::new(self.asked, self.named)
+        Bulk::new(self.asked, self.index)
     }
 
     /// What is touched whatever the body says.
@@ -127,7 +130,7 @@ impl Routed {
             bulk.push(body)?;
             return bulk.finish();
         }
-        let place = Place { named: self.named, expand: self.expand };
+        let place = Place { named: self.index.is_some(), expand: self.expand };
         self.route.body.walk(body, place, &mut self.asked)?;
         if self.route.from == From::Ids && self.asked.ids.len() != 1 {
             return Err(Wrong::Bad("ids must be said in one place: all of them at once is nobody's here"));
@@ -261,13 +264,14 @@ fn lines() -> impl Iterator<Item = &'static str> {
 fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>) -> Option<Route> {
     let [methods, path, level, from, body, known @ ..] = words else { return None };
     let mut parameters = groups.get("common")?.clone();
-    let (mut gives, mut closes, mut tasks) = (None, false, None);
+    let (mut gives, mut closes, mut tasks, mut counts) = (None, false, None, None);
     for group in known {
         match group.split_once('=') {
             Some(("gives", given)) => {
                 gives = Some(given.split_once(':').and_then(|(kind, member)| Some((id_kind(kind)?, member)))?)
             }
             Some(("task", actions)) => tasks = Some(actions),
+            Some(("counts", what)) => counts = Some(Counts::named(what)?),
             Some(_) => return None,
             None if *group == "closes" => closes = true,
             None => parameters.extend(groups.get(group)?),
@@ -294,6 +298,7 @@ fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>
         gives,
         closes,
         tasks,
+        counts,
     })
 }
 

@@ -15,6 +15,7 @@ mod answer;
 mod checking;
 mod connection;
 mod contexts;
+mod counting;
 mod pace;
 mod request;
 mod rest;

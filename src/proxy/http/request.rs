@@ -19,6 +19,7 @@ use super::answer::{Account, Answered, Ends, Seals, Theirs};
 use super::checking::{Checking, Cover, piece};
 use super::connection::{self, Connection, Underway};
 use super::contexts::Given;
+use super::counting::Counting;
 use super::rest::{self, Rest};
 use super::seal::Owner;
 use super::session::{Beginning, Running, Session};
@@ -64,6 +65,8 @@ struct Admitted {
     place: Arc<Place>,
     /// What is sent for wildcards.
     narrowed: Option<Narrowed>,
+    /// What names stand for, where that was looked up.
+    catalog: Option<Arc<Catalog>>,
 }
 
 /// What goes with a request.
@@ -209,7 +212,8 @@ impl Connection {
         let owner = Owner { user: identity.user().clone(), target: claim.target.clone() };
         let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
         let admitted = self.admit(identity, claim, &asked, &opened).await?;
-        let Admitted { admission, session, place, narrowed } = admitted;
+        let Admitted { admission, session, place, narrowed, catalog } = admitted;
+        let (counting, held) = counting(&mut asked, held, catalog.as_deref());
         let (path, held) = put_ids(path, held, &asked, &opened).map_err(Refused::of)?;
         let (path, held) = match &narrowed {
             None => (path, held),
@@ -234,8 +238,9 @@ impl Connection {
         self.note(&running, line, written, admission.touch())?;
         let shown = Shown::new(path, asked.take_part(), &admission);
         let _forget = forgets.then(|| Forget { door: self.door.clone(), target: admission.target().clone() });
-        let response =
-            self.exchange(head, &shown, held, &admission, (running, ends, place, given, lasting)).await;
+        let response = self
+            .exchange(head, &shown, held, &admission, (running, ends, place, given, lasting, counting))
+            .await;
         if asked.closes() && response.as_ref().is_ok_and(|response| response.status().is_success()) {
             self.door.contexts.forget(&opened);
         }
@@ -309,17 +314,19 @@ impl Connection {
             decided => decided?,
         };
         let named = matches!(&touch.reach, Reach::Names(names) if !names.is_empty());
-        let touch = match !self.door.api.has_aliases() || admission.scope().is_everything() || !named {
-            true => touch,
-            false => {
-                let place = self.place(&admission)?;
-                self.catalog(&admission, &place).await?.resolve(&touch)
-            }
-        };
+        let (touch, catalog) =
+            match !self.door.api.has_aliases() || admission.scope().is_everything() || !named {
+                true => (touch, None),
+                false => {
+                    let place = self.place(&admission)?;
+                    let catalog = self.catalog(&admission, &place).await?;
+                    (catalog.resolve(&touch), Some(catalog))
+                }
+            };
         // It may have taken a while, and stand for more.
         let (admission, session) = self.let_in(identity, claim, &touch)?;
         let place = self.place(&admission)?;
-        Ok(Admitted { admission, session, place, narrowed: None })
+        Ok(Admitted { admission, session, place, narrowed: None, catalog })
     }
 
     /// The decision as it would be now, for a question that has to be asked first.
@@ -365,7 +372,7 @@ impl Connection {
         })?;
         let (admission, session) = self.let_in(identity, claim, &catalog.resolve(&narrowed.touch))?;
         let place = self.place(&admission)?;
-        Ok(Admitted { admission, session, place, narrowed: Some(narrowed) })
+        Ok(Admitted { admission, session, place, narrowed: Some(narrowed), catalog: Some(catalog) })
     }
 
     /// What names stand for at the target. Who may not go on does not wait for it.
@@ -499,12 +506,13 @@ impl Connection {
         shown: &Shown,
         held: Held,
         admission: &Admission,
-        (running, mut ends, place, given, lasting): (
+        (running, mut ends, place, given, lasting, counting): (
             Running,
             Ends,
             Arc<Place>,
             Option<Given>,
             Option<Lasting>,
+            Counting,
         ),
     ) -> Result<Response<Answered>, Refused> {
         let told = |refusal| Refused { told: true, ..Refused::of(refusal) };
@@ -526,7 +534,7 @@ impl Connection {
             }
         };
         let sending = gone.clone();
-        let account = Account::new(running, self.door.shared.trail.clone(), gone);
+        let account = Account::new(running, self.door.shared.trail.clone(), gone, counting);
         let target = self.door.api.render(shown.sent());
         let request = rebuilt(self.door.api, head, &target, &stamp, upload);
         let mut request = request.ok_or_else(|| told(Refusal::TargetUnavailable))?;
@@ -561,7 +569,7 @@ impl Connection {
         shown: &Shown,
         (lent, given, lasting): (Lent, Option<Given>, Option<Lasting>),
         response: Response<Incoming>,
-        (ends, account): (Ends, Account),
+        (ends, mut account): (Ends, Account),
     ) -> Result<Response<Answered>, Refusal> {
         let (head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS || head.status.is_informational() {
@@ -585,6 +593,9 @@ impl Connection {
         }
         let filtering = shown.is_filtered() && head.status == StatusCode::OK;
         let changes = seals.is_some() || filtering;
+        if head.status.is_success() && !filtering && may_be_looked_into(&head.headers) {
+            account.is_counted();
+        }
         let mut theirs = Theirs::new(body, status, (lent, seals, lasting), ends, account, stuck);
         if filtering {
             if head.headers.contains_key(CONTENT_ENCODING) {
@@ -853,6 +864,22 @@ fn either(ends: Ends, refused: oneshot::Receiver<Refusal>) -> Ends {
     Box::pin(async move {
         tokio::select! { refusal = ends => refusal, Ok(refusal) = refused => refusal }
     })
+}
+
+/// What is counted of a request.
+fn counting(asked: &mut Asked, mut held: Held, catalog: Option<&Catalog>) -> (Counting, Held) {
+    let counting = Counting::new(asked.counts());
+    let counting = match (asked.take_actions(), &mut held) {
+        (Some(actions), _) => counting.with_actions(actions, catalog),
+        (None, Held::Checked(checking)) => {
+            if let Some(catalog) = catalog {
+                checking.resolve(catalog);
+            }
+            counting.with_told(checking.told())
+        }
+        (None, _) => counting,
+    };
+    (counting, held)
 }
 
 /// The request with what its sealed ids stand for.
