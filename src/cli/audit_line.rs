@@ -299,7 +299,7 @@ fn result(value: &Value) -> String {
     let took = time::measured(number(value, "duration_us"));
     let sqlstate = text(value, "sqlstate");
     if !sqlstate.is_empty() {
-        return format!("failed with {}, {took}", plain(sqlstate));
+        return joined([format!("failed with {}", plain(sqlstate)), actions(value), took]);
     }
     let tag = text(value, "tag");
     let counted_as = text(value, "counted");
@@ -404,7 +404,7 @@ mod tests {
             ),
             (
                 r#""rows":0,"actions":{"index":{"a":5}},"sqlstate":"unfinished""#,
-                "failed with unfinished, 3.1 ms",
+                "failed with unfinished, [index 5 a], 3.1 ms",
             ),
         ] {
             let line = format!(r#"{{"event":"result","number":1,"tag":"200","duration_us":3100,{members}}}"#);

@@ -382,6 +382,8 @@ pub const HTTP_COUNTED_BYTES_MAX: usize = 1 << 20;
 /// Actions and indices of one `_bulk` that have a count of their own in the trail, and names that those stand for: with
 /// the longest names they are some ten kilobytes.
 pub const HTTP_COUNTED_INDICES_MAX: usize = 64;
+/// What is read of an `_msearch` before others get their turn: about a millisecond.
+pub const HTTP_TURN_BYTES: usize = 64 << 10;
 /// A client that sends or takes what holds a connection to a target is looked at this often, …
 pub const HTTP_PACE_LOOK: Duration = Duration::from_secs(1);
 /// … and has to move so much …

@@ -51,6 +51,11 @@ impl Actions {
         self.named.values().flat_map(BTreeMap::values).chain(self.others.values()).sum()
     }
 
+    /// Whether there is one that deletes.
+    pub fn deletes(&self) -> bool {
+        [self.named.contains_key("delete"), self.others.contains_key("delete")].contains(&true)
+    }
+
     /// Adds what the names stand for at the cluster.
     pub fn resolve(&mut self, catalog: &Catalog) {
         let mut room = limits::HTTP_COUNTED_INDICES_MAX;
@@ -138,6 +143,7 @@ impl Bulk {
     pub fn so_far(&self) -> Asked {
         let mut asked = Asked::new(self.asked.level.clone());
         asked.reach = self.asked.reach.clone();
+        asked.counts = self.asked.counts;
         asked
     }
 

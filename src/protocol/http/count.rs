@@ -158,13 +158,16 @@ pub struct Counter {
     /// The answer says how many there are.
     is_said: bool,
     at_least: bool,
+    /// An answer without errors says that all has been done.
+    trusts_errors: bool,
     all_done: bool,
     is_done: bool,
 }
 
 impl Counter {
-    /// `None`: there is nothing to be read.
-    pub fn new(counts: Counts) -> Option<Self> {
+    /// `trusts_errors`: where a `_bulk` says that nothing has failed, all of its actions were done. What deletes says so
+    /// of documents that are not there, too. `None`: there is nothing to be read.
+    pub fn new(counts: Counts, trusts_errors: bool) -> Option<Self> {
         let want = counts.want()?;
         Some(Self {
             counts,
@@ -180,6 +183,7 @@ impl Counter {
             is_totalled: false,
             is_said: false,
             at_least: false,
+            trusts_errors,
             all_done: false,
             is_done: false,
         })
@@ -361,7 +365,9 @@ impl Counter {
                 self.rows += u64::from(number().is_some_and(|status| (200..300).contains(&status)));
                 self.is_said = true;
             }
-            Some(Errors) if self.word == b"false" => (self.all_done, self.is_done) = (true, true),
+            Some(Errors) if self.trusts_errors && self.word == b"false" => {
+                (self.all_done, self.is_done) = (true, true)
+            }
             _ => {}
         }
     }
@@ -441,7 +447,7 @@ mod tests {
     use super::*;
 
     fn counter(counts: Counts, answer: &[u8], parts: usize) -> Counter {
-        let mut counter = Counter::new(counts).unwrap();
+        let mut counter = Counter::new(counts, true).unwrap();
         answer.chunks(parts.max(1)).for_each(|part| counter.push(part));
         counter
     }
@@ -526,7 +532,10 @@ mod tests {
         ] {
             assert_eq!(counted(counts, answer), said, "{answer}");
         }
-        assert!(Counter::new(Counts::One).is_none());
+        assert!(Counter::new(Counts::One, true).is_none());
+        let mut deletes = Counter::new(Counts::Actions, false).unwrap();
+        deletes.push(br#"{"errors":false,"items":[{"delete":{"status":404}},{"delete":{"status":200}}]}"#);
+        assert_eq!(deletes.counted(7, true), Some(Counted { rows: 1, at_least: false }));
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod resolve;
 mod routes;
 mod scan;
 mod search;
+mod several;
 pub mod tasks;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ pub use path::Path;
 pub use refusal::Answer;
 pub use resolve::Catalog;
 pub use scan::Scanner;
+pub use several::Several;
 
 /// What is known of each of these APIs.
 pub const PROTOCOLS: &[Entry] =

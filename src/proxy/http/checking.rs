@@ -14,7 +14,7 @@ use super::spool::START_BYTES_MAX;
 use super::upload::Checked;
 use super::upstream::Place;
 use crate::grant::Admission;
-use crate::model::{Refusal, Touch, limits};
+use crate::model::{Reach, Refusal, Touch, limits};
 use crate::protocol::http::{Bulk, Catalog};
 
 pub(super) struct Checking {
@@ -32,6 +32,11 @@ pub(super) struct Cover {
     pub admission: Admission,
     pub place: Arc<Place>,
 }
+
+/// By another name, for who has a grant for everything.
+pub(super) const ACCOUNTS: Refusal = Refusal::OperationDenied(
+    "a name leads to the cluster's own accounts, which are not reached through the proxy",
+);
 
 /// The next piece of a client's body. Cancel safe.
 pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
@@ -59,16 +64,18 @@ impl Cover {
     }
 
     /// Gives what was looked up for it.
-    async fn covers(&self, mut touch: Touch) -> Result<Option<Arc<Catalog>>, Refusal> {
+    async fn covers(&self, mut touch: Touch) -> Result<Arc<Catalog>, Refusal> {
         let admission = &self.admission;
-        let mut looked = None;
-        if !admission.scope().is_everything() {
-            let catalog = self.door.catalogs.of(admission.target(), admission.level(), &self.place).await?;
-            touch = catalog.resolve(&touch);
-            looked = Some(catalog);
+        let catalog = self.door.catalogs.of(admission.target(), admission.level(), &self.place).await?;
+        match (admission.scope().is_everything(), &touch.reach) {
+            (false, _) => touch = catalog.resolve(&touch),
+            (true, Reach::Names(names)) if names.iter().any(|name| catalog.is_veil(name)) => {
+                return Err(ACCOUNTS);
+            }
+            (true, _) => {}
         }
         match self.door.shared.ledger.covers(admission, touch) {
-            true => Ok(looked),
+            true => Ok(catalog),
             false => Err(Refusal::NotGranted),
         }
     }
@@ -120,9 +127,8 @@ impl Checking {
             // What was covered may be an alias, which stands for something else by now.
             if self.bulk.names() != known || checked.elapsed() >= limits::HTTP_ALIASES_AGE_MAX {
                 (known, checked) = (self.bulk.names(), Instant::now());
-                if let Some(catalog) = cover.covers(self.bulk.touch()).await? {
-                    self.bulk.actions().resolve(&catalog);
-                }
+                let catalog = cover.covers(self.bulk.touch()).await?;
+                self.bulk.actions().resolve(&catalog);
             }
             self.told.tell(self.bulk.actions());
             let ready = self.pending.len() - self.bulk.unread();

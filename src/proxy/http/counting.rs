@@ -1,6 +1,6 @@
 //! How much a request is about, for its line in the trail: what its answer says, and the actions of a `_bulk`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::http::{Actions, Catalog, Counter, Counts};
 
@@ -10,7 +10,11 @@ pub(super) struct Told(Arc<Mutex<Actions>>);
 
 impl Told {
     pub fn tell(&self, actions: &Actions) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(actions);
+        self.lock().clone_from(actions);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Actions> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -43,8 +47,10 @@ impl Counting {
         self
     }
 
+    /// The answer begins, which may say how much it is about.
     pub fn begin(&mut self) {
-        self.counter = self.counts.and_then(Counter::new);
+        let deletes = self.actions.as_ref().is_some_and(|told| told.lock().deletes());
+        self.counter = self.counts.and_then(|counts| Counter::new(counts, !deletes));
     }
 
     pub fn push(&mut self, part: &[u8]) {
@@ -56,7 +62,7 @@ impl Counting {
     /// For the line in the trail: the number, and more members of it, without braces. What the answer does not say is
     /// not counted, and has no `counted`.
     pub fn said(&self, status: u16, is_whole: bool) -> (u64, String) {
-        let actions = self.actions.as_ref().map(|told| told.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let actions = self.actions.as_ref().map(Told::lock);
         let asked = actions.as_ref().map_or(0, |actions| actions.count());
         let (rows, is_counted, at_least) = match (self.counts, &self.counter) {
             // The status says it all.

@@ -25,6 +25,7 @@ mod shown;
 mod spool;
 mod stopping;
 mod stream;
+mod turns;
 mod upload;
 mod upstream;
 

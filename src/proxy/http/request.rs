@@ -5,9 +5,9 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
-    UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
+    HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::HttpDoor;
 use super::answer::{Account, Answered, Ends, Seals, Theirs};
-use super::checking::{Checking, Cover, piece};
+use super::checking::{ACCOUNTS, Checking, Cover, piece};
 use super::connection::{self, Connection, Underway};
 use super::contexts::Given;
 use super::counting::Counting;
@@ -26,6 +26,7 @@ use super::session::{Beginning, Running, Session};
 use super::shown::{self, Shown};
 use super::spool::{Spooled, Spooling};
 use super::stopping::Lasting;
+use super::turns;
 use super::upload::Upload;
 use super::upstream::{Lent, Place};
 use crate::credential::Identity;
@@ -211,7 +212,8 @@ impl Connection {
             level == AccessLevel::Admin && matches!(head.method, Method::PUT | Method::POST | Method::DELETE);
         let owner = Owner { user: identity.user().clone(), target: claim.target.clone() };
         let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
-        let admitted = self.admit(identity, claim, &asked, &opened).await?;
+        let text = held.in_memory().map_or(&[][..], |bytes| bytes);
+        let admitted = self.admit(identity, claim, (&asked, &path, text), &opened).await?;
         let Admitted { admission, session, place, narrowed, catalog } = admitted;
         let (counting, held) = counting(&mut asked, held, catalog.as_deref());
         let (path, held) = put_ids(path, held, &asked, &opened).map_err(Refused::of)?;
@@ -221,6 +223,7 @@ impl Connection {
                 (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Refused::of)?)
             }
         };
+        let path = asked.with_parameters(path);
         let given = match asked.gives() {
             None => None,
             Some(gives) => {
@@ -292,7 +295,13 @@ impl Connection {
         let kept = spooling.finish().await.map_err(Refused::of)?;
         let asked = match reads {
             Reads::Bulk(bulk) => bulk.finish()?,
-            Reads::Whole(routed) => routed.asked(kept.in_memory().map_or(&[][..], |bytes| bytes))?,
+            Reads::Whole(routed) => {
+                let body = kept.in_memory().map_or(&[][..], |bytes| bytes);
+                match routed.several() {
+                    Ok(several) => turns::read(several, body).await?,
+                    Err(routed) => routed.asked(body)?,
+                }
+            }
         };
         Ok((Held::Kept(kept), asked, Some(running)))
     }
@@ -303,7 +312,7 @@ impl Connection {
         &self,
         identity: &Identity,
         claim: &Claim,
-        asked: &Asked,
+        (asked, path, body): (&Asked, &Path, &[u8]),
         opened: &[Opened],
     ) -> Result<Admitted, Refused> {
         let touch = asked.touch_of(opened)?;
@@ -314,15 +323,22 @@ impl Connection {
             decided => decided?,
         };
         let named = matches!(&touch.reach, Reach::Names(names) if !names.is_empty());
-        let (touch, catalog) =
-            match !self.door.api.has_aliases() || admission.scope().is_everything() || !named {
-                true => (touch, None),
-                false => {
-                    let place = self.place(&admission)?;
-                    let catalog = self.catalog(&admission, &place).await?;
-                    (catalog.resolve(&touch), Some(catalog))
+        let is_everything = admission.scope().is_everything();
+        let looks =
+            self.door.api.has_aliases() && if is_everything { asked.may_name(path, body) } else { named };
+        let (touch, catalog) = match looks {
+            false => (touch, None),
+            true => {
+                let place = self.place(&admission)?;
+                let catalog = self.catalog(&admission, &place).await?;
+                // Another grant, for everything, might cover it all the same.
+                if asked.leads_to_accounts(&catalog, path, body) {
+                    return Err(Refused::of(if is_everything { ACCOUNTS } else { Refusal::NotGranted }));
                 }
-            };
+                let touch = if is_everything { touch } else { catalog.resolve(&touch) };
+                (touch, Some(catalog))
+            }
+        };
         // It may have taken a while, and stand for more.
         let (admission, session) = self.let_in(identity, claim, &touch)?;
         let place = self.place(&admission)?;
@@ -602,16 +618,17 @@ impl Connection {
                 return Err(shown::strange(self.door.name));
             }
             let room = self.door.spool.answer(shown.user());
-            match shown.read(&mut theirs, room, self.door.name).await? {
-                Ok(()) => {}
-                Err(hidden) => {
-                    let mut response = ours(StatusCode::NOT_FOUND, hidden.to_owned());
-                    // What is not there has all of these headers too, but for what is said of what may be kept.
-                    let told = self.told(&head.headers, &[CONTENT_TYPE, CONTENT_LENGTH, CACHE_CONTROL]);
-                    response.headers_mut().extend(told);
-                    return Ok(response);
-                }
+            if !shown.read(&mut theirs, room, self.door.name).await? {
+                return absent(shown).ok_or_else(|| shown::strange(self.door.name));
             }
+        } else if let Some(absent) = absent(shown) {
+            // The connection is good for the next one when this has been read.
+            let mut room = self.door.spool.answer(shown.user());
+            let _ = shown::read(&mut theirs, &mut room, limits::HTTP_SAID_BYTES_MAX).await;
+            return match theirs.cut.take() {
+                Some(refusal) => Err(refusal),
+                None => Ok(absent),
+            };
         }
         let mut response = Response::new(Answered::Theirs(Box::new(theirs)));
         *response.status_mut() = head.status;
@@ -948,6 +965,12 @@ fn ours(status: StatusCode, body: String) -> Response<Answered> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// What is said where it cannot be told whether something is hidden or is not there: the same to the last header.
+fn absent(shown: &Shown) -> Option<Response<Answered>> {
+    let (status, said) = shown.absent()?;
+    Some(ours(StatusCode::from_u16(status).unwrap_or(StatusCode::NOT_FOUND), said.to_owned()))
 }
 
 /// No, in the API's own words.

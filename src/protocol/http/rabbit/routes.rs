@@ -7,7 +7,7 @@ use super::body::Kind;
 use super::part::Part;
 use crate::model::{AccessLevel, Reach, Touch};
 use crate::protocol::http::api;
-use crate::protocol::http::{Asked, Bulk, Counts, Path, Wrong};
+use crate::protocol::http::{Asked, Bulk, Counts, Path, Several, Wrong};
 
 const TABLE: &str = include_str!("../rabbit.routes");
 
@@ -104,6 +104,10 @@ impl api::Routed for Routed {
     }
 
     fn bulk(self: Box<Self>) -> Result<Bulk, Box<dyn api::Routed>> {
+        Err(self)
+    }
+
+    fn several(self: Box<Self>) -> Result<Several, Box<dyn api::Routed>> {
         Err(self)
     }
 
