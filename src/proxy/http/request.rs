@@ -609,7 +609,7 @@ impl Connection {
         }
         let filtering = shown.is_filtered() && head.status == StatusCode::OK;
         let changes = seals.is_some() || filtering;
-        if head.status.is_success() && !filtering && may_be_looked_into(&head.headers) {
+        if !filtering && may_be_looked_into(&head.headers) {
             account.is_counted();
         }
         let mut theirs = Theirs::new(body, status, (lent, seals, lasting), ends, account, stuck);
@@ -625,10 +625,11 @@ impl Connection {
             // The connection is good for the next one when this has been read.
             let mut room = self.door.spool.answer(shown.user());
             let _ = shown::read(&mut theirs, &mut room, limits::HTTP_SAID_BYTES_MAX).await;
-            return match theirs.cut.take() {
-                Some(refusal) => Err(refusal),
-                None => Ok(absent),
-            };
+            if let Some(refusal) = theirs.cut.take() {
+                return Err(refusal);
+            }
+            theirs.show(Bytes::new(), room);
+            return Ok(absent);
         }
         let mut response = Response::new(Answered::Theirs(Box::new(theirs)));
         *response.status_mut() = head.status;
