@@ -21,6 +21,8 @@ mod asked;
 mod body;
 mod bulk;
 mod expression;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 mod head;
 mod ids;
 mod json;
