@@ -436,8 +436,6 @@ pub const HTTP_STOP_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub const HTTP_STOP_LOOK: Duration = Duration::from_secs(5);
 /// … and for so long where it does not end, or the target does not answer.
 pub const HTTP_STOP_WAIT: Duration = Duration::from_secs(60);
-/// A connection whose exchange has ended must be found clean within this, or it is closed.
-pub const HTTP_CLEAN_WAIT: Duration = Duration::from_secs(1);
 /// Idle connections to targets are looked through this often.
 pub const HTTP_SWEEP: Duration = Duration::from_secs(1);
 /// The path of a refused request in the trail.

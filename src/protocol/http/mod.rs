@@ -22,6 +22,8 @@ mod body;
 mod bulk;
 mod count;
 mod expression;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 mod head;
 mod ids;
 mod json;

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -143,8 +143,19 @@ struct Hold {
 }
 
 impl Hold {
+    fn lent(&self) -> MutexGuard<'_, Option<Lent>> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) -> Option<Lent> {
-        self.lent.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.lent().take()
+    }
+
+    /// Moves what can be moved of the answer.
+    fn drive(&self, cx: &mut Context<'_>) {
+        if let Some(lent) = &mut *self.lent() {
+            lent.drive(cx);
+        }
     }
 
     /// Closes the connection to the target. What comes of the answer after that is not its end, whatever it looks like.
@@ -298,6 +309,7 @@ impl Theirs {
                     return self.pass_kept(part, is_last);
                 }
             };
+            self.hold.drive(cx);
             let next = Pin::new(body).poll_frame(cx);
             self.hold.pace.waits_for_client(next.is_ready());
             if self.hold.cut.load(Relaxed) {
