@@ -313,7 +313,9 @@ impl Connection {
             true => touch,
             false => {
                 let place = self.place(&admission)?;
-                self.catalog(&admission, &place).await?.resolve(&touch)
+                let catalog = self.catalog(&admission, &place).await?;
+                are_there(asked, &catalog)?;
+                catalog.resolve(&touch)
             }
         };
         // It may have taken a while, and stand for more.
@@ -353,6 +355,7 @@ impl Connection {
             tracing::error!(target_name = %target, %level, "the connector may not ask which indices there are");
             return Err(Refused::of(Refusal::TargetUnavailable));
         }
+        are_there(asked, &catalog)?;
         let ledger = &self.door.shared.ledger;
         let book = ledger.book();
         let target = book.target(target.as_str()).ok_or_else(|| Refused::of(Refusal::TargetUnavailable))?;
@@ -853,6 +856,15 @@ fn either(ends: Ends, refused: oneshot::Receiver<Refusal>) -> Ends {
     Box::pin(async move {
         tokio::select! { refusal = ends => refusal, Ok(refusal) = refused => refusal }
     })
+}
+
+/// Where what is named could be something else than an index, it must be one, or an alias or a data stream.
+fn are_there(asked: &Asked, catalog: &Catalog) -> Result<(), Refused> {
+    const ELSE: &str = "what is named is no index, alias or data stream: a view may read what it likes";
+    match asked.wants_indices() && !catalog.has(&asked.named().reach) {
+        true => Err(Refused::of(Refusal::OperationDenied(ELSE))),
+        false => Ok(()),
+    }
 }
 
 /// The request with what its sealed ids stand for.
