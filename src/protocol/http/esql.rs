@@ -143,7 +143,9 @@ impl Reader<'_, '_> {
         match word.as_str() {
             "change_point" | "dissect" | "drop" | "eval" | "fuse" | "grok" | "inlinestats" | "keep"
             | "limit" | "metrics_info" | "mmr" | "mv_expand" | "registered_domain" | "rename" | "sample"
-            | "sort" | "stats" | "ts_info" | "uri_parts" | "user_agent" | "where" => self.expression(),
+            | "sort" | "stats" | "ts_collapse" | "ts_info" | "uri_parts" | "user_agent" | "where" => {
+                self.expression()
+            }
             "inline" if self.lexer.word()?.as_deref() == Some("stats") => self.expression(),
             "lookup" if self.lexer.word()?.as_deref() == Some("join") => self.lookup(),
             "enrich" => {
@@ -152,8 +154,8 @@ impl Reader<'_, '_> {
                 names::unsealed(&self.lexer.source()?.text)?;
                 self.expression()
             }
-            "completion" | "rerank" => {
-                self.asked.reach.everything("a model that is asked");
+            "completion" | "rerank" | "ip_location" => {
+                self.asked.reach.everything("a model or a database that is asked");
                 self.expression()
             }
             "fork" => self.fork(),
@@ -256,8 +258,10 @@ impl Reader<'_, '_> {
                     if open.len() >= limits::HTTP_JSON_DEPTH_MAX {
                         return Err(NESTED);
                     }
-                    if *sign == '(' {
-                        self.opens(before.as_ref())?;
+                    if *sign == '(' && self.opens(before.as_ref())? {
+                        self.inner(Self::pipeline)?;
+                        before = Some(Token::Sign(')'));
+                        continue;
                     }
                     open.push(*sign);
                 }
@@ -275,10 +279,11 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// What a parenthesis opens: the arguments of what stands ahead of it, or a part of the expression.
-    fn opens(&mut self, before: Option<&Token>) -> Result<(), Wrong> {
-        const SOURCES: [&str; 9] =
-            ["from", "ts", "row", "show", "promql", "eql", "explain", "external", "set"];
+    /// What a parenthesis opens: the arguments of what stands ahead of it, a part of the expression, or (`true`) a query
+    /// whose rows are looked through, behind IN.
+    fn opens(&mut self, before: Option<&Token>) -> Result<bool, Wrong> {
+        const QUERIES: [&str; 3] = ["from", "ts", "row"];
+        const OTHERS: [&str; 6] = ["show", "promql", "eql", "explain", "external", "set"];
         let is_plain = |name: &str| known::is_plain(&name.to_ascii_lowercase());
         let known = match before {
             Some(Token::Word(word)) => known::is_keyword(word) || is_plain(word),
@@ -291,9 +296,12 @@ impl Reader<'_, '_> {
         if !known {
             self.asked.reach.everything("a function that the proxy does not know");
         }
-        match self.lexer.peek_word()? {
-            Some(word) if SOURCES.contains(&word.as_str()) => Err(SUBQUERY),
-            _ => Ok(()),
+        let Some(word) = self.lexer.peek_word()? else { return Ok(false) };
+        match (QUERIES.contains(&word.as_str()), before) {
+            (true, Some(Token::Word(before))) if before == "in" => Ok(true),
+            (true, _) => Err(SUBQUERY),
+            (false, _) if OTHERS.contains(&word.as_str()) => Err(SUBQUERY),
+            (false, _) => Ok(false),
         }
     }
 }

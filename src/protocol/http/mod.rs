@@ -129,6 +129,19 @@ fn fuzz_narrowed(path: &Path, asked: &Asked, body: &[u8]) {
     assert!(narrowed.body(body).is_ok());
 }
 
+/// The names and wildcards that a query in ES|QL is read to have. `None`: it is refused, or only for who may read
+/// everything.
+#[cfg(any(test, feature = "testing"))]
+pub fn esql_names(text: &str) -> Option<std::collections::BTreeSet<String>> {
+    let path = Path::parse("/_query").ok()?;
+    let body = serde_json::json!({"query": text}).to_string();
+    let asked = routes::Routed::of("POST", &path).ok()?.asked(body.as_bytes()).ok()?;
+    match asked.named().reach {
+        crate::model::Reach::Names(names) => Some(&names | &asked.wildcards()),
+        crate::model::Reach::Everything(_) => None,
+    }
+}
+
 /// For fuzzing a query in ES|QL: nothing panics; what is sent names nothing but what was granted or was named plainly,
 /// and nothing in it is left to be looked for.
 #[cfg(any(test, feature = "testing"))]
