@@ -2,8 +2,8 @@
 //! is not known here is refused, for it may bring in another index; a function that is not known is for who may read
 //! everything.
 //!
-//! `FROM` names views too, which read whatever they were made to. Views share their names with indices, aliases and data
-//! streams, so what is one of these is no view: see [`Asked::wants_indices`].
+//! `FROM` names views too, which read whatever they were made to. Views share their names with indices, aliases and
+//! data streams, so what is one of these is no view: see [`Asked::wants_indices`].
 //!
 //! <https://www.elastic.co/docs/reference/query-languages/esql/esql-commands>, by which this was made: no Elasticsearch
 //! that has the language can be had for tests.
@@ -279,8 +279,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// What a parenthesis opens: the arguments of what stands ahead of it, a part of the expression, or (`true`) a query
-    /// whose rows are looked through, behind IN.
+    /// What a parenthesis opens: the arguments of what stands ahead of it, a part of the expression, or (`true`) a
+    /// query whose rows are looked through, behind IN.
     fn opens(&mut self, before: Option<&Token>) -> Result<bool, Wrong> {
         const QUERIES: [&str; 3] = ["from", "ts", "row"];
         const OTHERS: [&str; 6] = ["show", "promql", "eql", "explain", "external", "set"];

@@ -146,7 +146,8 @@ impl Catalog {
         names.iter().all(has)
     }
 
-    /// Whether each of these is one of its indices, aliases or data streams, and so nothing else that could be called so.
+    /// Whether each of these is one of its indices, aliases or data streams, and so nothing else that could be called
+    /// so.
     pub fn has(&self, reach: &Reach) -> bool {
         let Reach::Names(names) = reach else { return false };
         let index = |name: &String| self.indices.as_ref().is_some_and(|indices| indices.contains_key(name));
