@@ -60,8 +60,8 @@ setup_clients() {
 }
 
 # setup_python_clients NAME FOLDER [OPTION]: clients for Python, by pip, whose lock file knows every file's checksum:
-# psycopg, asyncpg, pgcli, PyMySQL and MySQL's own; in environments of their own Elasticsearch's and OpenSearch's, and the
-# grammars of ES|QL.
+# psycopg, asyncpg, pgcli, PyMySQL and MySQL's own; in environments of their own Elasticsearch's and OpenSearch's, and
+# the grammars of ES|QL.
 setup_python_clients() {
     local lock=$2/requirements.txt work python
     client_here "$1" "$lock" && return 0

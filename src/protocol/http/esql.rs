@@ -25,8 +25,10 @@ use lexer::{Lexer, Source, Token};
 const UNKNOWN: &str = "something in the body that the proxy does not know";
 const NESTED: Wrong = Wrong::Bad("the query is nested too deeply");
 const COMMAND: Wrong = Wrong::Bad("a command of the query is none that the proxy knows in its place");
-const SUBQUERY: Wrong =
-    Wrong::Bad("a query within the query stands where the proxy knows none: only FROM takes one");
+const SUBQUERY: Wrong = Wrong::Bad(
+    "a query within the query stands where the proxy knows none, behind FROM and IN; a field of that name goes into \
+     back quotes",
+);
 const STRANGE: Wrong = Wrong::Bad("the query is not the ES|QL that the proxy knows");
 
 /// The body of `POST /_query`.
@@ -273,6 +275,13 @@ impl Reader<'_, '_> {
                     }
                 }
                 Token::Sign(';') => return Err(STRANGE),
+                // No two names stand side by side.
+                Token::Word(word) => match &before {
+                    Some(Token::Word(before)) if !known::links(before) && !known::links(word) => {
+                        return Err(STRANGE);
+                    }
+                    _ => {}
+                },
                 _ => {}
             }
             before = Some(token);

@@ -8,6 +8,15 @@ pub(super) fn is_plain(name: &str) -> bool {
     FUNCTIONS.iter().any(|row| row.split_ascii_whitespace().any(|known| known == name))
 }
 
+/// What may stand beside a name without a sign between them.
+pub(super) fn links(word: &str) -> bool {
+    const LINKS: [&str; 22] = [
+        "and", "or", "not", "in", "like", "rlike", "is", "null", "nulls", "first", "last", "asc", "desc",
+        "by", "on", "as", "with", "where", "score", "key", "group", "limit",
+    ];
+    LINKS.contains(&word)
+}
+
 /// What stands ahead of a parenthesis and is no function.
 pub(super) fn is_keyword(word: &str) -> bool {
     const KEYWORDS: [&str; 12] =
