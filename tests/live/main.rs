@@ -26,6 +26,7 @@ mod http_clients;
 mod http_coverage;
 mod http_differential;
 mod http_ids;
+mod http_languages;
 mod http_names;
 mod http_nodes;
 mod http_stopping;

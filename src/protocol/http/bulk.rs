@@ -115,7 +115,14 @@ enum Next {
 
 impl Bulk {
     pub(super) fn new(asked: Asked, index: Option<String>) -> Self {
-        Self { asked, index, begun: Vec::new(), actions: Actions::default(), last: String::new(), next: Next::Action }
+        Self {
+            asked,
+            index,
+            begun: Vec::new(),
+            actions: Actions::default(),
+            last: String::new(),
+            next: Next::Action,
+        }
     }
 
     /// Reads more of it.
@@ -378,7 +385,10 @@ mod tests {
         let plain = |line: &'static str| Plain::read(line.as_bytes());
         let of = |verb, index| Some(Plain { verb, index });
         assert_eq!(plain(r#"{"index":{"_index":"a","_id":"1"}}"#), of("index", Some("a")));
-        assert_eq!(plain(" { \"delete\" : { \"version\":12 , \"_index\"\t: \"ü\" } } "), of("delete", Some("ü")));
+        assert_eq!(
+            plain(" { \"delete\" : { \"version\":12 , \"_index\"\t: \"ü\" } } "),
+            of("delete", Some("ü"))
+        );
         assert_eq!(plain(r#"{"create":{}}"#), of("create", None));
         for strange in [
             r#"{"index":{"_index":"a","_index":"b"}}"#,

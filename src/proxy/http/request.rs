@@ -335,6 +335,9 @@ impl Connection {
                 if asked.leads_to_accounts(&catalog, path, body) {
                     return Err(Refused::of(if is_everything { ACCOUNTS } else { Refusal::NotGranted }));
                 }
+                if !is_everything {
+                    are_there(asked, &catalog)?;
+                }
                 let touch = if is_everything { touch } else { catalog.resolve(&touch) };
                 (touch, Some(catalog))
             }
@@ -376,6 +379,7 @@ impl Connection {
             tracing::error!(target_name = %target, %level, "the connector may not ask which indices there are");
             return Err(Refused::of(Refusal::TargetUnavailable));
         }
+        are_there(asked, &catalog)?;
         let ledger = &self.door.shared.ledger;
         let book = ledger.book();
         let target = book.target(target.as_str()).ok_or_else(|| Refused::of(Refusal::TargetUnavailable))?;
@@ -898,6 +902,15 @@ fn counting(asked: &mut Asked, mut held: Held, catalog: Option<&Catalog>) -> (Co
         (None, _) => counting,
     };
     (counting, held)
+}
+
+/// Where what is named could be something else than an index, it must be one, or an alias or a data stream.
+fn are_there(asked: &Asked, catalog: &Catalog) -> Result<(), Refused> {
+    const ELSE: &str = "what is named is no index, alias or data stream: a view may read what it likes";
+    match asked.wants_indices() && !catalog.has(&asked.named().reach) {
+        true => Err(Refused::of(Refusal::OperationDenied(ELSE))),
+        false => Ok(()),
+    }
 }
 
 /// The request with what its sealed ids stand for.
