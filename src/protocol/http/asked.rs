@@ -10,7 +10,7 @@ use super::api::Part;
 use super::expression::{self, Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
-use super::{Actions, Counts, Path, Wrong, actions, esql, ids};
+use super::{Actions, Counts, Path, Wrong, actions, esql, ids, names};
 use crate::grant::Scope;
 use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
 
@@ -266,8 +266,12 @@ impl Asked {
         if !catalog.has_accounts() {
             return false;
         }
-        let veils =
-            |text: &str| text.split(',').any(|part| catalog.is_veil(part.trim().trim_start_matches('-')));
+        // A name may stand in a text of more words, such as a query in a language.
+        let ends = |c: char| c.is_whitespace() || matches!(c, ',' | '|' | '(' | ')' | '=' | '"' | '\'');
+        let veils = |text: &str| {
+            let mut parts = text.split(ends).map(|part| part.trim_start_matches('-'));
+            parts.any(|part| !names::is_all(part) && catalog.is_veil(part))
+        };
         let named = match &self.reach {
             Reach::Names(names) => names.iter().any(|name| catalog.is_veil(name)),
             Reach::Everything(_) => {
