@@ -104,10 +104,10 @@ impl Held {
     }
 
     /// The same with what is sent for wildcards in it.
-    fn narrowed(mut self, narrowed: &Narrowed) -> Result<Self, Refusal> {
+    async fn narrowed(mut self, narrowed: &Narrowed) -> Result<Self, Refusal> {
         if let Self::Kept(body) = &mut self
             && let Some(bytes) = body.in_memory()
-            && let Some(sent) = narrowed.body(bytes).map_err(Wrong::Bad)?
+            && let Some(sent) = turns::narrowed(narrowed, bytes).await?
         {
             body.replace(sent.into())?;
         }
@@ -220,7 +220,8 @@ impl Connection {
         let (path, held) = match &narrowed {
             None => (path, held),
             Some(narrowed) => {
-                (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Refused::of)?)
+                let path = narrowed.path(&path).map_err(Wrong::Bad)?;
+                (path, held.narrowed(narrowed).await.map_err(Refused::of)?)
             }
         };
         let path = asked.with_parameters(path);
