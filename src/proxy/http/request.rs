@@ -75,7 +75,7 @@ enum Held {
     Nothing,
     Kept(Spooled),
     Streamed(Incoming),
-    Checked(Checking),
+    Checked(Box<Checking>),
 }
 
 /// How a body is read for names.
@@ -289,7 +289,7 @@ impl Connection {
             (Reads::Bulk(bulk), Some(further)) => {
                 let asked = bulk.so_far();
                 let checking = Checking::new(further, spooling.into_memory(), *bulk);
-                return Ok((Held::Checked(checking), asked, Some(running)));
+                return Ok((Held::Checked(Box::new(checking)), asked, Some(running)));
             }
             (reads, _) => reads,
         };
