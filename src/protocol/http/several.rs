@@ -1,5 +1,5 @@
-//! `_msearch`, read search by search, so that who reads a long one can let others have their turn in between: a line with
-//! the head of a search, then one with the search.
+//! `_msearch`, read search by search, so that who reads a long one can let others have their turn in between: a line
+//! with the head of a search, then one with the search.
 
 use super::asked::{Asked, At};
 use super::body::{Place, object};
