@@ -222,8 +222,9 @@ fn who_is_connected_elsewhere_is_not_seen() {
         let channels =
             |vhost: &str| ask(&format!("GET /api/connections/{}/channels", name(vhost, "connections")));
         assert_eq!(names(&channels(&place.team)).len(), 1);
-        // Whatever is asked of a connection or a channel: one that is hidden looks like one that there is not. The server
-        // itself says 200 of the one and 500 of the other, and of the first something else where it is asked wrongly.
+        // Whatever is asked of a connection or a channel: one that is hidden looks like one that there is not. The
+        // server itself says 200 of the one and 500 of the other, and of the first something else where it is asked
+        // wrongly.
         let (connection, channel) = (name(&place.secret, "connections"), name(&place.secret, "channels"));
         for (hidden, route) in [
             (&connection, "/api/connections/@"),

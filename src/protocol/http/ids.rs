@@ -82,7 +82,7 @@ pub(super) struct Ids {
 pub(super) fn of_member(at: &'static str, value: &Json) -> Result<Ids, Wrong> {
     const WRONG: Wrong = Wrong::Bad("an id must be a text, or a list of texts");
     let (sealed, listed) = match value {
-        Json::Text(id) => (vec![id.clone()], false),
+        Json::Text(id) => (vec![id.clone().into_owned()], false),
         Json::List(list) => {
             let texts: Option<Vec<_>> = list.iter().map(|id| id.text().map(str::to_owned)).collect();
             (texts.filter(|texts| !texts.is_empty()).ok_or(WRONG)?, true)

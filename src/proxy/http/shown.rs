@@ -76,8 +76,8 @@ impl Shown {
         self.part.as_ref().filter(|_| self.is_filtered()).and_then(|part| part.absent())
     }
 
-    /// Reads the answer, and leaves of it what is shown. Whether that is anything: else it is told as absent. Not cancel
-    /// safe: what was read is lost.
+    /// Reads the answer, and leaves of it what is shown. Whether that is anything: else it is told as absent. Not
+    /// cancel safe: what was read is lost.
     pub async fn read(
         &self,
         theirs: &mut Theirs,
