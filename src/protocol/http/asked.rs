@@ -8,7 +8,7 @@ use super::api::Part;
 use super::expression::{self, Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
-use super::{Path, Wrong, ids};
+use super::{Path, Wrong, ids, tasks};
 use crate::grant::Scope;
 use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
 
@@ -29,6 +29,10 @@ pub struct Asked {
     pub(super) closes: bool,
     /// See [`Asked::tasks`].
     pub(super) tasks: Option<&'static str>,
+    /// Its ids are of tasks.
+    pub(super) is_of_task: bool,
+    /// It changes what goes on in the task that its id is of.
+    pub(super) is_order: bool,
     /// What of the answer is shown. `None`: all of it, for the request named what it is about.
     pub(super) part: Option<Box<dyn Part>>,
     /// The body may hold logins: it is not written down.
@@ -44,6 +48,8 @@ pub struct Opened {
     pub names: Option<BTreeSet<String>>,
     /// As the target gave it.
     pub raw: String,
+    /// Of a task: what its request was marked with, which another task that comes to the same id is not.
+    pub mark: Option<String>,
 }
 
 /// What each expression of a request comes to.
@@ -84,6 +90,8 @@ impl Asked {
             gives: None,
             closes: false,
             tasks: None,
+            is_of_task: false,
+            is_order: false,
             part: None,
             is_secret: false,
         }
@@ -153,9 +161,22 @@ impl Asked {
         self.tasks
     }
 
-    /// What of the answer is shown. `None`: all of it.
-    pub fn take_part(&mut self) -> Option<Box<dyn Part>> {
-        self.part.take()
+    /// What of the answer is shown. `None`: all of it. `opened`: what its ids stand for.
+    pub fn take_part(&mut self, opened: &[Opened]) -> Option<Box<dyn Part>> {
+        let Some(task) = self.task(opened) else { return self.part.take() };
+        let sealed = self.ids().next()?.to_owned();
+        Some(Box::new(tasks::Shown { task, sealed }))
+    }
+
+    /// The task that it asks for. `None`: it is about none.
+    fn task(&self, opened: &[Opened]) -> Option<tasks::Task> {
+        let ([one], true) = (opened, self.is_of_task) else { return None };
+        Some(tasks::Task { id: one.raw.clone(), mark: one.mark.clone()? })
+    }
+
+    /// The task that it gives an order to, which must be the one that is meant still when that is sent.
+    pub fn ordered(&self, opened: &[Opened]) -> Option<tasks::Task> {
+        self.task(opened).filter(|_| self.is_order)
     }
 
     /// Whether the body may hold logins, and is not written down.
@@ -166,7 +187,13 @@ impl Asked {
     /// What it touches with what its ids stand for: under the grant under which all of that was begun.
     pub fn touch_of(&self, opened: &[Opened]) -> Result<Touch, Wrong> {
         let mut touch = self.touch();
+        if self.is_of_task && opened.len() != 1 {
+            return Err(Wrong::Bad("one task at a time"));
+        }
         for one in opened {
+            if self.is_of_task != (one.kind == IdKind::Task) {
+                return Err(Wrong::Denied("an id is of something else than what is asked for"));
+            }
             match &one.names {
                 Some(names) => names.iter().for_each(|name| touch.reach.add(name)),
                 None => touch.reach.everything("what was begun under a grant for everything"),
@@ -437,7 +464,7 @@ mod tests {
 
     fn opened(grant: u64, names: Option<&[&str]>, raw: &str) -> Opened {
         let names = names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        Opened { grant: GrantId::from_u64(grant), kind: IdKind::Scroll, names, raw: raw.into() }
+        Opened { grant: GrantId::from_u64(grant), kind: IdKind::Scroll, names, raw: raw.into(), mark: None }
     }
 
     /// The ids of a request, and what is sent with `raw` in their place.

@@ -12,7 +12,7 @@
 //! Wildcards are not sent: they become names, by what the cluster has ([`Catalog`]) and what the grant covers
 //! ([`Narrowed`]). Nor are the cluster's ids given out: they are sealed, and opened again ([`Opened`]).
 //!
-//! Not here, and so refused: SQL, ES|QL, EQL, PPL, tasks, snapshots, everything of the cluster's security and of its
+//! Not here, and so refused: SQL, ES|QL, EQL, PPL, snapshots, everything of the cluster's security and of its
 //! nodes. `elastic.refused` says why, for each that is published.
 
 mod actions;
@@ -20,6 +20,7 @@ mod api;
 mod asked;
 mod body;
 mod bulk;
+mod dates;
 mod expression;
 mod head;
 mod ids;

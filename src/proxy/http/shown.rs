@@ -71,6 +71,11 @@ impl Shown {
         matches!(self.view, View::Filtered(_))
     }
 
+    /// Whether what is shown is read whatever status it has, and is asked for as JSON.
+    pub fn every_status(&self) -> bool {
+        self.is_filtered() && self.part.as_ref().is_some_and(|part| part.every_status())
+    }
+
     /// Reads the answer, and leaves of it what is shown. The inner error: what is said instead, with status 404. Not
     /// cancel safe: what was read is lost.
     pub async fn read(
