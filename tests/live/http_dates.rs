@@ -1,5 +1,5 @@
-//! Dates in the names of indices: the proxy works them out as the cluster does, decides on what comes of them, and sends
-//! that; on real clusters.
+//! Dates in the names of indices: the proxy works them out as the cluster does, decides on what comes of them, and
+//! sends that; on real clusters.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -158,11 +158,11 @@ fn used(kind: Kind) {
         "{many}"
     );
     // A document may be called so.
-    alice.done(&format!("PUT /{made}/_doc/{}", encoded("<x-{now/d}>")), "{}");
+    alice.done(&format!("PUT /{made}/_doc/{}?refresh", encoded("<x-{now/d}>")), "{}");
     assert_eq!(alice.done(&format!("GET /{made}/_doc/{}", encoded("<x-{now/d}>")), "")["_id"], "<x-{now/d}>");
     let by_alias = format!("PUT /{made}/_alias/{}", dated("logs-{now/M{yyyy.MM}}"));
     alice.done(&by_alias, "");
-    assert_eq!(hits(&alice.done(&format!("GET /{}/_search", dated("logs-{now/M{yyyy.MM}}")), "")), 1);
+    assert_eq!(hits(&alice.done(&format!("GET /{}/_search", dated("logs-{now/M{yyyy.MM}}")), "")), 2);
     let year = "{now/y{yyyy}}";
     for (line, body, status) in [
         (format!("GET /{}/_search", dated("secret-{now/y{yyyy}}")), String::new(), 403),

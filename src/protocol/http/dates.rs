@@ -89,7 +89,7 @@ fn head(line: &[u8], now: Time) -> Result<Option<Vec<u8>>, Wrong> {
 /// A path with names in the place of dates, where names stand. `None`: there are no dates there.
 pub(super) fn path(path: &Path, is_name: impl Fn(usize) -> bool, now: Time) -> Result<Option<Path>, Wrong> {
     let (mut dated, mut is_changed) = (path.clone(), false);
-    for (place, segment) in dated.segments.iter_mut().enumerate().filter(|(place, _)| is_name(*place)) {
+    for (_, segment) in dated.segments.iter_mut().enumerate().filter(|(place, _)| is_name(*place)) {
         if let Some(named) = list(segment, now)? {
             *segment = named;
             is_changed = true;
@@ -361,7 +361,7 @@ mod tests {
     proptest! {
         /// Whatever it is, it comes to no other characters than those that were said, digits, and the signs of formats.
         #[test]
-        fn nothing_panics_and_no_words_come_out(text in "<[a{}now/+\\-1yMwdhms|:.,Z<>]{0,24}>") {
+        fn nothing_panics_and_no_words_come_out(text in "<[a{}now/+\\-1yMwdhms|:.Z]{0,24}>") {
             if let Ok(Some(named)) = list(&text, at("2024-03-22T12:00:00Z")) {
                 prop_assert!(!named.contains(['<', '>', '{', '}']), "{text} -> {named}");
                 prop_assert!(named.chars().all(|c| c.is_ascii_digit() || text.contains(c) || c == '.'), "{text} -> {named}");

@@ -139,6 +139,11 @@ pub fn fuzz_http(data: &[u8]) {
     assert_eq!(Path::parse(&path.render()).as_ref(), Ok(&path));
     let body = body.get(1..).unwrap_or_default();
     for api in PROTOCOLS.iter().filter_map(|entry| api(entry.name)) {
+        if let Some(Ok(dated)) = api.dated(method, &path, crate::model::Time::UNIX_EPOCH)
+            && api.route(method, &dated).is_ok()
+        {
+            assert_eq!(Path::parse(&dated.render()).as_ref(), Ok(&dated));
+        }
         if let Ok(asked) = api.route(method, &path).and_then(|routed| routed.asked(body)) {
             fuzz_narrowed(&path, &asked, body);
         }

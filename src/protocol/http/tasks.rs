@@ -1,8 +1,8 @@
 //! What a cluster goes on with when the connection that asked for it is closed: tasks. Each has the `X-Opaque-Id` of
 //! its request, which the proxy puts on, so what one request began is found among those of all others by that alone.
 //!
-//! The number in the id of a task begins anew with its node, so an id may come to mean another task, and another person's:
-//! what is said of one is shown where it has the right mark, and nowhere else.
+//! The number in the id of a task begins anew with its node, so an id may come to mean another task, and another
+//! person's: what is said of one is shown where it has the right mark, and nowhere else.
 
 use std::collections::{BTreeMap, BTreeSet};
 

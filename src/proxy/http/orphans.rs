@@ -1,5 +1,6 @@
 //! What a proxy that was killed left behind at its targets: tasks of sessions that ended with it, or of which nobody
-//! knows any more under which grant they go on. When the node starts it looks for them, target by target, and stops them.
+//! knows any more under which grant they go on. When the node starts it looks for them, target by target, and stops
+//! them.
 //!
 //! A task is ours if its mark names a session that this installation's own store says has ended, of the same person at
 //! the same target: a session of another installation is in no store of ours, and one that lives has not ended.

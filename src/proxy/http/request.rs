@@ -35,8 +35,8 @@ use crate::model::{
     StatementKind, Touch, limits,
 };
 use crate::protocol::http::{
-    Api, Asked, Bulk, Catalog, ContentType, Credentials, Narrowed, Opened, Path, Routed, Wrong, credentials,
-    tasks,
+    Api, Asked, Bulk, Catalog, ContentType, Credentials, IdKind, Narrowed, Opened, Path, Routed, Wrong,
+    credentials, tasks,
 };
 use crate::protocol::masking::mask_addresses;
 use crate::protocol::session::AcceptContext;
@@ -210,42 +210,29 @@ impl Connection {
         let owner = Owner { user: identity.user().clone(), target: claim.target.clone() };
         let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
         let admitted = self.admit(identity, claim, &asked, &opened).await?;
-        let Admitted { admission, session, place, narrowed } = admitted;
+        let Admitted { admission, session, place, narrowed } = &admitted;
         let (path, held) = put_ids(path, held, &asked, &opened).map_err(Refused::of)?;
-        let (path, held) = match &narrowed {
+        let (path, held) = match narrowed {
             None => (path, held),
             Some(narrowed) => {
                 (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Refused::of)?)
             }
         };
         if let Some(task) = asked.ordered(&opened) {
-            still_is(&place, &task).await?;
+            still_is(place, &task).await?;
         }
-        let ends = self.ends(&session, &admission);
-        let running = early.filter(|early| Arc::ptr_eq(&early.session, &session));
+        let ends = self.ends(session, admission);
+        let running = early.filter(|early| Arc::ptr_eq(&early.session, session));
         let running = running.unwrap_or_else(|| session.run());
-        let lasting = asked.tasks().map(|actions| Lasting::new(&place, &running, actions));
-        let lasting = lasting.transpose().map_err(Refused::of)?;
-        if lasting.is_some() && level != AccessLevel::Read {
-            session.stored(&self.door.shared).await;
-        }
-        let given = match asked.gives() {
-            None => None,
-            Some(gives) => {
-                spoken(&head.headers)?;
-                let contexts = &self.door.contexts;
-                let marked = lasting.as_ref().map(Lasting::marked);
-                contexts.drop_ended_tasks(admission.grant(), &place).await;
-                Some(contexts.given((gives, marked), &opened, &admission, &place).map_err(Refused::of)?)
-            }
-        };
+        let (lasting, given) = self.reserve(head, (&asked, &opened), &admitted, &running).await?;
         let written = held.shown(is_read && !asked.is_secret());
         let line = format!("{} {}", head.method, self.door.api.render(&path));
         self.note(&running, line, written, admission.touch())?;
-        let shown = Shown::new(path, asked.take_part(&opened), &admission);
+        let shown = Shown::new(path, asked.take_part(&opened), admission);
         let _forget = forgets.then(|| Forget { door: self.door.clone(), target: admission.target().clone() });
-        let response =
-            self.exchange(head, &shown, held, &admission, (running, ends, place, given, lasting)).await;
+        let response = self
+            .exchange(head, &shown, held, admission, (running, ends, place.clone(), given, lasting))
+            .await;
         if asked.closes() && response.as_ref().is_ok_and(|response| response.status().is_success()) {
             self.door.contexts.forget(&opened);
         }
@@ -253,6 +240,31 @@ impl Connection {
             self.door.catalogs.written(admission.target(), &touch.reach);
         }
         response
+    }
+
+    /// What it may leave at the target: how it is stopped there, and what its answer may hold the id of.
+    async fn reserve(
+        &self,
+        head: &Parts,
+        (asked, opened): (&Asked, &[Opened]),
+        admitted: &Admitted,
+        running: &Running,
+    ) -> Result<(Option<Lasting>, Option<Given>), Refused> {
+        let Admitted { admission, session, place, narrowed: _ } = admitted;
+        let lasting = asked.tasks().map(|actions| Lasting::new(place, running, actions));
+        let lasting = lasting.transpose().map_err(Refused::of)?;
+        if lasting.is_some() && asked.named().level != AccessLevel::Read {
+            session.stored(&self.door.shared).await;
+        }
+        let Some(gives) = asked.gives() else { return Ok((lasting, None)) };
+        spoken(&head.headers)?;
+        let contexts = &self.door.contexts;
+        if gives.kind == Some(IdKind::Task) {
+            contexts.drop_ended_tasks(admission.grant(), place).await;
+        }
+        let marked = lasting.as_ref().map(Lasting::marked);
+        let given = contexts.given((gives, marked), opened, admission, place).map_err(Refused::of)?;
+        Ok((lasting, Some(given)))
     }
 
     /// Takes the body in: whole, or where the target's operator chose so only as far as it takes to decide. Who could
@@ -305,8 +317,8 @@ impl Connection {
         Ok((Held::Kept(kept), asked, Some(running)))
     }
 
-    /// The route of a request. Dates in names become names before anything is decided on, but for who may do everything,
-    /// for whom what was said is sent.
+    /// The route of a request. Dates in names become names before anything is decided on, but for who may do
+    /// everything: what they said is sent.
     fn routed(
         &self,
         method: &str,
