@@ -49,16 +49,10 @@ pub(crate) fn mask_addresses(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// Masks the values behind `password` in something that is not SQL: a connection string, JSON, a
-/// comment, or SQL with its quotes doubled; and the passwords of addresses.
+/// comment, or SQL with its quotes doubled. Addresses are masked before, in the whole text: [`mask_addresses`].
 pub(crate) fn mask_inside(text: &[u8], out: &mut Vec<u8>) {
     let mut at = 0;
     while at < text.len() {
-        if let Some(password) = password_in_address(&text[at..]) {
-            out.extend_from_slice(&text[at..at + password.start]);
-            out.extend_from_slice(MASK);
-            at += password.end;
-            continue;
-        }
         if !begins_with(&text[at..], b"passw") && !begins_with(&text[at..], b"identified") {
             out.push(text[at]);
             at += 1;

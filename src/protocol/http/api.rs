@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{Answer, Asked, Bulk, Path, Wrong};
+use super::{Answer, Asked, Bulk, Path, Several, Wrong};
 use crate::model::{AccessLevel, Refusal, Time, Touch};
 
 /// One API, known by the name of its protocol.
@@ -63,6 +63,9 @@ pub trait Routed: Send + Sync {
     /// What reads its body as it comes. The error: this is none that is read so.
     fn bulk(self: Box<Self>) -> Result<Bulk, Box<dyn Routed>>;
 
+    /// What reads its body search by search. The error: this is none that is read so.
+    fn several(self: Box<Self>) -> Result<Several, Box<dyn Routed>>;
+
     /// The same body with names in the place of dates in them. `None`: there are none, or it is not made anew.
     fn dated(&self, body: &[u8], now: Time) -> Option<Result<Vec<u8>, Wrong>>;
 
@@ -100,6 +103,10 @@ pub trait Part: fmt::Debug + Send + Sync {
     /// Whether answers of every status are shown so, and not those with status 200 alone.
     fn every_status(&self) -> bool;
 
+    /// What is said, with which status, where the answer is about something that the grant does not cover, and where
+    /// the target answers with another status than 200: so the one looks like the other. `None`: that answer is shown.
+    fn absent(&self) -> Option<(u16, &'static str)>;
+
     /// What is shown of a whole answer. What cannot be read is not shown.
     fn show(&self, path: &Path, viewer: &Viewer<'_>, answer: &[u8]) -> Result<Vec<u8>, Hidden>;
 }
@@ -107,8 +114,8 @@ pub trait Part: fmt::Debug + Send + Sync {
 /// Why nothing of an answer is shown.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Hidden {
-    /// It is about something that the grant does not cover; the API's own words for what is not there.
-    NotThere(&'static str),
+    /// It is about something that the grant does not cover.
+    NotThere,
     /// The request cannot be answered so.
     Wrong(Wrong),
     /// It has another form than this API's answers.

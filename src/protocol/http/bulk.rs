@@ -1,7 +1,9 @@
 //! `_bulk`, read as it comes, however it is cut into pieces: a line with an action, then, unless it deletes, one with a
 //! document. The document is never looked into, and nothing of it is kept: the cluster ends it at the same byte.
 
-use super::{Asked, Wrong, body};
+use std::collections::BTreeMap;
+
+use super::{Asked, Catalog, Wrong, body};
 use crate::model::{Reach, Touch, limits};
 
 /// What an action may say besides `_index`. A pipeline may write elsewhere.
@@ -16,16 +18,87 @@ const ACTION: [&str; 8] = [
     "require_alias",
 ];
 
+/// What an index may be called; a date in its name may be written as long as anybody likes.
+const INDEX_BYTES_MAX: usize = 255;
+
+/// What the actions of a `_bulk` are: so many of each kind for each index.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Actions {
+    /// By the action, then by the index as it was named.
+    named: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Indices in that, each as often as it has an action.
+    pairs: usize,
+    /// Those of indices for which there was no room, by the action.
+    others: BTreeMap<String, u64>,
+    /// What of the names stands for something else.
+    stands_for: BTreeMap<String, Vec<String>>,
+}
+
+impl Actions {
+    fn add(&mut self, action: &str, index: &str) {
+        if let Some(count) = self.named.get_mut(action).and_then(|indices| indices.get_mut(index)) {
+            *count += 1;
+        } else if self.pairs < limits::HTTP_COUNTED_INDICES_MAX && index.len() <= INDEX_BYTES_MAX {
+            self.pairs += 1;
+            self.named.entry(action.to_owned()).or_default().insert(index.to_owned(), 1);
+        } else {
+            *self.others.entry(action.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// All of them.
+    pub fn count(&self) -> u64 {
+        self.named.values().flat_map(BTreeMap::values).chain(self.others.values()).sum()
+    }
+
+    /// Whether there is one that deletes.
+    pub fn deletes(&self) -> bool {
+        [self.named.contains_key("delete"), self.others.contains_key("delete")].contains(&true)
+    }
+
+    /// Adds what the names stand for at the cluster.
+    pub fn resolve(&mut self, catalog: &Catalog) {
+        let mut room = limits::HTTP_COUNTED_INDICES_MAX;
+        self.stands_for.clear();
+        for index in self.named.values().flat_map(BTreeMap::keys) {
+            let mut behind = catalog.stands_for(index);
+            if behind.is_empty() || self.stands_for.contains_key(index) {
+                continue;
+            }
+            let is_cut = behind.len() > room;
+            behind.truncate(room);
+            room -= behind.len();
+            behind.extend(is_cut.then(|| "…".to_owned()));
+            self.stands_for.insert(index.clone(), behind);
+        }
+    }
+
+    /// As members of an object, without its braces.
+    pub fn members(&self) -> String {
+        let mut members = format!("\"actions\":{}", json(&self.named));
+        if !self.others.is_empty() {
+            members += &format!(",\"actions_of_others\":{}", json(&self.others));
+        }
+        if !self.stands_for.is_empty() {
+            members += &format!(",\"stands_for\":{}", json(&self.stands_for));
+        }
+        members
+    }
+}
+
+fn json<T: serde::Serialize>(map: &BTreeMap<String, T>) -> String {
+    serde_json::to_string(map).unwrap_or_else(|_| "{}".to_owned())
+}
+
 /// A `_bulk` as far as it has come.
 #[derive(Debug)]
 pub struct Bulk {
     asked: Asked,
-    /// The path names what an action leaves out.
-    named: bool,
+    /// What the path names, and an action may leave out.
+    index: Option<String>,
     /// What has come of an action and has not been read.
     begun: Vec<u8>,
-    /// Actions that were read.
-    actions: u64,
+    actions: Actions,
     next: Next,
 }
 
@@ -37,8 +110,8 @@ enum Next {
 }
 
 impl Bulk {
-    pub(super) fn new(asked: Asked, named: bool) -> Self {
-        Self { asked, named, begun: Vec::new(), actions: 0, next: Next::Action }
+    pub(super) fn new(asked: Asked, index: Option<String>) -> Self {
+        Self { asked, index, begun: Vec::new(), actions: Actions::default(), next: Next::Action }
     }
 
     /// Reads more of it.
@@ -70,6 +143,7 @@ impl Bulk {
     pub fn so_far(&self) -> Asked {
         let mut asked = Asked::new(self.asked.level.clone());
         asked.reach = self.asked.reach.clone();
+        asked.counts = self.asked.counts;
         asked
     }
 
@@ -81,10 +155,18 @@ impl Bulk {
         }
     }
 
+    /// What its actions were so far.
+    pub fn actions(&mut self) -> &mut Actions {
+        &mut self.actions
+    }
+
     /// It has come whole.
-    pub fn finish(self) -> Result<Asked, Wrong> {
+    pub fn finish(mut self) -> Result<Asked, Wrong> {
         match self.next {
-            Next::Action if self.actions > 0 && self.begun.is_empty() => Ok(self.asked),
+            Next::Action if self.actions.count() > 0 && self.begun.is_empty() => {
+                self.asked.actions = Some(self.actions);
+                Ok(self.asked)
+            }
             Next::Document { begun: false, .. } => Err(Wrong::Bad("an action of _bulk has no document")),
             _ => Err(Wrong::Bad("the body must end with a new line")),
         }
@@ -145,16 +227,17 @@ impl Bulk {
                 }
             }
         }
-        body::one_index(meta.get("_index"), self.named, reach)?;
+        body::one_index(meta.get("_index"), self.index.is_some(), reach)?;
         if matches!(reach, Reach::Names(names) if names.len() > limits::HTTP_NAMES_MAX) {
             return Err(Wrong::Bad("the body names too many indices"));
         }
-        self.actions += 1;
         self.next = match verb.as_str() {
             "index" | "create" | "update" => Next::Document { begun: false, is_object: false },
             "delete" => Next::Action,
             _ => return Err(Wrong::Bad("an action of _bulk is none of index, create, update and delete")),
         };
+        let index = meta.get("_index").and_then(|index| index.text()).or(self.index.as_deref());
+        self.actions.add(verb, index.unwrap_or_default());
         Ok(())
     }
 }
@@ -165,7 +248,32 @@ mod tests {
     use crate::model::AccessLevel;
 
     fn bulk() -> Bulk {
-        Bulk::new(Asked::new(AccessLevel::ReadWrite), true)
+        Bulk::new(Asked::new(AccessLevel::ReadWrite), Some("path".to_owned()))
+    }
+
+    #[test]
+    fn actions_are_counted_by_index_and_a_bound_holds() {
+        let mut read = bulk();
+        let body = "{\"index\":{}}\n{}\n{\"ind\\u0065x\":{\"_index\":\"path\"}}\n{}\n\
+                    {\"delete\":{\"_index\":\"a\"}}\n{\"update\":{\"_index\":\"a\"}}\n{\"doc\":{}}\n";
+        read.push(body.as_bytes()).unwrap();
+        let catalog = br#"{"a-1":{"aliases":{"a":{}}},"a-2":{"aliases":{"a":{},"b":{}}}}"#;
+        read.actions().resolve(&Catalog::of_aliases(catalog).unwrap());
+        let actions = read.finish().unwrap().actions.unwrap();
+        assert_eq!(actions.count(), 4);
+        assert_eq!(
+            actions.members(),
+            r#""actions":{"delete":{"a":1},"index":{"path":2},"update":{"a":1}},"stands_for":{"a":["a-1","a-2"]}"#
+        );
+        let mut many = bulk();
+        for name in 0..limits::HTTP_COUNTED_INDICES_MAX + 3 {
+            let line = format!("{{\"delete\":{{\"_index\":\"a{name}\"}}}}\n");
+            many.push(line.repeat(2).as_bytes()).unwrap();
+        }
+        let actions = many.finish().unwrap().actions.unwrap();
+        assert_eq!(actions.count(), 2 * (limits::HTTP_COUNTED_INDICES_MAX + 3) as u64);
+        assert_eq!(actions.named["delete"].len(), limits::HTTP_COUNTED_INDICES_MAX);
+        assert!(actions.members().ends_with(r#","actions_of_others":{"delete":6}"#));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use jiff::tz::Offset;
 use super::ids::raw_members;
 use super::json::Json;
 use super::{Path, Wrong};
-use crate::model::Time;
+use crate::model::{Time, limits};
 
 const WRONG: Wrong = Wrong::Bad(
     "a date in an index name must be now with +, -, / and y, M, w, d, h, H, m or s, in a format of y, u, M, d, H, m \
@@ -60,6 +60,9 @@ pub(super) fn heads(body: &[u8], now: Time) -> Result<Option<Vec<u8>>, Wrong> {
 
 /// What cannot be read here is refused by who reads it next.
 fn head(line: &[u8], now: Time) -> Result<Option<Vec<u8>>, Wrong> {
+    if !line.contains(&b'<') || line.len() > limits::HTTP_QUERY_BYTES_MAX {
+        return Ok(None);
+    }
     // A name that is there twice is not for anybody to choose from.
     let Ok(Json::Object(known)) = Json::parse(line) else { return Ok(None) };
     let names: Vec<&str> = match known.get("index") {

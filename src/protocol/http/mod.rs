@@ -20,6 +20,7 @@ mod api;
 mod asked;
 mod body;
 mod bulk;
+mod count;
 mod dates;
 mod expression;
 mod head;
@@ -34,6 +35,7 @@ mod resolve;
 mod routes;
 mod scan;
 mod search;
+mod several;
 pub mod tasks;
 #[cfg(test)]
 mod tests;
@@ -44,13 +46,15 @@ use crate::protocol::{Entry, http};
 
 pub use api::{Api, Hidden, Part, Routed, View, Viewer};
 pub use asked::{Asked, Narrowed, Opened};
-pub use bulk::Bulk;
+pub use bulk::{Actions, Bulk};
+pub use count::{Counted, Counter, Counts};
 pub use head::{ContentType, Credentials, Login, credentials};
 pub use ids::{Gives, IdKind};
 pub use path::Path;
 pub use refusal::Answer;
 pub use resolve::Catalog;
 pub use scan::Scanner;
+pub use several::Several;
 
 /// What is known of each of these APIs.
 pub const PROTOCOLS: &[Entry] =

@@ -84,13 +84,17 @@ impl Part for Shown {
         true
     }
 
+    fn absent(&self) -> Option<(u16, &'static str)> {
+        Some((404, GONE))
+    }
+
     fn show(&self, path: &Path, _: &Viewer<'_>, answer: &[u8]) -> Result<Vec<u8>, Hidden> {
         let answer: Map<String, Value> = serde_json::from_slice(answer).map_err(|_| Hidden::Strange)?;
         let mut shown = Map::new();
         for (name, value) in answer {
             let value = match name.as_str() {
                 "task" if is_marked(&value, &self.task.mark) => self.one(value),
-                "task" => return Err(Hidden::NotThere(GONE)),
+                "task" => return Err(Hidden::NotThere),
                 "nodes" => self.nodes(&value)?,
                 "completed" | "response" | "error" | "status" | "node_failures" | "task_failures" => {
                     self.veiled(value)
@@ -216,8 +220,8 @@ mod tests {
         );
         // Another one of the same number, after the node was started again.
         let others = said.replace("alice/s-1/7", "bob/s-2/1");
-        assert!(matches!(shown(&format!(r#"{{"task":{others}}}"#)), Err(Hidden::NotThere(_))));
-        assert!(matches!(shown(r#"{"task":{"node":"EAvRpe13","id":291}}"#), Err(Hidden::NotThere(_))));
+        assert!(matches!(shown(&format!(r#"{{"task":{others}}}"#)), Err(Hidden::NotThere)));
+        assert!(matches!(shown(r#"{"task":{"node":"EAvRpe13","id":291}}"#), Err(Hidden::NotThere)));
         let nodes = format!(
             r#"{{"nodes":{{"EAvRpe13":{{"name":"one","host":"10.0.0.1","ip":"10.0.0.1:9300","tasks":{{
                 "EAvRpe13:291":{said},"EAvRpe13:292":{said}}}}},"X":{{"tasks":{{"EAvRpe13:291":{others}}}}}}}}}"#

@@ -15,6 +15,7 @@ mod answer;
 mod checking;
 mod connection;
 mod contexts;
+mod counting;
 mod orphans;
 mod pace;
 mod request;
@@ -25,6 +26,7 @@ mod shown;
 mod spool;
 mod stopping;
 mod stream;
+mod turns;
 mod upload;
 mod upstream;
 
