@@ -358,6 +358,8 @@ pub const HTTP_WILDCARDS_MAX: usize = 256;
 pub const HTTP_JSON_VALUES_MAX: usize = 200_000;
 /// Objects and lists within each other in JSON that is read for names; the walk is recursive.
 pub const HTTP_JSON_DEPTH_MAX: usize = 64;
+/// Queries within queries of ES|QL, one in the other.
+pub const HTTP_SUBQUERIES_DEPTH_MAX: usize = 8;
 /// A request's head and what is buffered of a connection: nginx and Elasticsearch take less by default.
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
 /// For the next request's head to come, and so for how long a connection may lie idle. Clients keep theirs for about a

@@ -29,7 +29,7 @@ pub(crate) fn password_in_address(text: &[u8]) -> Option<Range<usize>> {
 /// The passwords of addresses, wherever they stand: in a literal, a comment, a body, a value that was bound.
 pub(crate) fn mask_addresses(text: &[u8]) -> Cow<'_, [u8]> {
     let (mut out, mut from, mut at) = (Vec::new(), 0, 0);
-    while let Some(found) = text[at..].iter().position(|byte| *byte == b':') {
+    while let Some(found) = memchr::memchr(b':', &text[at..]) {
         at += found;
         match password_in_address(&text[at..]) {
             Some(password) => {

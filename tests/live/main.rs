@@ -27,6 +27,7 @@ mod http_coverage;
 mod http_dates;
 mod http_differential;
 mod http_ids;
+mod http_languages;
 mod http_names;
 mod http_nodes;
 mod http_stopping;

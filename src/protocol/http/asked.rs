@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
+
 use super::api::Part;
 use super::expression::{self, Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
-use super::{Actions, Counts, Path, Wrong, actions, ids, tasks};
+use super::{Actions, Counts, Path, Wrong, actions, esql, ids, tasks};
 use crate::grant::Scope;
 use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
 
@@ -43,6 +45,8 @@ pub struct Asked {
     pub(super) part: Option<Box<dyn Part>>,
     /// The body may hold logins: it is not written down.
     pub(super) is_secret: bool,
+    /// See [`Asked::wants_indices`].
+    pub(super) wants_indices: bool,
 }
 
 /// What a sealed id stands for.
@@ -76,6 +80,8 @@ pub(super) enum At {
     Missing(usize),
     /// The head of a search in a body of many, by the number of its line.
     Line(usize),
+    /// A part of the text that the body's `query` is, from one byte to another.
+    Text(usize, usize),
 }
 
 /// What a request with wildcards comes to.
@@ -103,6 +109,7 @@ impl Asked {
             actions: None,
             part: None,
             is_secret: false,
+            wants_indices: false,
         }
     }
 
@@ -139,7 +146,7 @@ impl Asked {
         if let Some(place) = self.places.first() {
             reach.everything(match place.at {
                 At::Missing(_) => "a request that names no index",
-                At::Segment(_) | At::Line(_) => "a wildcard",
+                At::Segment(_) | At::Line(_) | At::Text(..) => "a wildcard",
             });
         }
         Touch::new(self.level.clone(), reach)
@@ -211,6 +218,11 @@ impl Asked {
     /// Whether the body may hold logins, and is not written down.
     pub fn is_secret(&self) -> bool {
         self.is_secret
+    }
+
+    /// Whether each name must be of an index, an alias or a data stream: what else could be called so reads further.
+    pub fn wants_indices(&self) -> bool {
+        self.wants_indices
     }
 
     /// What it touches with what its ids stand for: under the grant under which all of that was begun.
@@ -336,12 +348,14 @@ impl Asked {
     fn filled(&self, outcomes: Outcomes<'_>) -> Option<Narrowed> {
         let mut touch = self.named();
         let mut names: BTreeMap<&Expression, Arc<Vec<String>>> = BTreeMap::new();
+        // A list that means nothing to a URL may mean something to a language.
+        let is_url = !self.places.iter().any(|place| matches!(place.at, At::Text(..)));
         for (expression, outcome) in outcomes {
             outcome.touched.iter().for_each(|name| touch.reach.add(name));
             let sent = match outcome.sent.is_empty() {
                 false => outcome.sent.into_iter().collect(),
                 // What only reads finds nothing; what does more is not done to nothing.
-                true if self.level == AccessLevel::Read => expression.nothing(),
+                true if self.level == AccessLevel::Read && is_url => expression.nothing(),
                 true => return None,
             };
             names.insert(expression, Arc::new(sent));
@@ -365,7 +379,7 @@ impl Narrowed {
                 At::Missing(place) => {
                     path.segments.insert((*place).min(path.segments.len()), names.join(","))
                 }
-                At::Line(_) => {}
+                At::Line(_) | At::Text(..) => {}
             }
         }
         // The line has a method and a version besides.
@@ -377,6 +391,9 @@ impl Narrowed {
 
     /// The body that is sent. `None`: as it came.
     pub fn body(&self, body: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
+        if self.filled.keys().any(|at| matches!(at, At::Text(..))) {
+            return self.text(body).map(Some);
+        }
         if !self.filled.keys().any(|at| matches!(at, At::Line(_))) {
             return Ok(None);
         }
@@ -392,6 +409,32 @@ impl Narrowed {
         }
         Ok(Some(sent))
     }
+
+    /// The body with names in the text of its query.
+    fn text(&self, body: &[u8]) -> Result<Vec<u8>, &'static str> {
+        const WRONG: &str = "the query cannot be written with the names that its wildcards stand for";
+        let mut members = raw_members(body).ok_or(WRONG)?;
+        let mut text = query(&members).ok_or(WRONG)?;
+        // From behind, so that what stands ahead stays where it is.
+        for (at, names) in self.filled.iter().rev() {
+            let At::Text(start, end) = *at else { return Err(WRONG) };
+            let names: Option<Vec<String>> = names.iter().map(|name| esql::spelt(name)).collect();
+            let is_there = text.is_char_boundary(start) && text.is_char_boundary(end) && start < end;
+            let names = names.filter(|names| !names.is_empty() && is_there).ok_or(WRONG)?;
+            text.replace_range(start..end, &names.join(", "));
+            if text.len() > limits::HTTP_QUERY_BYTES_MAX {
+                return Err("the wildcards stand for more indices than a query can name: name fewer");
+            }
+        }
+        let text = serde_json::value::to_raw_value(&text).map_err(|_| WRONG)?;
+        members.insert("query".into(), &text);
+        serde_json::to_vec(&members).map_err(|_| WRONG)
+    }
+}
+
+/// The text of a query, as its body spells it.
+fn query(members: &BTreeMap<String, &RawValue>) -> Option<String> {
+    serde_json::from_str(members.get("query")?.get()).ok()
 }
 
 /// A head of `_msearch` with these indices.

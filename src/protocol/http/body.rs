@@ -6,7 +6,7 @@ use super::asked::{Asked, At};
 use super::expression::Expand;
 use super::ids::{self, Gives};
 use super::json::Json;
-use super::{Wrong, actions, names, query};
+use super::{Wrong, actions, esql, names, query};
 use crate::model::{Reach, limits};
 
 /// What a route's body is.
@@ -38,6 +38,9 @@ pub(super) enum Kind {
     Scroll,
     /// Ids of what is to be closed.
     Close,
+    /// A query in the language of this name.
+    Eql,
+    Esql,
 }
 
 /// What the rest of the request says of names that a body leaves out.
@@ -76,6 +79,8 @@ impl Kind {
             "template" => Self::Template,
             "scroll" => Self::Scroll,
             "close" => Self::Close,
+            "eql" => Self::Eql,
+            "esql" => Self::Esql,
             _ => return None,
         })
     }
@@ -95,6 +100,8 @@ impl Kind {
                 asked.is_secret = actions::has_remote(&body);
                 actions::reindex(&body, reach)
             }
+            Self::Eql => eql(&object(body)?, asked),
+            Self::Esql => esql::body(&object(body)?, asked),
             _ if empty => Ok(()),
             Self::Aliases => actions::aliases(&object(body)?, reach),
             Self::Alias => actions::alias(&object(body)?, reach),
@@ -174,6 +181,44 @@ fn close(body: &Members, asked: &mut Asked) -> Result<(), Wrong> {
         let member = ["scroll_id", "pit_id", "id"].into_iter().find(|known| known == name);
         let member = member.ok_or(Wrong::Bad("the body must have ids, and nothing else"))?;
         asked.ids.push(ids::of_member(member, value)?);
+    }
+    Ok(())
+}
+
+/// An EQL search: its text names categories of events and their fields, and no index; those are in the path alone.
+///
+/// <https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-eql-search>
+fn eql(body: &Members, asked: &mut Asked) -> Result<(), Wrong> {
+    if body.get("query").and_then(Json::text).is_none() {
+        return Err(Wrong::Bad("query must be a text"));
+    }
+    for (name, value) in body {
+        match (name.as_str(), value) {
+            ("query", _) => {}
+            ("filter", filter) => query::clause(filter, &mut asked.reach)?,
+            ("fields", fields) => query::plain(fields, &mut asked.reach),
+            ("keep_alive", Json::Text(keep)) => {
+                let keep = Some(ids::keep(keep)?);
+                asked.gives = asked.gives.map(|gives| Gives { keep, ..gives });
+            }
+            (
+                "allow_partial_search_results"
+                | "allow_partial_sequence_results"
+                | "case_sensitive"
+                | "event_category_field"
+                | "fetch_size"
+                | "keep_on_completion"
+                | "max_samples_per_key"
+                | "result_position"
+                | "size"
+                | "tiebreaker_field"
+                | "timestamp_field"
+                | "wait_for_completion_timeout",
+                value,
+            ) => query::scalar(value, &mut asked.reach),
+            // Fields that are made while it is searched hold scripts, or look into another index.
+            _ => asked.reach.everything("something in the body that the proxy does not know"),
+        }
     }
     Ok(())
 }

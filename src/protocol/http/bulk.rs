@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Asked, Catalog, Wrong, body};
+use memchr::memchr;
+
+use super::{Asked, Catalog, Wrong, body, names};
 use crate::model::{Reach, Touch, limits};
 
 /// What an action may say besides `_index`. A pipeline may write elsewhere.
@@ -99,6 +101,8 @@ pub struct Bulk {
     /// What has come of an action and has not been read.
     begun: Vec<u8>,
     actions: Actions,
+    /// The name that was looked at last: many actions in a row have the same.
+    last: String,
     next: Next,
 }
 
@@ -111,15 +115,22 @@ enum Next {
 
 impl Bulk {
     pub(super) fn new(asked: Asked, index: Option<String>) -> Self {
-        Self { asked, index, begun: Vec::new(), actions: Actions::default(), next: Next::Action }
+        Self {
+            asked,
+            index,
+            begun: Vec::new(),
+            actions: Actions::default(),
+            last: String::new(),
+            next: Next::Action,
+        }
     }
 
     /// Reads more of it.
     pub fn push(&mut self, mut piece: &[u8]) -> Result<(), Wrong> {
-        if piece.contains(&b'\r') {
+        if memchr(b'\r', piece).is_some() {
             return Err(Wrong::Bad("the body's lines must end with \\n alone"));
         }
-        while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr(b'\n', piece) {
             self.end_line(&piece[..end])?;
             piece = &piece[end + 1..];
         }
@@ -212,6 +223,21 @@ impl Bulk {
     }
 
     fn action(&mut self, line: &[u8]) -> Result<(), Wrong> {
+        match Plain::read(line) {
+            Some(Plain { verb, index: Some(index) }) if index == self.last && !index.is_empty() => {
+                self.acts(verb, Some(index))
+            }
+            Some(Plain { verb, index: Some(index) }) => {
+                names::name(index, &mut self.asked.reach)?;
+                index.clone_into(&mut self.last);
+                self.acts(verb, Some(index))
+            }
+            _ => self.strange_action(line),
+        }
+    }
+
+    /// One that is not [`Plain`].
+    fn strange_action(&mut self, line: &[u8]) -> Result<(), Wrong> {
         let (action, reach) = (body::object(line)?, &mut self.asked.reach);
         let mut members = action.iter();
         let (Some((verb, meta)), None) = (members.next(), members.next()) else {
@@ -228,17 +254,95 @@ impl Bulk {
             }
         }
         body::one_index(meta.get("_index"), self.index.is_some(), reach)?;
-        if matches!(reach, Reach::Names(names) if names.len() > limits::HTTP_NAMES_MAX) {
+        self.acts(verb, meta.get("_index").and_then(|index| index.text()))
+    }
+
+    /// `index`: where the action names it, and it has been counted.
+    fn acts(&mut self, verb: &str, index: Option<&str>) -> Result<(), Wrong> {
+        if matches!(&self.asked.reach, Reach::Names(names) if names.len() > limits::HTTP_NAMES_MAX) {
             return Err(Wrong::Bad("the body names too many indices"));
         }
-        self.next = match verb.as_str() {
+        self.next = match verb {
             "index" | "create" | "update" => Next::Document { begun: false, is_object: false },
             "delete" => Next::Action,
             _ => return Err(Wrong::Bad("an action of _bulk is none of index, create, update and delete")),
         };
-        let index = meta.get("_index").and_then(|index| index.text()).or(self.index.as_deref());
-        self.actions.add(verb, index.unwrap_or_default());
+        self.actions.add(verb, index.or(self.index.as_deref()).unwrap_or_default());
         Ok(())
+    }
+}
+
+/// An action as nearly all of them are written: one member, whose members are known, each there once, and are texts
+/// without escapes or whole numbers. It is read in place. What is anything else is not refused by that, but read as JSON.
+#[derive(Debug, PartialEq)]
+struct Plain<'a> {
+    verb: &'a str,
+    index: Option<&'a str>,
+}
+
+impl<'a> Plain<'a> {
+    fn read(line: &'a [u8]) -> Option<Self> {
+        let mut rest = Rest(std::str::from_utf8(line).ok()?);
+        rest.token(b'{')?;
+        let verb = rest.text()?;
+        rest.token(b':')?;
+        rest.token(b'{')?;
+        let (mut index, mut seen) = (None, 0_u16);
+        while rest.token(b'}').is_none() {
+            if seen > 0 {
+                rest.token(b',')?;
+            }
+            let name = rest.text()?;
+            rest.token(b':')?;
+            let place = match name {
+                "_index" => ACTION.len(),
+                _ => ACTION.iter().position(|known| *known == name)?,
+            };
+            if seen & (1 << place) != 0 {
+                return None;
+            }
+            seen |= 1 << place;
+            match name {
+                "_index" => index = Some(rest.text()?),
+                _ => rest.text().or_else(|| rest.number()).map(drop)?,
+            }
+        }
+        rest.token(b'}')?;
+        rest.blank().is_empty().then_some(Self { verb, index })
+    }
+}
+
+/// What is left of a line.
+struct Rest<'a>(&'a str);
+
+impl<'a> Rest<'a> {
+    /// Behind the blanks of JSON (RFC 8259, section 2).
+    fn blank(&mut self) -> &'a str {
+        self.0 = self.0.trim_start_matches([' ', '\t', '\n', '\r']);
+        self.0
+    }
+
+    fn token(&mut self, token: u8) -> Option<()> {
+        let rest = self.blank();
+        (*rest.as_bytes().first()? == token).then(|| self.0 = &rest[1..])
+    }
+
+    /// Where there is none, nothing is taken.
+    fn text(&mut self) -> Option<&'a str> {
+        let inner = self.blank().strip_prefix('"')?;
+        let end = inner.bytes().position(|byte| byte < b' ' || matches!(byte, b'"' | b'\\'))?;
+        let rest = inner[end..].strip_prefix('"')?;
+        self.0 = rest;
+        Some(&inner[..end])
+    }
+
+    fn number(&mut self) -> Option<&'a str> {
+        let rest = self.blank();
+        let end = rest.bytes().position(|byte| !byte.is_ascii_digit())?;
+        let number = &rest[..end];
+        let is_one = matches!(end, 1..=18) && (end == 1 || !number.starts_with('0'));
+        // A fraction or an exponent is none of the bytes that may follow.
+        is_one.then(|| self.0 = &rest[end..]).map(|()| number)
     }
 }
 
@@ -274,6 +378,57 @@ mod tests {
         assert_eq!(actions.count(), 2 * (limits::HTTP_COUNTED_INDICES_MAX + 3) as u64);
         assert_eq!(actions.named["delete"].len(), limits::HTTP_COUNTED_INDICES_MAX);
         assert!(actions.members().ends_with(r#","actions_of_others":{"delete":6}"#));
+    }
+
+    #[test]
+    fn what_is_read_in_place_is_what_json_says() {
+        let plain = |line: &'static str| Plain::read(line.as_bytes());
+        let of = |verb, index| Some(Plain { verb, index });
+        assert_eq!(plain(r#"{"index":{"_index":"a","_id":"1"}}"#), of("index", Some("a")));
+        assert_eq!(
+            plain(" { \"delete\" : { \"version\":12 , \"_index\"\t: \"ü\" } } "),
+            of("delete", Some("ü"))
+        );
+        assert_eq!(plain(r#"{"create":{}}"#), of("create", None));
+        for strange in [
+            r#"{"index":{"_index":"a","_index":"b"}}"#,
+            r#"{"index":{"_index":"a","pipeline":"b"}}"#,
+            r#"{"index":{"_index":"\u0061"}}"#,
+            r#"{"index":{"_inde\u0078":"a"}}"#,
+            r#"{"index":{"_index":"a" "_id":"b"}}"#,
+            r#"{"index":{"_index":"a",}}"#,
+            r#"{"index":{,"_index":"a"}}"#,
+            r#"{"index":{"_index":"a"}} {}"#,
+            r#"{"index":{"_index":"a"},"delete":{"_index":"b"}}"#,
+            r#"{"index":{"_index":"a","version":01}}"#,
+            r#"{"index":{"_index":"a","version":1e3}}"#,
+            r#"{"index":{"_index":"a","version":-1}}"#,
+            r#"{"index":{"_index":"a","_id":{}}}"#,
+            r#"{"index":{"_index":["a"]}}"#,
+            r#"{"index":{"_index":"a"}"#,
+            "{\"index\":{\"_index\":\"a\nb\"}}",
+            "",
+        ] {
+            assert_eq!(plain(strange), None, "{strange}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whichever way an action is read, it is refused or touches the same.
+        #[test]
+        fn both_ways_to_read_an_action_agree(
+            line in r#"[ ]?[{]"(index|delete|create|x)" ?:[{]("(_index|_id|version|routing|pipeline)"[ ]?:[ ]?("[a-c.*_,ü\\/-]{0,3}"|[0-9]{1,3}|true|[{][}])[ ]?,?){0,3}[}][}]?[ ]?"#,
+        ) {
+            let (mut quick, mut whole) = (bulk(), bulk());
+            let read = quick.action(line.as_bytes());
+            let strange = whole.strange_action(line.as_bytes());
+            proptest::prop_assert_eq!(read.is_ok(), strange.is_ok());
+            if read.is_ok() {
+                proptest::prop_assert_eq!(&quick.asked.reach, &whole.asked.reach);
+                proptest::prop_assert_eq!(&quick.actions, &whole.actions);
+                proptest::prop_assert_eq!(quick.next, whole.next);
+            }
+        }
     }
 
     #[test]

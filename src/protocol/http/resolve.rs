@@ -184,6 +184,16 @@ impl Catalog {
         self.veils.iter().filter(alias).chain(indices).map(String::as_str)
     }
 
+    /// Whether each of these is one of its indices, aliases or data streams, and so nothing else that could be called
+    /// so.
+    pub fn has(&self, reach: &Reach) -> bool {
+        let Reach::Names(names) = reach else { return false };
+        let index = |name: &String| self.indices.as_ref().is_some_and(|indices| indices.contains_key(name));
+        let has =
+            |name: &String| index(name) || self.aliases.contains_key(name) || self.streams.contains_key(name);
+        names.iter().all(has)
+    }
+
     pub fn knows_indices(&self) -> bool {
         self.indices.is_some()
     }

@@ -416,6 +416,8 @@ fn id_kind(name: &str) -> Option<Option<IdKind>> {
         "pit" => Some(IdKind::Pit),
         "point_in_time" => Some(IdKind::PointInTime),
         "async" => Some(IdKind::Async),
+        "eql" => Some(IdKind::Eql),
+        "esql" => Some(IdKind::Esql),
         "same" => None,
         _ => return None,
     })
@@ -448,7 +450,7 @@ mod tests {
                 assert!(!word || literal || segment.starts_with('_'), "{route:?}");
                 let known = ["{index}", "{alias}", "{target}", "{id}", "{ids}"].contains(segment);
                 assert!(word || known, "{route:?}");
-                literal = word;
+                literal = word || *segment == "{ids}";
             }
             // What is shown is not what is hidden.
             assert!(!route.shows.iter().any(|column| route.hides.contains(column)), "{route:?}");
@@ -457,7 +459,13 @@ mod tests {
             // Nothing that must be found in a body may be left out.
             let by_body = matches!(
                 route.body,
-                Kind::Bulk | Kind::Msearch | Kind::Mget | Kind::ManyVectors | Kind::Reindex | Kind::Aliases
+                Kind::Bulk
+                    | Kind::Msearch
+                    | Kind::Mget
+                    | Kind::ManyVectors
+                    | Kind::Reindex
+                    | Kind::Aliases
+                    | Kind::Esql
             );
             // What only a grant for everything covers is looked at for the cluster's own accounts.
             assert!(route.from != From::Everything || route.body != Kind::Opaque, "{route:?}");
@@ -630,7 +638,16 @@ mod tests {
             ("DELETE", "/_search/point_in_time/_all"),
             ("POST", "/.security-7/_search/template"),
             ("POST", "/_sql"),
-            ("POST", "/_query"),
+            ("GET", "/_query"),
+            ("PUT", "/_query/view/logs-1"),
+            ("GET", "/_query/queries"),
+            ("POST", "/_query?pragma=x"),
+            ("POST", "/_query/async?format=csv"),
+            ("POST", "/_eql/search"),
+            ("POST", "/logs/_eql/search?filter_path=hits"),
+            ("GET", "/_sql?sql=x"),
+            ("POST", "/_plugins/_sql"),
+            ("POST", "/_opendistro/_sql"),
             ("POST", "/_plugins/_ppl"),
             ("GET", "/_security/user"),
             ("GET", "/_plugins/_security/api/internalusers"),

@@ -33,6 +33,8 @@ mod upstream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hyper::header::HeaderName;
+
 use self::aliases::Catalogs;
 use self::contexts::Contexts;
 use self::orphans::Orphans;
@@ -54,6 +56,9 @@ pub(super) struct HttpDoor {
     /// The protocol's name.
     name: &'static str,
     api: &'static dyn Api,
+    /// Headers that pass, each way.
+    sent_on: Vec<HeaderName>,
+    told: Vec<HeaderName>,
     shared: Arc<Shared>,
     upstreams: Arc<Upstreams>,
     catalogs: Catalogs,
@@ -74,6 +79,8 @@ impl HttpDoor {
         Self {
             name,
             api,
+            sent_on: api.sent_on().iter().map(|name| HeaderName::from_static(name)).collect(),
+            told: api.told().iter().map(|name| HeaderName::from_static(name)).collect(),
             contexts,
             shared,
             upstreams: Arc::new(Upstreams::new(secrets, base)),
