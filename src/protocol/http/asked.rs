@@ -10,7 +10,7 @@ use super::api::Part;
 use super::expression::{self, Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
-use super::{Actions, Counts, Path, Wrong, actions, esql, ids};
+use super::{Actions, Counts, Path, Wrong, actions, esql, ids, tasks};
 use crate::grant::Scope;
 use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
 
@@ -31,6 +31,10 @@ pub struct Asked {
     pub(super) closes: bool,
     /// See [`Asked::tasks`].
     pub(super) tasks: Option<&'static str>,
+    /// Its ids are of tasks.
+    pub(super) is_of_task: bool,
+    /// It changes what goes on in the task that its id is of.
+    pub(super) is_order: bool,
     /// What is said in the request that is sent, whatever the client says of that.
     pub(super) parameters: Vec<(&'static str, String)>,
     /// What the answer says of how much it is about.
@@ -54,6 +58,8 @@ pub struct Opened {
     pub names: Option<BTreeSet<String>>,
     /// As the target gave it.
     pub raw: String,
+    /// Of a task: what its request was marked with, which another task that comes to the same id is not.
+    pub mark: Option<String>,
 }
 
 /// What each expression of a request comes to.
@@ -96,6 +102,8 @@ impl Asked {
             gives: None,
             closes: false,
             tasks: None,
+            is_of_task: false,
+            is_order: false,
             parameters: Vec::new(),
             counts: None,
             actions: None,
@@ -189,9 +197,22 @@ impl Asked {
         self.actions.take()
     }
 
-    /// What of the answer is shown. `None`: all of it.
-    pub fn take_part(&mut self) -> Option<Box<dyn Part>> {
-        self.part.take()
+    /// What of the answer is shown. `None`: all of it. `opened`: what its ids stand for.
+    pub fn take_part(&mut self, opened: &[Opened]) -> Option<Box<dyn Part>> {
+        let Some(task) = self.task(opened) else { return self.part.take() };
+        let sealed = self.ids().next()?.to_owned();
+        Some(Box::new(tasks::Shown { task, sealed }))
+    }
+
+    /// The task that it asks for. `None`: it is about none.
+    fn task(&self, opened: &[Opened]) -> Option<tasks::Task> {
+        let ([one], true) = (opened, self.is_of_task) else { return None };
+        Some(tasks::Task { id: one.raw.clone(), mark: one.mark.clone()? })
+    }
+
+    /// The task that it gives an order to, which must be the one that is meant still when that is sent.
+    pub fn ordered(&self, opened: &[Opened]) -> Option<tasks::Task> {
+        self.task(opened).filter(|_| self.is_order)
     }
 
     /// Whether the body may hold logins, and is not written down.
@@ -207,7 +228,13 @@ impl Asked {
     /// What it touches with what its ids stand for: under the grant under which all of that was begun.
     pub fn touch_of(&self, opened: &[Opened]) -> Result<Touch, Wrong> {
         let mut touch = self.touch();
+        if self.is_of_task && opened.len() != 1 {
+            return Err(Wrong::Bad("one task at a time"));
+        }
         for one in opened {
+            if self.is_of_task != (one.kind == IdKind::Task) {
+                return Err(Wrong::Denied("an id is of something else than what is asked for"));
+            }
             match &one.names {
                 Some(names) => names.iter().for_each(|name| touch.reach.add(name)),
                 None => touch.reach.everything("what was begun under a grant for everything"),
@@ -570,7 +597,7 @@ mod tests {
 
     fn opened(grant: u64, names: Option<&[&str]>, raw: &str) -> Opened {
         let names = names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        Opened { grant: GrantId::from_u64(grant), kind: IdKind::Scroll, names, raw: raw.into() }
+        Opened { grant: GrantId::from_u64(grant), kind: IdKind::Scroll, names, raw: raw.into(), mark: None }
     }
 
     /// The ids of a request, and what is sent with `raw` in their place.

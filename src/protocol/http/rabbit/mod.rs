@@ -17,13 +17,17 @@ use serde_json::json;
 
 use super::api::{Api, Routed};
 use super::{Answer, ContentType, Path, Wrong};
-use crate::model::Refusal;
+use crate::model::{Refusal, Time};
 
 pub(super) struct Rabbit;
 
 impl Api for Rabbit {
     fn route(&self, method: &str, path: &Path) -> Result<Box<dyn Routed>, Wrong> {
         Ok(Box::new(routes::Routed::of(method, path)?))
+    }
+
+    fn dated(&self, _: &str, _: &Path, _: Time) -> Option<Result<Path, Wrong>> {
+        None
     }
 
     /// The console asks for `name=`, and `name` is not it.
@@ -84,6 +88,10 @@ impl Api for Rabbit {
     }
 
     /// It says 401 for both.
+    fn goes_on_with(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     fn says_login_failed(&self, body: &[u8]) -> bool {
         let said: Option<serde_json::Value> = serde_json::from_slice(body).ok();
         said.is_none_or(|said| said["reason"] == "Login failed")
