@@ -10,7 +10,7 @@ use super::api::Part;
 use super::expression::{self, Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
-use super::{Actions, Counts, Path, Wrong, actions, esql, ids, tasks};
+use super::{Actions, Counts, Path, Wrong, actions, esql, ids, names, tasks};
 use crate::grant::Scope;
 use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
 
@@ -293,8 +293,12 @@ impl Asked {
         if !catalog.has_accounts() {
             return false;
         }
-        let veils =
-            |text: &str| text.split(',').any(|part| catalog.is_veil(part.trim().trim_start_matches('-')));
+        // A name may stand in a text of more words, such as a query in a language.
+        let ends = |c: char| c.is_whitespace() || matches!(c, ',' | '|' | '(' | ')' | '=' | '"' | '\'');
+        let veils = |text: &str| {
+            let mut parts = text.split(ends).map(|part| part.trim_start_matches('-'));
+            parts.any(|part| !names::is_all(part) && catalog.is_veil(part))
+        };
         let named = match &self.reach {
             Reach::Names(names) => names.iter().any(|name| catalog.is_veil(name)),
             Reach::Everything(_) => {
@@ -394,20 +398,18 @@ impl Narrowed {
         if self.filled.keys().any(|at| matches!(at, At::Text(..))) {
             return self.text(body).map(Some);
         }
-        if !self.filled.keys().any(|at| matches!(at, At::Line(_))) {
-            return Ok(None);
+        let Some(mut lines) = self.lines() else { return Ok(None) };
+        let mut rest = body;
+        while !rest.is_empty() {
+            rest = lines.write(rest)?;
         }
-        let mut sent = Vec::with_capacity(body.len());
-        for (number, line) in body.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            match self.filled.get(&At::Line(number)) {
-                Some(names) => sent.extend(head(line, names).ok_or("a head of _msearch cannot be read")?),
-                None => sent.extend_from_slice(line),
-            }
-            if sent.len() > limits::HTTP_BODY_BYTES_MAX {
-                return Err("the wildcards stand for more indices than a body can name: name fewer");
-            }
-        }
-        Ok(Some(sent))
+        Ok(Some(lines.sent))
+    }
+
+    /// What writes a body of many searches, line by line. `None`: it is none of those, or goes as it came.
+    pub fn lines(&self) -> Option<NarrowedLines<'_>> {
+        let has_lines = self.filled.keys().any(|at| matches!(at, At::Line(_)));
+        has_lines.then_some(NarrowedLines { narrowed: self, number: 0, sent: Vec::new() })
     }
 
     /// The body with names in the text of its query.
@@ -429,6 +431,31 @@ impl Narrowed {
         let text = serde_json::value::to_raw_value(&text).map_err(|_| WRONG)?;
         members.insert("query".into(), &text);
         serde_json::to_vec(&members).map_err(|_| WRONG)
+    }
+}
+
+/// A body of many searches with names in the place of wildcards, as far as it is written.
+#[derive(Debug)]
+pub struct NarrowedLines<'a> {
+    narrowed: &'a Narrowed,
+    number: usize,
+    pub sent: Vec<u8>,
+}
+
+impl NarrowedLines<'_> {
+    /// Writes the first line of what is left of the body. What is left behind it.
+    pub fn write<'b>(&mut self, rest: &'b [u8]) -> Result<&'b [u8], &'static str> {
+        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+        let (line, rest) = rest.split_at(end);
+        match self.narrowed.filled.get(&At::Line(self.number)) {
+            Some(names) => self.sent.extend(head(line, names).ok_or("a head of _msearch cannot be read")?),
+            None => self.sent.extend_from_slice(line),
+        }
+        self.number += 1;
+        match self.sent.len() <= limits::HTTP_BODY_BYTES_MAX {
+            true => Ok(rest),
+            false => Err("the wildcards stand for more indices than a body can name: name fewer"),
+        }
     }
 }
 

@@ -48,7 +48,7 @@ use crate::protocol::label::Label;
 use crate::protocol::{Entry, http};
 
 pub use api::{Api, Hidden, Part, Routed, View, Viewer};
-pub use asked::{Asked, Narrowed, Opened};
+pub use asked::{Asked, Narrowed, NarrowedLines, Opened};
 pub use bulk::{Actions, Bulk};
 pub use count::{Counted, Counter, Counts};
 pub use head::{ContentType, Credentials, Login, credentials};

@@ -79,7 +79,7 @@ enum Held {
     Nothing,
     Kept(Spooled),
     Streamed(Incoming),
-    Checked(Checking),
+    Checked(Box<Checking>),
 }
 
 /// How a body is read for names.
@@ -108,10 +108,10 @@ impl Held {
     }
 
     /// The same with what is sent for wildcards in it.
-    fn narrowed(mut self, narrowed: &Narrowed) -> Result<Self, Refusal> {
+    async fn narrowed(mut self, narrowed: &Narrowed) -> Result<Self, Refusal> {
         if let Self::Kept(body) = &mut self
             && let Some(bytes) = body.in_memory()
-            && let Some(sent) = narrowed.body(bytes).map_err(Wrong::Bad)?
+            && let Some(sent) = turns::narrowed(narrowed, bytes).await?
         {
             body.replace(sent.into())?;
         }
@@ -224,7 +224,8 @@ impl Connection {
         let (path, held) = match narrowed {
             None => (path, held),
             Some(narrowed) => {
-                (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Refused::of)?)
+                let path = narrowed.path(&path).map_err(Wrong::Bad)?;
+                (path, held.narrowed(narrowed).await.map_err(Refused::of)?)
             }
         };
         let path = asked.with_parameters(path);
@@ -312,7 +313,7 @@ impl Connection {
             (Reads::Bulk(bulk), Some(further)) => {
                 let asked = bulk.so_far();
                 let checking = Checking::new(further, spooling.into_memory(), *bulk);
-                return Ok((Held::Checked(checking), asked, Some(running)));
+                return Ok((Held::Checked(Box::new(checking)), asked, Some(running)));
             }
             (reads, _) => reads,
         };
@@ -684,7 +685,7 @@ impl Connection {
         }
         let filtering = shown.is_filtered() && (head.status == StatusCode::OK || shown.every_status());
         let changes = seals.is_some() || filtering;
-        if head.status.is_success() && !filtering && may_be_looked_into(&head.headers) {
+        if !filtering && may_be_looked_into(&head.headers) {
             account.is_counted();
         }
         let mut theirs = Theirs::new(body, status, (lent, seals, lasting), ends, account, stuck);
@@ -700,10 +701,11 @@ impl Connection {
             // The connection is good for the next one when this has been read.
             let mut room = self.door.spool.answer(shown.user());
             let _ = shown::read(&mut theirs, &mut room, limits::HTTP_SAID_BYTES_MAX).await;
-            return match theirs.cut.take() {
-                Some(refusal) => Err(refusal),
-                None => Ok(absent),
-            };
+            if let Some(refusal) = theirs.cut.take() {
+                return Err(refusal);
+            }
+            theirs.show(Bytes::new(), room);
+            return Ok(absent);
         }
         let mut response = Response::new(Answered::Theirs(Box::new(theirs)));
         *response.status_mut() = head.status;
