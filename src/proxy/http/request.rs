@@ -199,6 +199,9 @@ impl Connection {
         let path = Path::parse(target).map_err(Wrong::Bad)?;
         let routed = self.door.api.route(head.method.as_str(), &path)?;
         let is_read = routed.needs_body();
+        if !routed.takes_body() && rest.body.as_ref().is_some_and(|body| !body.is_end_stream()) {
+            rest::is_empty(head, rest).await;
+        }
         let (held, mut asked, early) = match self.is_expected(head, rest.body.as_ref(), &*routed)? {
             false => (Held::Nothing, routed.asked(b"")?, None),
             true => self.hold(rest, routed, identity, claim).await?,
@@ -604,7 +607,13 @@ impl Connection {
         }
         let mut response = Response::new(Answered::Theirs(Box::new(theirs)));
         *response.status_mut() = head.status;
-        let but: &[_] = if changes { &[CONTENT_LENGTH] } else { &[] };
+        // What is hidden has no such header: what is not there has none either.
+        let hides = shown.is_filtered() && head.status == StatusCode::NOT_FOUND;
+        let but: &[_] = match (changes, hides) {
+            (true, _) => &[CONTENT_LENGTH],
+            (false, true) => &[CACHE_CONTROL],
+            (false, false) => &[],
+        };
         response.headers_mut().extend(self.told(&head.headers, but));
         Ok(response)
     }

@@ -163,7 +163,11 @@ fn in_path(method: &str, segments: &[&str], help: bool) -> Names {
 /// What the body names. `path`: what stands in where it says nothing.
 fn in_body(segments: &[&str], body: &[u8], path: &Names) -> Names {
     let default: Vec<&str> = path.iter().map(String::as_str).collect();
-    let route = segments.iter().rev().find(|segment| segment.starts_with('_')).copied().unwrap_or_default();
+    let route = match segments {
+        [first, ..] if first.starts_with('_') && *first != "_all" => *first,
+        [_, word, ..] => *word,
+        _ => "",
+    };
     match (route, segments) {
         // A document is what it is.
         ("_doc" | "_create" | "_update" | "_source", [_, _, ..]) => return Names::new(),
