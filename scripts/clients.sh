@@ -49,6 +49,8 @@ setup_clients() {
     chmod 755 "$(cache_dir)" "$(clients_dir)"
     setup_python_clients python tests/clients/python
     setup_python_clients http-python tests/clients/http/python
+    # It says that it wants a newer Python than Debian 12 has; its grammars do not.
+    setup_python_clients http-grammars tests/clients/http/grammars --ignore-requires-python
     setup_node_clients node tests/clients/node
     setup_node_clients http-node tests/clients/http/node
     setup_java_clients
@@ -57,8 +59,9 @@ setup_clients() {
     [ -x /usr/bin/sysbench ] || apt_install sysbench
 }
 
-# setup_python_clients NAME FOLDER: clients for Python, by pip, whose lock file knows every file's checksum: psycopg,
-# asyncpg, pgcli, PyMySQL and MySQL's own; in an environment of their own Elasticsearch's and OpenSearch's.
+# setup_python_clients NAME FOLDER [OPTION]: clients for Python, by pip, whose lock file knows every file's checksum:
+# psycopg, asyncpg, pgcli, PyMySQL and MySQL's own; in environments of their own Elasticsearch's and OpenSearch's, and
+# the grammars of ES|QL.
 setup_python_clients() {
     local lock=$2/requirements.txt work python
     client_here "$1" "$lock" && return 0
@@ -72,7 +75,7 @@ setup_python_clients() {
     work=$(client_work "$1")
     "$python" -m venv "$work" >&2 || die "$python cannot make an environment"
     "$work/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
-        -r "$lock" >&2 || die "pip could not install $lock"
+        ${3:+"$3"} -r "$lock" >&2 || die "pip could not install $lock"
     client_stamp "$lock" >"$work/stamp"
     chmod -R go+rX "$work"
 }

@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
+
 use super::api::Part;
 use super::expression::{self, Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
 use super::routes::{ALIASES, OLD_ALIASES};
-use super::{Path, Wrong, ids};
+use super::{Actions, Counts, Path, Wrong, actions, esql, ids};
 use crate::grant::Scope;
 use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
 
@@ -30,10 +32,18 @@ pub struct Asked {
     pub(super) closes: bool,
     /// See [`Asked::tasks`].
     pub(super) tasks: Option<&'static str>,
+    /// What is said in the request that is sent, whatever the client says of that.
+    pub(super) parameters: Vec<(&'static str, String)>,
+    /// What the answer says of how much it is about.
+    pub(super) counts: Option<Counts>,
+    /// Those of a `_bulk`.
+    pub(super) actions: Option<Actions>,
     /// What of the answer is shown. `None`: all of it, for the request named what it is about.
     pub(super) part: Option<Box<dyn Part>>,
     /// The body may hold logins: it is not written down.
     pub(super) is_secret: bool,
+    /// See [`Asked::wants_indices`].
+    pub(super) wants_indices: bool,
 }
 
 /// What a sealed id stands for.
@@ -65,6 +75,8 @@ pub(super) enum At {
     Missing(usize),
     /// The head of a search in a body of many, by the number of its line.
     Line(usize),
+    /// A part of the text that the body's `query` is, from one byte to another.
+    Text(usize, usize),
 }
 
 /// What a request with wildcards comes to.
@@ -85,8 +97,12 @@ impl Asked {
             gives: None,
             closes: false,
             tasks: None,
+            parameters: Vec::new(),
+            counts: None,
+            actions: None,
             part: None,
             is_secret: false,
+            wants_indices: false,
         }
     }
 
@@ -123,7 +139,7 @@ impl Asked {
         if let Some(place) = self.places.first() {
             reach.everything(match place.at {
                 At::Missing(_) => "a request that names no index",
-                At::Segment(_) | At::Line(_) => "a wildcard",
+                At::Segment(_) | At::Line(_) | At::Text(..) => "a wildcard",
             });
         }
         Touch::new(self.level.clone(), reach)
@@ -154,6 +170,26 @@ impl Asked {
         self.tasks
     }
 
+    /// The target that is sent: with what the proxy says in it.
+    pub fn with_parameters(&self, mut path: Path) -> Path {
+        for (name, value) in &self.parameters {
+            match path.query.iter_mut().find(|(known, _)| known == name) {
+                Some((_, said)) => said.clone_from(value),
+                None => path.query.push(((*name).to_owned(), value.clone())),
+            }
+        }
+        path
+    }
+
+    pub fn counts(&self) -> Option<Counts> {
+        self.counts
+    }
+
+    /// The actions of a `_bulk` that was read whole.
+    pub fn take_actions(&mut self) -> Option<Actions> {
+        self.actions.take()
+    }
+
     /// What of the answer is shown. `None`: all of it.
     pub fn take_part(&mut self) -> Option<Box<dyn Part>> {
         self.part.take()
@@ -162,6 +198,11 @@ impl Asked {
     /// Whether the body may hold logins, and is not written down.
     pub fn is_secret(&self) -> bool {
         self.is_secret
+    }
+
+    /// Whether each name must be of an index, an alias or a data stream: what else could be called so reads further.
+    pub fn wants_indices(&self) -> bool {
+        self.wants_indices
     }
 
     /// What it touches with what its ids stand for: under the grant under which all of that was begun.
@@ -210,6 +251,33 @@ impl Asked {
         !self.places.is_empty()
     }
 
+    /// Whether it may be about indices, so that their aliases matter to who may do everything.
+    pub fn may_name(&self, path: &Path, body: &[u8]) -> bool {
+        match &self.reach {
+            Reach::Names(names) => !names.is_empty() || self.has_wildcards(),
+            Reach::Everything(_) => {
+                !body.is_empty() || path.segments.first().is_some_and(|first| !first.starts_with('_'))
+            }
+        }
+    }
+
+    /// Whether it reaches the cluster's own accounts by another name, for who may do everything. Where no list of names
+    /// says what it touches, no text in it may be such a name.
+    pub fn leads_to_accounts(&self, catalog: &Catalog, path: &Path, body: &[u8]) -> bool {
+        if !catalog.has_accounts() {
+            return false;
+        }
+        let veils =
+            |text: &str| text.split(',').any(|part| catalog.is_veil(part.trim().trim_start_matches('-')));
+        let named = match &self.reach {
+            Reach::Names(names) => names.iter().any(|name| catalog.is_veil(name)),
+            Reach::Everything(_) => {
+                path.segments.iter().any(|segment| veils(segment)) || actions::texts(body, &veils)
+            }
+        };
+        named || self.expressions.iter().any(|expression| expression.leads_to_accounts(catalog))
+    }
+
     /// The wildcards, as they were said.
     pub fn wildcards(&self) -> BTreeSet<String> {
         self.expressions.iter().flat_map(|expression| expression.wildcards()).map(str::to_owned).collect()
@@ -254,12 +322,14 @@ impl Asked {
     fn filled(&self, outcomes: Outcomes<'_>) -> Option<Narrowed> {
         let mut touch = self.named();
         let mut names: BTreeMap<&Expression, Arc<Vec<String>>> = BTreeMap::new();
+        // A list that means nothing to a URL may mean something to a language.
+        let is_url = !self.places.iter().any(|place| matches!(place.at, At::Text(..)));
         for (expression, outcome) in outcomes {
             outcome.touched.iter().for_each(|name| touch.reach.add(name));
             let sent = match outcome.sent.is_empty() {
                 false => outcome.sent.into_iter().collect(),
                 // What only reads finds nothing; what does more is not done to nothing.
-                true if self.level == AccessLevel::Read => expression.nothing(),
+                true if self.level == AccessLevel::Read && is_url => expression.nothing(),
                 true => return None,
             };
             names.insert(expression, Arc::new(sent));
@@ -286,7 +356,7 @@ impl Narrowed {
                         *word = ALIASES.to_owned();
                     }
                 }
-                At::Line(_) => {}
+                At::Line(_) | At::Text(..) => {}
             }
         }
         // The line has a method and a version besides.
@@ -298,6 +368,9 @@ impl Narrowed {
 
     /// The body that is sent. `None`: as it came.
     pub fn body(&self, body: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
+        if self.filled.keys().any(|at| matches!(at, At::Text(..))) {
+            return self.text(body).map(Some);
+        }
         if !self.filled.keys().any(|at| matches!(at, At::Line(_))) {
             return Ok(None);
         }
@@ -313,6 +386,32 @@ impl Narrowed {
         }
         Ok(Some(sent))
     }
+
+    /// The body with names in the text of its query.
+    fn text(&self, body: &[u8]) -> Result<Vec<u8>, &'static str> {
+        const WRONG: &str = "the query cannot be written with the names that its wildcards stand for";
+        let mut members = raw_members(body).ok_or(WRONG)?;
+        let mut text = query(&members).ok_or(WRONG)?;
+        // From behind, so that what stands ahead stays where it is.
+        for (at, names) in self.filled.iter().rev() {
+            let At::Text(start, end) = *at else { return Err(WRONG) };
+            let names: Option<Vec<String>> = names.iter().map(|name| esql::spelt(name)).collect();
+            let is_there = text.is_char_boundary(start) && text.is_char_boundary(end) && start < end;
+            let names = names.filter(|names| !names.is_empty() && is_there).ok_or(WRONG)?;
+            text.replace_range(start..end, &names.join(", "));
+            if text.len() > limits::HTTP_QUERY_BYTES_MAX {
+                return Err("the wildcards stand for more indices than a query can name: name fewer");
+            }
+        }
+        let text = serde_json::value::to_raw_value(&text).map_err(|_| WRONG)?;
+        members.insert("query".into(), &text);
+        serde_json::to_vec(&members).map_err(|_| WRONG)
+    }
+}
+
+/// The text of a query, as its body spells it.
+fn query(members: &BTreeMap<String, &RawValue>) -> Option<String> {
+    serde_json::from_str(members.get("query")?.get()).ok()
 }
 
 /// A head of `_msearch` with these indices.
@@ -363,6 +462,40 @@ mod tests {
             {"name":"secret","attributes":["open"]},{"name":"metrics","attributes":["open"]}],
             "aliases":[],"data_streams":[]}"#;
         Catalog::of_aliases(aliases).unwrap().with_indices(indices).unwrap()
+    }
+
+    #[test]
+    fn another_name_for_the_accounts_is_no_way_to_them() {
+        let aliases = br#"{".security-7":{"aliases":{"people":{}}},"logs-1":{"aliases":{"logs":{}}}}"#;
+        let veiled = Catalog::of_aliases(aliases).unwrap();
+        let lookup = r#"{"query":{"terms":{"u":{"index":"people","id":"1","path":"p"}}}}"#;
+        let wrapped = r#"{"query":{"bool":{"must":[{"wrapper":{"query":"e30="}},{"terms":{"u":{"index":"p\u0065ople"}}}]}}}"#;
+        for (line, body, leads) in [
+            ("GET /people/_search", "", true),
+            ("GET /logs,people/_search", "", true),
+            ("GET /peo*/_search", "", true),
+            ("GET /*/_search", "", true),
+            ("GET /_search", "", true),
+            ("GET /*,-people/_search", "", false),
+            ("GET /logs/_search", "", false),
+            ("GET /logs-*/_search", "", false),
+            ("GET /_cat/aliases", "", false),
+            ("POST /logs/_search", lookup, true),
+            ("POST /logs/_search", wrapped, true),
+            ("POST /people/_search", r#"{"query":{"wrapper":{"query":"e30="}}}"#, true),
+            ("POST /logs/_search", r#"{"query":{"wrapper":{"query":"e30="}}}"#, false),
+            ("POST /_msearch", "{\"index\":\"logs\"}\n{}\n{\"index\":\"peop*\"}\n{}\n", true),
+            ("POST /_bulk", "{\"index\":{\"_index\":\"people\"}}\n{}\n", true),
+            ("POST /_search/template", r#"{"source":{"query":{"terms":{"a":{"index":"people"}}}}}"#, true),
+            ("PUT /_cluster/settings", r#"{"persistent":{}}"#, false),
+        ] {
+            let (path, asked) = asked(line, body).unwrap();
+            assert_eq!(asked.leads_to_accounts(&veiled, &path, body.as_bytes()), leads, "{line} {body}");
+            assert!(!asked.leads_to_accounts(&catalog(), &path, body.as_bytes()), "{line} {body}");
+            assert!(!leads || asked.may_name(&path, body.as_bytes()), "{line}");
+        }
+        let (path, asked) = asked("GET /_cluster/settings", "").unwrap();
+        assert!(!asked.may_name(&path, b""));
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub enum IdKind {
     /// OpenSearch's `_search/point_in_time`.
     PointInTime,
     Async,
+    /// An EQL search, or an ES|QL query, that goes on.
+    Eql,
+    Esql,
 }
 
 impl IdKind {
@@ -31,15 +34,20 @@ impl IdKind {
             Self::Scroll => vec![("/_search/scroll".into(), body("scroll_id", ids.into()))],
             Self::PointInTime => vec![("/_search/point_in_time".into(), body("pit_id", ids.into()))],
             Self::Pit => ids.iter().map(|id| ("/_pit".to_owned(), body("id", (*id).into()))).collect(),
-            Self::Async => {
-                let path = |id: &str| {
-                    let segments = vec!["_async_search".to_owned(), id.to_owned()];
-                    Path { segments, query: Vec::new() }.render()
-                };
-                ids.iter().map(|id| (path(id), String::new())).collect()
-            }
+            Self::Async => each(&["_async_search"], ids),
+            Self::Eql => each(&["_eql", "search"], ids),
+            Self::Esql => each(&["_query", "async"], ids),
         }
     }
+}
+
+/// One request for each, with the id behind these words of a path.
+fn each(words: &[&str], ids: &[&str]) -> Vec<(String, String)> {
+    let path = |id: &&str| {
+        let segments = words.iter().chain([id]).map(|word| (*word).to_owned()).collect();
+        Path { segments, query: Vec::new() }.render()
+    };
+    ids.iter().map(|id| (path(id), String::new())).collect()
 }
 
 /// An id that an answer may hold: what of, and the member of the answer that is it.

@@ -167,6 +167,8 @@ fn opened(line: &str, body: &str) -> &'static str {
         () if is("scroll=") || is("/_search/scroll") => "{\"_scroll_id\":\"raw-scroll\",\"took\":1}",
         () if is("/point_in_time") => "{\"pit_id\":\"raw-pit\"}",
         () if is("/_pit") => "{\"id\":\"raw-pit\"}",
+        () if is("/_eql/search") => "{\"is_partial\":true,\"id\":\"raw-eql\"}",
+        () if is("/_query/async") => "{\"id\":\"raw-esql\",\"is_running\":true}",
         () if is("/_async_search") => "{\"id\":\"raw-async\",\"is_partial\":true}",
         () if body.contains("\"pit\"") => {
             "{\"took\":1,\"hits\":{\"pit_id\":\"no\"},\"pit_id\":\"raw-pit-2\"}"
