@@ -639,13 +639,7 @@ impl Connection {
         }
         let mut response = Response::new(Answered::Theirs(Box::new(theirs)));
         *response.status_mut() = head.status;
-        // What is hidden has no such header: what is not there has none either.
-        let hides = shown.is_filtered() && head.status == StatusCode::NOT_FOUND;
-        let but: &[_] = match (changes, hides) {
-            (true, _) => &[CONTENT_LENGTH],
-            (false, true) => &[CACHE_CONTROL],
-            (false, false) => &[],
-        };
+        let but: &[_] = if changes { &[CONTENT_LENGTH] } else { &[] };
         response.headers_mut().extend(self.told(&head.headers, but));
         Ok(response)
     }
