@@ -10,6 +10,7 @@ use super::api::Part;
 use super::expression::{self, Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
+use super::routes::{ALIASES, OLD_ALIASES};
 use super::{Actions, Counts, Path, Wrong, actions, esql, ids, names, tasks};
 use crate::grant::Scope;
 use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
@@ -381,7 +382,10 @@ impl Narrowed {
                     }
                 }
                 At::Missing(place) => {
-                    path.segments.insert((*place).min(path.segments.len()), names.join(","))
+                    path.segments.insert((*place).min(path.segments.len()), names.join(","));
+                    if let Some(word) = path.segments.last_mut().filter(|word| *word == OLD_ALIASES) {
+                        *word = ALIASES.to_owned();
+                    }
                 }
                 At::Line(_) | At::Text(..) => {}
             }
@@ -567,6 +571,7 @@ mod tests {
             ("GET /_cat/indices?help=true", "/_cat/indices?help=true"),
             ("GET /_cat/indices?help=false", "/_cat/indices/logs-1,logs-2?help=false"),
             ("GET /_alias", "/logs-1,logs-2/_alias"),
+            ("GET /_aliases?pretty=true", "/logs-1,logs-2/_alias?pretty=true"),
             ("GET /_alias/l*", "/_alias/logs-all"),
             ("GET /*/_alias/x", "/logs-1,logs-2/_alias/x"),
             ("GET /_mapping", "/logs-1,logs-2/_mapping"),

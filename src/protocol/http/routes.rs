@@ -182,6 +182,9 @@ fn is_help(path: &Path) -> bool {
 }
 
 const NAMELESS: &str = "this route names no index";
+/// What an index is called besides, and the name of that route which has no form with names in it.
+pub(super) const ALIASES: &str = "_alias";
+pub(super) const OLD_ALIASES: &str = "_aliases";
 /// Where names stand in a path.
 const NAMES: [&str; 2] = ["{index}", "{alias}"];
 /// Where dates may stand in them.
@@ -285,11 +288,13 @@ impl Route {
 
     /// The same route with names in it: where they stand, and what their wildcards stand for.
     fn twin(&self) -> Option<(usize, Expand)> {
+        let own = self.segments.iter().map(|word| if *word == OLD_ALIASES { ALIASES } else { *word });
+        let own: Vec<&str> = own.collect();
         table().iter().find_map(|route| {
             let (place, From::Several(expand)) = (route.place()?, route.from) else { return None };
             let mut without = route.segments.clone();
             without.remove(place);
-            (without == self.segments
+            (without == own
                 && route.level == self.level
                 && self.methods.iter().all(|method| route.methods.contains(method)))
             .then_some((place, expand))

@@ -207,6 +207,9 @@ impl Connection {
         let path = Path::parse(target).map_err(Wrong::Bad)?;
         let (path, routed) = self.routed(head.method.as_str(), path, identity, claim)?;
         let is_read = routed.needs_body();
+        if !routed.takes_body() && rest.body.as_ref().is_some_and(|body| !body.is_end_stream()) {
+            rest::is_empty(head, rest).await;
+        }
         let (held, mut asked, early) = match self.is_expected(head, rest.body.as_ref(), &*routed)? {
             false => (Held::Nothing, routed.asked(b"")?, None),
             true => self.hold(rest, routed, identity, claim).await?,

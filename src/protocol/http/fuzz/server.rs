@@ -146,6 +146,7 @@ fn in_path(method: &str, segments: &[&str], help: bool) -> Names {
     let names: &[&str] = match segments {
         [] => &[],
         ["_bulk" | "_mget" | "_msearch" | "_mtermvectors" | "_reindex" | "_aliases"] => &[],
+        ["_query"] | ["_query", "async"] => &[],
         ["_cat", _] if help => &[],
         ["_cat", "indices" | "shards" | "segments" | "recovery" | "count" | "aliases", name] => &[*name],
         ["_cat", "segment_replication", name] => &[*name],
@@ -163,7 +164,11 @@ fn in_path(method: &str, segments: &[&str], help: bool) -> Names {
 /// What the body names. `path`: what stands in where it says nothing.
 fn in_body(segments: &[&str], body: &[u8], path: &Names) -> Names {
     let default: Vec<&str> = path.iter().map(String::as_str).collect();
-    let route = segments.iter().rev().find(|segment| segment.starts_with('_')).copied().unwrap_or_default();
+    let route = match segments {
+        [first, ..] if first.starts_with('_') && *first != "_all" => *first,
+        [_, word, ..] => *word,
+        _ => "",
+    };
     match (route, segments) {
         // A document is what it is.
         ("_doc" | "_create" | "_update" | "_source", [_, _, ..]) => return Names::new(),
@@ -180,7 +185,11 @@ fn in_body(segments: &[&str], body: &[u8], path: &Names) -> Names {
     texts(members, &["index", "_index", "indices"], &mut names);
     match route {
         "_search" | "_count" | "_explain" | "_validate" | "_field_caps" | "_terms_enum" | "_async_search"
-        | "_delete_by_query" | "_update_by_query" => search(&body, &mut names),
+        | "_delete_by_query" | "_update_by_query" | "_eql" => search(&body, &mut names),
+        "_query" => {
+            search(&body, &mut names);
+            language(members, &mut names);
+        }
         "_rank_eval" => rated(members, &mut names),
         "_mget" => documents(members, &default, &mut names),
         "_termvectors" => {}
@@ -202,6 +211,24 @@ fn in_body(segments: &[&str], body: &[u8], path: &Names) -> Names {
         }
     }
     names
+}
+
+/// What a query in ES|QL reads from, as far as its commands say it in words: [`super::super::fuzz_esql`] looks closer.
+fn language(members: &Map<String, Value>, names: &mut Names) {
+    let text = members.get("query").and_then(Value::as_str).unwrap_or_default();
+    for command in text.split('|') {
+        let mut words = command.split(|c: char| c.is_whitespace() || matches!(c, ',' | '"'));
+        let mut words = words.by_ref().filter(|word| !word.is_empty()).map(str::to_ascii_lowercase);
+        match words.next().as_deref() {
+            Some("from" | "lookup") => {
+                let named = words.take_while(|word| !["metadata", "on"].contains(&word.as_str()));
+                let is_name = |word: &String| STANDS_FOR.iter().any(|(known, _)| known == word);
+                names.extend(named.filter(is_name));
+            }
+            Some("enrich") => names.extend([EVERYTHING.to_owned()]),
+            _ => {}
+        }
+    }
 }
 
 /// The texts under these names, and those in lists there.
