@@ -83,11 +83,12 @@ pub fn run(plan: &Plan) -> String {
     );
     let names = parties.all.iter().map(|party| party.name).collect();
     let mut report = Report::new(names, versions);
-    if plan.wants("backend") {
+    let names_none = !["backend", "opensearch"].iter().any(|part| plan.only.iter().any(|only| only == part));
+    if names_none || plan.wants("backend") {
         measure(plan, &parties.all, "backend", &mut report);
     }
     drop(parties);
-    if plan.wants("opensearch") {
+    if names_none || plan.wants("opensearch") {
         let cluster = Cluster::start(Kind::OpenSearch);
         fill(&cluster);
         let parties = Parties::start(cluster.port, plan, program("nginx"), program("haproxy"));
@@ -212,7 +213,13 @@ fn search() -> String {
 }
 
 fn measure(plan: &Plan, all: &[Party], behind: &str, report: &mut Report) {
-    let crowds: &[usize] = if plan.quick { &[1, 32] } else { &[1, 32, 256] };
+    let named = |kind: &str| plan.only.iter().any(|only| only == kind);
+    let wants = |kind: &str| named(kind) || !["get", "search", "bulk"].iter().any(|kind| named(kind));
+    let crowds: &[usize] = match (wants("get"), plan.quick) {
+        (false, _) => &[],
+        (true, true) => &[1, 32],
+        (true, false) => &[1, 32, 256],
+    };
     for &connections in crowds {
         let asked = Asked { connections, line: "GET /logs-1/_doc/1", kind: "", body: String::new() };
         let runs = plan.turns(all, |party| Some(one(party, &asked, Duration::from_secs(plan.seconds))));
@@ -221,11 +228,17 @@ fn measure(plan: &Plan, all: &[Party], behind: &str, report: &mut Report) {
         report.ratios(&format!("{what}: requests/s / direct"), &runs);
         report.added(&format!("{what}: added p50, microseconds"), &runs);
     }
-    let asked =
-        Asked { connections: 32, line: "POST /logs-1/_search", kind: "application/json", body: search() };
-    let runs = plan.turns(all, |party| Some(one(party, &asked, Duration::from_secs(plan.seconds))));
-    report.costs(&format!("{behind}, _search of 2 kB, 32 connections: CPU s per 10,000"), &runs, 10_000.0);
-    report.ratios(&format!("{behind}, _search of 2 kB, 32 connections: requests/s / direct"), &runs);
+    if wants("search") {
+        let asked =
+            Asked { connections: 32, line: "POST /logs-1/_search", kind: "application/json", body: search() };
+        let runs = plan.turns(all, |party| Some(one(party, &asked, Duration::from_secs(plan.seconds))));
+        let what = format!("{behind}, _search of 2 kB, 32 connections");
+        report.costs(&format!("{what}: CPU s per 10,000"), &runs, 10_000.0);
+        report.ratios(&format!("{what}: requests/s / direct"), &runs);
+    }
+    if !wants("bulk") {
+        return;
+    }
     let body = bulk(BULK_BYTES);
     let bytes = body.len() as f64;
     let asked = Asked { connections: 2, line: "POST /_bulk", kind: "application/x-ndjson", body };

@@ -453,7 +453,10 @@ pub struct ExplainAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Needs {
     pub level: AccessLevel,
-    /// The indices that it names.
+    /// What the names are: `indices` or `vhosts`.
+    #[serde(default = "indices")]
+    pub kind: String,
+    /// The indices, or vhosts, that it names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indices: Vec<String>,
     /// Wildcards: what they stand for is asked of the cluster when the request comes.
@@ -462,6 +465,13 @@ pub struct Needs {
     /// Why no list of names says what it touches: only a grant for everything covers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub everything: Option<String>,
+    /// What is only known when the request comes, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+fn indices() -> String {
+    "indices".to_owned()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

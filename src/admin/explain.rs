@@ -9,7 +9,7 @@ use crate::admin::Admin;
 use crate::admin::answer::{Body, Problem};
 use crate::admin::body::{Considered, ExplainAnswer, ExplainRequest, ExplainedRequest, Needs};
 use crate::grant::{Asked, Book};
-use crate::model::{Name, Reach, Refusal};
+use crate::model::{Databases, GrantId, Name, Reach, Refusal, Wildcards};
 use crate::protocol::http::{self, Path};
 
 pub(super) async fn explain(
@@ -47,7 +47,7 @@ pub(super) async fn explain(
         said.considered.into_iter().map(|(grant, name, verdict)| Considered { grant, name, verdict });
     Ok(Json(ExplainAnswer {
         allowed: said.grant.is_some(),
-        needs: wanted.map(|wanted| needs(&wanted)),
+        needs: wanted.map(|wanted| needs(wanted, &book, &request.target, said.grant)),
         grant: said.grant,
         level,
         until: said.until,
@@ -76,7 +76,11 @@ fn read(
             false => Err(http::Wrong::Bad("this route takes no body")),
         }
     });
-    Ok(wanted.map_err(|wrong| Refusal::from(wrong).to_string()))
+    let no_body = if asked.body.is_empty() { " (no body was given)" } else { "" };
+    Ok(wanted.map_err(|wrong| match wrong {
+        http::Wrong::Bad(_) => format!("{}{no_body}", Refusal::from(wrong)),
+        http::Wrong::Denied(_) => Refusal::from(wrong).to_string(),
+    }))
 }
 
 fn nobody(why: String) -> ExplainAnswer {
@@ -92,11 +96,58 @@ fn nobody(why: String) -> ExplainAnswer {
     }
 }
 
-fn needs(wanted: &http::Asked) -> Needs {
+/// What a request takes, and what of that only its target can say. `grant`: the one that would let it in.
+fn needs(mut wanted: http::Asked, book: &Book, target: &Name, grant: Option<GrantId>) -> Needs {
     let touch = wanted.named();
+    let has_names = matches!(&touch.reach, Reach::Names(names) if !names.is_empty());
     let (indices, everything) = match touch.reach {
         Reach::Names(names) => (names.into_iter().collect(), None),
         Reach::Everything(why) => (Vec::new(), Some(why.to_owned())),
     };
-    Needs { level: touch.level, indices, wildcards: wanted.wildcards().into_iter().collect(), everything }
+    let found = book.target(target.as_str());
+    let api = found.and_then(|target| http::api(&target.protocol));
+    let is_everything = grant.is_some_and(|id| {
+        let grants = &book.snapshot().grants;
+        grants.iter().any(|grant| grant.id == id && grant.databases == Databases::All)
+    });
+    let has_aliases = api.is_some_and(http::Api::has_aliases);
+    let mut notes = Vec::new();
+    if wanted.has_wildcards() {
+        let wildcards = found.map(|target| target.upstream.wildcards).unwrap_or_default();
+        notes.push(wild(wildcards, is_everything).to_owned());
+    }
+    if has_names && has_aliases && !is_everything {
+        notes.push("a name may be an alias: all that it stands for must be covered as well".to_owned());
+    }
+    if wanted.wants_indices() && !is_everything {
+        notes.push(
+            "each name must be of an index, an alias or a data stream: a view could have it too".to_owned(),
+        );
+    }
+    if wanted.take_part().is_some() && !is_everything {
+        notes.push("of the answer is shown what the grant covers".to_owned());
+    }
+    if !notes.is_empty() && has_aliases {
+        notes.push("the target has not been asked: it is when the request comes".to_owned());
+    }
+    Needs {
+        level: touch.level,
+        kind: if has_aliases || api.is_none() { "indices" } else { "vhosts" }.to_owned(),
+        indices,
+        wildcards: wanted.wildcards().into_iter().collect(),
+        everything,
+        notes,
+    }
+}
+
+fn wild(wildcards: Wildcards, is_everything: bool) -> &'static str {
+    match wildcards {
+        _ if is_everything => "wildcards are sent as they are",
+        Wildcards::Narrow => {
+            "wildcards become what the grant covers of all that they stand for; what changes something is refused where that is nothing"
+        }
+        Wildcards::Resolve => {
+            "wildcards become all that they stand for, and one grant must cover all of it (wildcards = \"resolve\")"
+        }
+    }
 }

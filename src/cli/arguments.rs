@@ -105,7 +105,7 @@ pub enum Command {
         /// When: a time, or a duration from now.
         #[arg(long, value_name = "TIME", value_parser = parse_future)]
         at: Option<Time>,
-        /// One request of Elasticsearch's or OpenSearch's API: 'POST /_msearch'.
+        /// One request of Elasticsearch's, OpenSearch's or RabbitMQ's API: 'POST /_msearch'.
         #[arg(long, value_name = "METHOD TARGET", conflicts_with = "database")]
         request: Option<String>,
         /// The file with the request's body.

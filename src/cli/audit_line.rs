@@ -299,14 +299,43 @@ fn result(value: &Value) -> String {
     let took = time::measured(number(value, "duration_us"));
     let sqlstate = text(value, "sqlstate");
     if !sqlstate.is_empty() {
-        return format!("failed with {}, {took}", plain(sqlstate));
+        return joined([format!("failed with {}", plain(sqlstate)), actions(value), took]);
     }
     let tag = text(value, "tag");
+    let counted_as = text(value, "counted");
+    if !counted_as.is_empty() || value["actions"].is_object() {
+        return joined([plain(tag), documents(value, counted_as), actions(value), took]);
+    }
     match tag.starts_with("SELECT ") || tag.starts_with("FETCH ") {
         true => format!("{}, {took}", counted(number(value, "rows") as usize, "row")),
         false if tag.is_empty() => took,
         false => format!("{}, {took}", plain(tag)),
     }
+}
+
+/// `12 hits`, of an answer that says so.
+fn documents(value: &Value, what: &str) -> String {
+    if what.is_empty() {
+        return String::new();
+    }
+    let or_more = if value["at_least"] == true { " or more" } else { "" };
+    format!("{}{or_more}", counted(number(value, "rows") as usize, plain(what).trim_end_matches('s')))
+}
+
+/// What a `_bulk` asks for: `index 5 logs-1, delete 1 logs-2`.
+fn actions(value: &Value) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for (action, indices) in value["actions"].as_object().into_iter().flatten() {
+        for (index, count) in indices.as_object().into_iter().flatten() {
+            let behind = value["stands_for"][index].as_array().into_iter().flatten();
+            let behind: Vec<_> = behind.filter_map(Value::as_str).map(plain).collect();
+            let behind = if behind.is_empty() { String::new() } else { format!(" ({})", behind.join(" ")) };
+            all.push(format!("{} {count} {}{behind}", plain(action), plain(index)));
+        }
+    }
+    let others = value["actions_of_others"].as_object().into_iter().flatten();
+    all.extend(others.map(|(action, count)| format!("{} {count} others", plain(action))));
+    if all.is_empty() { String::new() } else { format!("[{}]", shortened(&all.join(", "))) }
 }
 
 /// An event that this version does not know: its own fields, as they are.
@@ -360,6 +389,27 @@ mod tests {
         let line = r#"{"seq":1,"time":"2026-11-22T10:29:01Z","event":"logins_refused","source":"192.0.2.7","count":7,"codes":{"TG001":5,"TG020":2},"seconds":60}"#;
         let text = render(&rows(&[line]));
         assert!(text.ends_with("7 more, 5 TG001, 2 TG020, from 192.0.2.7\n"), "{text}");
+    }
+
+    #[test]
+    fn what_a_request_is_about_is_shown() {
+        for (members, shown) in [
+            (r#""rows":12,"counted":"hits""#, "200, 12 hits, 3.1 ms"),
+            (r#""rows":1,"counted":"documents""#, "200, 1 document, 3.1 ms"),
+            (r#""rows":10000,"counted":"hits","at_least":true"#, "200, 10000 hits or more, 3.1 ms"),
+            (r#""rows":0"#, "200, 3.1 ms"),
+            (
+                r#""rows":7,"counted":"documents","actions":{"delete":{"b":1},"index":{"a\u001b":5}},"actions_of_others":{"index":1},"stands_for":{"b":["b-1","b-2"]}"#,
+                "200, 7 documents, [delete 1 b (b-1 b-2), index 5 a\\x1b, index 1 others], 3.1 ms",
+            ),
+            (
+                r#""rows":0,"actions":{"index":{"a":5}},"sqlstate":"unfinished""#,
+                "failed with unfinished, [index 5 a], 3.1 ms",
+            ),
+        ] {
+            let line = format!(r#"{{"event":"result","number":1,"tag":"200","duration_us":3100,{members}}}"#);
+            assert_eq!(read(&line).text, format!("#1: {shown}"));
+        }
     }
 
     #[test]

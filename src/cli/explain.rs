@@ -31,18 +31,24 @@ pub fn request(line: &str, body: Option<&Path>) -> Result<ExplainedRequest, Fail
         Some(file) => std::fs::read_to_string(file)
             .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?,
     };
-    Ok(ExplainedRequest { method: method.to_owned(), target: target.trim().to_owned(), body })
+    Ok(ExplainedRequest { method: method.to_ascii_uppercase(), target: target.trim().to_owned(), body })
 }
 
 fn render(answer: &ExplainAnswer, now: Time) -> String {
     let mut text = facts(&[
-        ("login", if answer.allowed { "let in" } else { "refused" }.to_owned()),
+        (
+            if answer.needs.is_some() { "request" } else { "login" },
+            if answer.allowed { "let in" } else { "refused" }.to_owned(),
+        ),
         ("why", answer.why.clone()),
         ("needs", answer.needs.as_ref().map(needs).unwrap_or_default()),
         ("grant", answer.grant.map(|grant| grant.to_string()).unwrap_or_default()),
         ("level", answer.level.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("until", answer.until.map(|until| time::show_both(until, now)).unwrap_or_default()),
     ]);
+    for note in answer.needs.iter().flat_map(|needs| &needs.notes) {
+        text += &format!("         ({note})\n");
+    }
     let mut table = Table::new(["GRANT", "NAME", "VERDICT"]);
     for considered in &answer.considered {
         let name = or_dash(considered.name.as_ref());
@@ -57,7 +63,9 @@ fn render(answer: &ExplainAnswer, now: Time) -> String {
 fn needs(needs: &Needs) -> String {
     let mut touched = match &needs.everything {
         Some(why) => format!("everything ({why})"),
-        None if needs.indices.is_empty() && needs.wildcards.is_empty() => "no name".to_owned(),
+        None if needs.indices.is_empty() && needs.wildcards.is_empty() => {
+            return format!("{}, and names no {}", needs.level, needs.kind);
+        }
         None => needs.indices.join(", "),
     };
     if !needs.wildcards.is_empty() {
@@ -75,21 +83,32 @@ mod tests {
     fn what_a_request_takes_is_said() {
         let asked = request("POST  /_msearch?pretty", None).unwrap();
         assert_eq!((asked.method.as_str(), asked.target.as_str()), ("POST", "/_msearch?pretty"));
+        assert_eq!(request("get /", None).unwrap().method, "GET");
         assert!(request("/_msearch", None).is_err());
         assert!(request("GET /", Some(Path::new("/no/such/file"))).is_err());
         let answer: ExplainAnswer = serde_json::from_value(serde_json::json!({
             "allowed": true, "why": "grant g-1 lets them in", "considered": [],
-            "needs": {"level": "read", "indices": ["a", "b"]},
+            "needs": {"level": "read", "indices": ["a", "b"], "notes": ["one", "another"]},
         }))
         .unwrap();
-        assert!(render(&answer, Time::UNIX_EPOCH).contains("needs: read on a, b"));
+        insta::assert_snapshot!(render(&answer, Time::UNIX_EPOCH), @r"
+        request: let in
+        why:     grant g-1 lets them in
+        needs:   read on a, b
+                 (one)
+                 (another)
+        ");
         let all = Needs {
             level: "admin".parse().unwrap(),
+            kind: "indices".into(),
             indices: vec![],
             wildcards: vec![],
             everything: Some("_all".into()),
+            notes: vec![],
         };
         assert_eq!(needs(&all), "admin on everything (_all)");
+        let nothing = Needs { kind: "vhosts".into(), everything: None, ..all };
+        assert_eq!(needs(&nothing), "admin, and names no vhosts");
     }
 
     #[test]

@@ -65,7 +65,8 @@ pub(super) enum Misfit<'a> {
     LevelTooLow(&'a AccessLevel),
     OtherGrant,
     OtherDatabase,
-    OtherName(&'a str),
+    /// The first name, and how many more.
+    OtherName(&'a str, usize),
     NotEverything(&'static str),
     OtherAddress(IpAddr),
     TargetSuspended(&'a str),
@@ -159,7 +160,8 @@ fn untouchable<'a>(grant: &'a Grant, touch: &'a Touch, default: Option<&str>) ->
     };
     match &touch.reach {
         Reach::Names(names) => {
-            names.iter().find(|name| !covered(name)).map(|name| Misfit::OtherName(name.as_str()))
+            let mut others = names.iter().filter(|name| !covered(name));
+            others.next().map(|name| Misfit::OtherName(name.as_str(), others.count()))
         }
         Reach::Everything(_) if grant.databases == Databases::All => None,
         Reach::Everything(why) => Some(Misfit::NotEverything(why)),
@@ -184,7 +186,7 @@ impl Misfit<'_> {
             Self::NoTarget => 5,
             Self::LevelNotAsked(_) | Self::LevelMustBeNamed(_) | Self::LevelTooLow(_) => 6,
             Self::OtherGrant => 6,
-            Self::OtherDatabase | Self::OtherName(_) | Self::NotEverything(_) => 7,
+            Self::OtherDatabase | Self::OtherName(..) | Self::NotEverything(_) => 7,
             Self::OtherAddress(_) => 8,
             Self::TargetSuspended(_) => 9,
             Self::NoConnector(_) => 10,
@@ -207,7 +209,7 @@ impl Misfit<'_> {
             | Self::LevelTooLow(_)
             | Self::OtherGrant
             | Self::OtherDatabase
-            | Self::OtherName(_)
+            | Self::OtherName(..)
             | Self::NotEverything(_)
             | Self::OtherAddress(_)
             | Self::NoConnector(_)
@@ -235,7 +237,8 @@ impl fmt::Display for Misfit<'_> {
             Self::LevelTooLow(level) => write!(f, "is for the level {level}, and this takes more"),
             Self::OtherGrant => f.write_str("is another one than this was begun under"),
             Self::OtherDatabase => f.write_str("does not cover the database"),
-            Self::OtherName(name) => write!(f, "does not cover {name:?}"),
+            Self::OtherName(name, 0) => write!(f, "does not cover {name:?}"),
+            Self::OtherName(name, more) => write!(f, "does not cover {name:?} and {more} more"),
             Self::NotEverything(why) => write!(f, "is not for everything ('*'), which this takes: {why}"),
             Self::OtherAddress(peer) => write!(f, "is not for the address {peer}"),
             Self::NoTarget => f.write_str("is for a target that does not exist"),

@@ -379,6 +379,13 @@ pub const HTTP_BODY_STREAM_BYTES: usize = 128 << 10;
 pub const HTTP_BODY_READ_BYTES: usize = 64 << 10;
 /// For the next piece of such a body to come.
 pub const HTTP_BODY_WAIT: Duration = Duration::from_secs(30);
+/// What of an answer is looked at for how much it is about; most say it in their first hundred bytes.
+pub const HTTP_COUNTED_BYTES_MAX: usize = 1 << 20;
+/// Actions and indices of one `_bulk` that have a count of their own in the trail, and names that those stand for: with
+/// the longest names they are some ten kilobytes.
+pub const HTTP_COUNTED_INDICES_MAX: usize = 64;
+/// What is read of an `_msearch` before others get their turn: about a millisecond.
+pub const HTTP_TURN_BYTES: usize = 64 << 10;
 /// A client that sends or takes what holds a connection to a target is looked at this often, …
 pub const HTTP_PACE_LOOK: Duration = Duration::from_secs(1);
 /// … and has to move so much …
@@ -431,8 +438,6 @@ pub const HTTP_STOP_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub const HTTP_STOP_LOOK: Duration = Duration::from_secs(5);
 /// … and for so long where it does not end, or the target does not answer.
 pub const HTTP_STOP_WAIT: Duration = Duration::from_secs(60);
-/// A connection whose exchange has ended must be found clean within this, or it is closed.
-pub const HTTP_CLEAN_WAIT: Duration = Duration::from_secs(1);
 /// Idle connections to targets are looked through this often.
 pub const HTTP_SWEEP: Duration = Duration::from_secs(1);
 /// The path of a refused request in the trail.

@@ -66,6 +66,8 @@ pub enum NoteKind {
     Result = 2,
     Prepare = 3,
     File = 4,
+    /// A result with more members.
+    ResultMore = 5,
 }
 
 /// Bound values as they came over the wire; the protocol's own decoder makes JSON of them later.
@@ -106,6 +108,8 @@ pub enum Note<'a> {
         micros: u64,
         /// Empty when it succeeded. MySQL's has the server's own number behind a slash: `42S02/1146`.
         sqlstate: &'a [u8],
+        /// More members of the line: those of a JSON object, without its braces. Empty for most.
+        more: &'a [u8],
     },
     /// A statement prepared by name, not run yet.
     Prepare { name: &'a [u8], text: &'a [u8], length: u64 },
@@ -142,7 +146,8 @@ impl<'a> Notes<'a> {
     pub fn push(&mut self, note: &Note<'_>) {
         let kind = match note {
             Note::Statement { .. } => NoteKind::Statement,
-            Note::Result { .. } => NoteKind::Result,
+            Note::Result { more: b"", .. } => NoteKind::Result,
+            Note::Result { .. } => NoteKind::ResultMore,
             Note::Prepare { .. } => NoteKind::Prepare,
             Note::File { .. } => NoteKind::File,
         };
@@ -159,7 +164,7 @@ impl<'a> Notes<'a> {
                 self.bytes(parameters.values);
                 self.number(parameters.length);
             }
-            Note::Result { number, tag, rows, bytes_up, bytes_down, micros, sqlstate } => {
+            Note::Result { number, tag, rows, bytes_up, bytes_down, micros, sqlstate, more } => {
                 self.number(number);
                 self.bytes(tag);
                 self.number(rows);
@@ -167,6 +172,9 @@ impl<'a> Notes<'a> {
                 self.number(bytes_down);
                 self.number(micros);
                 self.bytes(sqlstate);
+                if !more.is_empty() {
+                    self.bytes(more);
+                }
             }
             Note::Prepare { name, text, length } => {
                 self.bytes(name);
@@ -242,7 +250,7 @@ impl<'a> NoteReader<'a> {
                     length: self.number()?,
                 },
             },
-            2 => Note::Result {
+            2 | 5 => Note::Result {
                 number: self.number()?,
                 tag: self.bytes()?,
                 rows: self.number()?,
@@ -250,6 +258,7 @@ impl<'a> NoteReader<'a> {
                 bytes_down: self.number()?,
                 micros: self.number()?,
                 sqlstate: self.bytes()?,
+                more: if kind == 5 { self.bytes()? } else { b"" },
             },
             3 => Note::Prepare { name: self.bytes()?, text: self.bytes()?, length: self.number()? },
             4 => Note::File {
@@ -331,6 +340,17 @@ mod tests {
                 bytes_down: 3,
                 micros: 4,
                 sqlstate: b"",
+                more: b"",
+            },
+            Note::Result {
+                number: 8,
+                tag: b"200",
+                rows: 1,
+                bytes_up: 2,
+                bytes_down: 3,
+                micros: 4,
+                sqlstate: b"",
+                more: b"\"counted\":\"hits\"",
             },
             Note::Prepare { name: b"s1", text: b"select $1", length: 9 },
             Note::File { number: 8, name: b"a name", bytes: 5, sha256: &[7; 32], whole: true },
@@ -343,9 +363,9 @@ mod tests {
         for cut in 1..buffer.len() {
             let mut reader = NoteReader::new(&buffer[..cut]);
             let whole = reader.by_ref().count();
-            assert!(whole < 4);
+            assert!(whole < 5);
             let boundary = reader.damaged;
-            assert_eq!(boundary, ![1, 2, 3].map(|count| prefix(&notes, count)).contains(&cut));
+            assert_eq!(boundary, ![1, 2, 3, 4].map(|count| prefix(&notes, count)).contains(&cut));
         }
     }
 

@@ -142,7 +142,7 @@ impl LineWriter {
                     _ => members.label(&mut self.labels, reading, text, length),
                 }
             }
-            Note::Result { number, tag, rows, bytes_up, bytes_down, micros, sqlstate } => {
+            Note::Result { number, tag, rows, bytes_up, bytes_down, micros, sqlstate, more } => {
                 members.number("number", number);
                 members.text("tag", tag);
                 members.number("rows", rows);
@@ -151,6 +151,10 @@ impl LineWriter {
                 members.number("duration_us", micros);
                 if !sqlstate.is_empty() {
                     members.text("sqlstate", sqlstate);
+                }
+                if !more.is_empty() {
+                    members.out.push(b',');
+                    members.out.extend_from_slice(more);
                 }
             }
             Note::Prepare { name, text, length } => {
@@ -443,6 +447,7 @@ mod tests {
             bytes_down: 400,
             micros: 1500,
             sqlstate: b"",
+            more: b"\"counted\":\"hits\"",
         };
         let prepare = Note::Prepare { name: b"s1", text: b"select $1", length: 90 };
         let file = Note::File { number: 3, name: b"/tmp/a", bytes: 70, sha256: &[0xab; 32], whole: false };
@@ -466,7 +471,8 @@ mod tests {
             common(
                 8,
                 "result",
-                json!({"number": 3, "tag": "SELECT 5", "rows": 5, "bytes_up": 30, "bytes_down": 400, "duration_us": 1500}),
+                json!({"number": 3, "tag": "SELECT 5", "rows": 5, "bytes_up": 30, "bytes_down": 400, "duration_us": 1500,
+                    "counted": "hits"}),
             ),
             common(
                 9,

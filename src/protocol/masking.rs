@@ -29,7 +29,7 @@ pub(crate) fn password_in_address(text: &[u8]) -> Option<Range<usize>> {
 /// The passwords of addresses, wherever they stand: in a literal, a comment, a body, a value that was bound.
 pub(crate) fn mask_addresses(text: &[u8]) -> Cow<'_, [u8]> {
     let (mut out, mut from, mut at) = (Vec::new(), 0, 0);
-    while let Some(found) = text[at..].iter().position(|byte| *byte == b':') {
+    while let Some(found) = memchr::memchr(b':', &text[at..]) {
         at += found;
         match password_in_address(&text[at..]) {
             Some(password) => {
@@ -49,16 +49,10 @@ pub(crate) fn mask_addresses(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// Masks the values behind `password` in something that is not SQL: a connection string, JSON, a
-/// comment, or SQL with its quotes doubled; and the passwords of addresses.
+/// comment, or SQL with its quotes doubled. Addresses are masked before, in the whole text: [`mask_addresses`].
 pub(crate) fn mask_inside(text: &[u8], out: &mut Vec<u8>) {
     let mut at = 0;
     while at < text.len() {
-        if let Some(password) = password_in_address(&text[at..]) {
-            out.extend_from_slice(&text[at..at + password.start]);
-            out.extend_from_slice(MASK);
-            at += password.end;
-            continue;
-        }
         if !begins_with(&text[at..], b"passw") && !begins_with(&text[at..], b"identified") {
             out.push(text[at]);
             at += 1;

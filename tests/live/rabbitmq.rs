@@ -222,7 +222,43 @@ fn who_is_connected_elsewhere_is_not_seen() {
         let channels =
             |vhost: &str| ask(&format!("GET /api/connections/{}/channels", name(vhost, "connections")));
         assert_eq!(names(&channels(&place.team)).len(), 1);
-        assert_eq!(channels(&place.secret).body, "[]");
+        // Whatever is asked of a connection or a channel: one that is hidden looks like one that there is not. The server
+        // itself says 200 of the one and 500 of the other, and of the first something else where it is asked wrongly.
+        let (connection, channel) = (name(&place.secret, "connections"), name(&place.secret, "channels"));
+        for (hidden, route) in [
+            (&connection, "/api/connections/@"),
+            (&connection, "/api/connections/@/channels"),
+            (&connection, "/api/connections/@?columns=name"),
+            (&connection, "/api/connections/@?msg_rates_age=x&msg_rates_incr=y"),
+            (&connection, "/api/connections/@/channels?columns=name,vhost"),
+            (&connection, "/api/connections/@/channels?sort=name&sort_reverse=true"),
+            (&connection, "/api/connections/@/channels?lengths_age=x&lengths_incr=y"),
+            (&channel, "/api/channels/@"),
+            (&channel, "/api/channels/@?columns=number"),
+            (&channel, "/api/channels/@?data_rates_age=x&data_rates_incr=y"),
+            (&esc("guest"), "/api/connections/username/@"),
+            (&esc(&place.secret), "/api/consumers/@"),
+            (&esc(&place.secret), "/api/queues/@"),
+            (&esc(&place.secret), "/api/queues/@/secret-q"),
+            (&esc(&place.secret), "/api/vhosts/@"),
+            (&esc(&place.secret), "/api/vhosts/@/connections"),
+            (&esc(&place.secret), "/api/vhosts/@/channels"),
+        ] {
+            let of = |name: &str| ask(&format!("GET {}", route.replace('@', name)));
+            let (hidden, missing) = (of(hidden), of("no%20such"));
+            if route.contains("username") {
+                // The tests' own connections are all this user's: of them hers are shown.
+                assert_eq!((names(&hidden).len(), missing.body.as_str()), (1, "[]"), "{hidden:?}");
+                continue;
+            }
+            assert_eq!((hidden.status, &hidden.body), (missing.status, &missing.body), "{route}");
+            assert_eq!(header_names(&hidden), header_names(&missing), "{route}");
+            let said = if hidden.status == 200 { "[]" } else { "" };
+            assert!(
+                [200, 403, 404].contains(&hidden.status) && hidden.body.starts_with(said),
+                "{route}: {hidden:?}"
+            );
+        }
     }
 }
 

@@ -196,6 +196,25 @@ fn rated(request: &Members, named: bool, reach: &mut Reach) -> Walked {
     Ok(())
 }
 
+/// The same of a body that is JSON, or lines of it.
+pub(super) fn texts(body: &[u8], holds: &dyn Fn(&str) -> bool) -> bool {
+    let said = |text: &[u8]| Json::parse(text).map(|json| says(&json, holds));
+    said(body).unwrap_or_else(|_| {
+        let mut lines = body.split(|byte| *byte == b'\n');
+        lines.any(|line| said(line).unwrap_or_default())
+    })
+}
+
+/// Whether this holds for a text anywhere in it, or for the name of a member.
+pub(super) fn says(value: &Json, holds: &dyn Fn(&str) -> bool) -> bool {
+    match value {
+        Json::Text(text) => holds(text),
+        Json::List(list) => list.iter().any(|value| says(value, holds)),
+        Json::Object(members) => members.iter().any(|(name, value)| holds(name) || says(value, holds)),
+        Json::Other => false,
+    }
+}
+
 /// Where only a grant for everything gets to: the cluster's own accounts are not named all the same.
 pub(super) fn unsealed(value: &Json) -> Walked {
     match value {

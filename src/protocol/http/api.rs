@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{Answer, Asked, Bulk, Path, Wrong};
+use super::{Answer, Asked, Bulk, Path, Several, Wrong};
 use crate::model::{AccessLevel, Refusal, Touch};
 
 /// One API, known by the name of its protocol.
@@ -57,6 +57,9 @@ pub trait Routed: Send + Sync {
     /// What reads its body as it comes. The error: this is none that is read so.
     fn bulk(self: Box<Self>) -> Result<Bulk, Box<dyn Routed>>;
 
+    /// What reads its body search by search. The error: this is none that is read so.
+    fn several(self: Box<Self>) -> Result<Several, Box<dyn Routed>>;
+
     /// What the request asks for. `body`: all of it where it is needed, else nothing.
     fn asked(self: Box<Self>, body: &[u8]) -> Result<Asked, Wrong>;
 }
@@ -88,6 +91,10 @@ pub trait Part: fmt::Debug + Send + Sync {
     /// `path`: as the client sent it.
     fn view(&self, path: &Path, viewer: &Viewer<'_>) -> View;
 
+    /// What is said, with which status, where the answer is about something that the grant does not cover, and where
+    /// the target answers with another status than 200: so the one looks like the other. `None`: that answer is shown.
+    fn absent(&self) -> Option<(u16, &'static str)>;
+
     /// What is shown of a whole answer with status 200. What cannot be read is not shown.
     fn show(&self, path: &Path, viewer: &Viewer<'_>, answer: &[u8]) -> Result<Vec<u8>, Hidden>;
 }
@@ -95,8 +102,8 @@ pub trait Part: fmt::Debug + Send + Sync {
 /// Why nothing of an answer is shown.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Hidden {
-    /// It is about something that the grant does not cover; the API's own words for what is not there.
-    NotThere(&'static str),
+    /// It is about something that the grant does not cover.
+    NotThere,
     /// The request cannot be answered so.
     Wrong(Wrong),
     /// It has another form than this API's answers.

@@ -10,7 +10,7 @@ use super::api::Part;
 use super::expression::{self, Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
-use super::{Path, Wrong, esql, ids};
+use super::{Actions, Counts, Path, Wrong, actions, esql, ids};
 use crate::grant::Scope;
 use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
 
@@ -31,12 +31,18 @@ pub struct Asked {
     pub(super) closes: bool,
     /// See [`Asked::tasks`].
     pub(super) tasks: Option<&'static str>,
+    /// What is said in the request that is sent, whatever the client says of that.
+    pub(super) parameters: Vec<(&'static str, String)>,
+    /// What the answer says of how much it is about.
+    pub(super) counts: Option<Counts>,
+    /// Those of a `_bulk`.
+    pub(super) actions: Option<Actions>,
     /// What of the answer is shown. `None`: all of it, for the request named what it is about.
     pub(super) part: Option<Box<dyn Part>>,
     /// The body may hold logins: it is not written down.
     pub(super) is_secret: bool,
-    /// See [`Asked::wants_indices`].
-    pub(super) wants_indices: bool,
+    /// What a query in a language names, each by itself; see [`Asked::wants_indices`]. `None`: there is none.
+    pub(super) sources: Option<BTreeSet<String>>,
 }
 
 /// What a sealed id stands for.
@@ -90,9 +96,12 @@ impl Asked {
             gives: None,
             closes: false,
             tasks: None,
+            parameters: Vec::new(),
+            counts: None,
+            actions: None,
             part: None,
             is_secret: false,
-            wants_indices: false,
+            sources: None,
         }
     }
 
@@ -160,6 +169,26 @@ impl Asked {
         self.tasks
     }
 
+    /// The target that is sent: with what the proxy says in it.
+    pub fn with_parameters(&self, mut path: Path) -> Path {
+        for (name, value) in &self.parameters {
+            match path.query.iter_mut().find(|(known, _)| known == name) {
+                Some((_, said)) => said.clone_from(value),
+                None => path.query.push(((*name).to_owned(), value.clone())),
+            }
+        }
+        path
+    }
+
+    pub fn counts(&self) -> Option<Counts> {
+        self.counts
+    }
+
+    /// The actions of a `_bulk` that was read whole.
+    pub fn take_actions(&mut self) -> Option<Actions> {
+        self.actions.take()
+    }
+
     /// What of the answer is shown. `None`: all of it.
     pub fn take_part(&mut self) -> Option<Box<dyn Part>> {
         self.part.take()
@@ -172,7 +201,7 @@ impl Asked {
 
     /// Whether each name must be of an index, an alias or a data stream: what else could be called so reads further.
     pub fn wants_indices(&self) -> bool {
-        self.wants_indices
+        self.sources.is_some()
     }
 
     /// What it touches with what its ids stand for: under the grant under which all of that was begun.
@@ -219,6 +248,35 @@ impl Asked {
 
     pub fn has_wildcards(&self) -> bool {
         !self.places.is_empty()
+    }
+
+    /// Whether it may be about indices, so that their aliases matter to who may do everything.
+    pub fn may_name(&self, path: &Path, body: &[u8]) -> bool {
+        match &self.reach {
+            Reach::Names(names) => !names.is_empty() || self.has_wildcards(),
+            Reach::Everything(_) => {
+                !body.is_empty() || path.segments.first().is_some_and(|first| !first.starts_with('_'))
+            }
+        }
+    }
+
+    /// Whether it reaches the cluster's own accounts by another name, for who may do everything. Where no list of names
+    /// says what it touches, no text in it may be such a name.
+    pub fn leads_to_accounts(&self, catalog: &Catalog, path: &Path, body: &[u8]) -> bool {
+        if !catalog.has_accounts() {
+            return false;
+        }
+        let veils =
+            |text: &str| text.split(',').any(|part| catalog.is_veil(part.trim().trim_start_matches('-')));
+        let named = match &self.reach {
+            Reach::Names(names) => names.iter().any(|name| catalog.is_veil(name)),
+            Reach::Everything(_) => {
+                path.segments.iter().any(|segment| veils(segment)) || actions::texts(body, &veils)
+            }
+        };
+        // A text of many words has its names apart.
+        let said = self.sources.iter().flatten().any(|name| catalog.is_veil(name));
+        named || said || self.expressions.iter().any(|expression| expression.leads_to_accounts(catalog))
     }
 
     /// The wildcards, as they were said.
@@ -402,6 +460,40 @@ mod tests {
             {"name":"secret","attributes":["open"]},{"name":"metrics","attributes":["open"]}],
             "aliases":[],"data_streams":[]}"#;
         Catalog::of_aliases(aliases).unwrap().with_indices(indices).unwrap()
+    }
+
+    #[test]
+    fn another_name_for_the_accounts_is_no_way_to_them() {
+        let aliases = br#"{".security-7":{"aliases":{"people":{}}},"logs-1":{"aliases":{"logs":{}}}}"#;
+        let veiled = Catalog::of_aliases(aliases).unwrap();
+        let lookup = r#"{"query":{"terms":{"u":{"index":"people","id":"1","path":"p"}}}}"#;
+        let wrapped = r#"{"query":{"bool":{"must":[{"wrapper":{"query":"e30="}},{"terms":{"u":{"index":"p\u0065ople"}}}]}}}"#;
+        for (line, body, leads) in [
+            ("GET /people/_search", "", true),
+            ("GET /logs,people/_search", "", true),
+            ("GET /peo*/_search", "", true),
+            ("GET /*/_search", "", true),
+            ("GET /_search", "", true),
+            ("GET /*,-people/_search", "", false),
+            ("GET /logs/_search", "", false),
+            ("GET /logs-*/_search", "", false),
+            ("GET /_cat/aliases", "", false),
+            ("POST /logs/_search", lookup, true),
+            ("POST /logs/_search", wrapped, true),
+            ("POST /people/_search", r#"{"query":{"wrapper":{"query":"e30="}}}"#, true),
+            ("POST /logs/_search", r#"{"query":{"wrapper":{"query":"e30="}}}"#, false),
+            ("POST /_msearch", "{\"index\":\"logs\"}\n{}\n{\"index\":\"peop*\"}\n{}\n", true),
+            ("POST /_bulk", "{\"index\":{\"_index\":\"people\"}}\n{}\n", true),
+            ("POST /_search/template", r#"{"source":{"query":{"terms":{"a":{"index":"people"}}}}}"#, true),
+            ("PUT /_cluster/settings", r#"{"persistent":{}}"#, false),
+        ] {
+            let (path, asked) = asked(line, body).unwrap();
+            assert_eq!(asked.leads_to_accounts(&veiled, &path, body.as_bytes()), leads, "{line} {body}");
+            assert!(!asked.leads_to_accounts(&catalog(), &path, body.as_bytes()), "{line} {body}");
+            assert!(!leads || asked.may_name(&path, body.as_bytes()), "{line}");
+        }
+        let (path, asked) = asked("GET /_cluster/settings", "").unwrap();
+        assert!(!asked.may_name(&path, b""));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::asked::{Asked, At};
-use super::expression::{Expand, Expression};
+use super::expression::Expand;
 use super::ids::{self, Gives};
 use super::json::Json;
 use super::{Wrong, actions, esql, names, query};
@@ -32,6 +32,8 @@ pub(super) enum Kind {
     RankEval,
     Rollover,
     Everything,
+    /// What new indices become, by patterns of their names.
+    Template,
     /// An id, and for how much longer it is to be kept.
     Scroll,
     /// Ids of what is to be closed.
@@ -74,6 +76,7 @@ impl Kind {
             "rankeval" => Self::RankEval,
             "rollover" => Self::Rollover,
             "everything" => Self::Everything,
+            "template" => Self::Template,
             "scroll" => Self::Scroll,
             "close" => Self::Close,
             "eql" => Self::Eql,
@@ -87,9 +90,8 @@ impl Kind {
         let empty = body.iter().all(u8::is_ascii_whitespace);
         let reach = &mut asked.reach;
         match self {
-            // Bulk is read line by line: see `super::bulk`.
-            Self::None | Self::Opaque | Self::Bulk => Ok(()),
-            Self::Msearch => msearch(body, place, asked),
+            // These are read line by line: see `super::bulk` and `super::several`.
+            Self::None | Self::Opaque | Self::Bulk | Self::Msearch => Ok(()),
             Self::Mget => mget(&object(body)?, place.named, reach),
             Self::ManyVectors => actions::many_vectors(&object(body)?, place.named, reach),
             Self::Reindex => {
@@ -112,6 +114,12 @@ impl Kind {
             Self::Everything => {
                 reach.everything("something in the body that the proxy does not look at");
                 actions::unsealed(&Json::Object(object(body)?))
+            }
+            Self::Template => {
+                reach.everything("a template");
+                let body = object(body)?;
+                template(&body)?;
+                actions::unsealed(&Json::Object(body))
             }
             Self::Rollover => rollover(object(body)?, reach),
             Self::Search => search(object(body)?, asked),
@@ -225,15 +233,6 @@ pub(super) fn object(body: &[u8]) -> Result<Members, Wrong> {
     }
 }
 
-/// The lines of a body of many lines, each without its end.
-fn lines(body: &[u8]) -> Result<impl Iterator<Item = &[u8]>, Wrong> {
-    let all = body.strip_suffix(b"\n").ok_or(Wrong::Bad("the body must end with a new line"))?;
-    if all.contains(&b'\r') {
-        return Err(Wrong::Bad("the body's lines must end with \\n alone"));
-    }
-    Ok(all.split(|byte| *byte == b'\n'))
-}
-
 /// A text or a list of texts; none at all is all indices.
 pub(super) fn indices(index: Option<&Json>, reach: &mut Reach) -> Result<(), Wrong> {
     match index {
@@ -258,65 +257,6 @@ pub(super) fn one_index(index: Option<&Json>, named: bool, reach: &mut Reach) ->
         // Counted already.
         (None, true) => Ok(()),
         (None, false) => Err(Wrong::Bad("neither the path nor the body names an index")),
-    }
-}
-
-/// What the head of a search of `_msearch` may say besides `index`.
-const HEAD: [&str; 9] = [
-    "search_type",
-    "preference",
-    "routing",
-    "request_cache",
-    "ignore_unavailable",
-    "allow_no_indices",
-    "expand_wildcards",
-    "ccs_minimize_roundtrips",
-    "allow_partial_search_results",
-];
-
-fn msearch(body: &[u8], place: Place, asked: &mut Asked) -> Result<(), Wrong> {
-    const TEXTS: Wrong = Wrong::Bad("index must be a text or a list of texts");
-    let mut lines = lines(body)?.enumerate();
-    while let Some((number, line)) = lines.next() {
-        let head = object(line)?;
-        if head.keys().any(|name| name != "index" && !HEAD.contains(&name.as_str())) {
-            return Err(Wrong::Bad("a head of _msearch says something that the proxy does not know"));
-        }
-        let expand = expand(head.get("expand_wildcards"), place.expand)?;
-        let expression = match head.get("index") {
-            Some(Json::Text(text)) => Expression::parse(text, expand, &mut asked.reach)?,
-            Some(Json::List(list)) if !list.is_empty() => {
-                let texts: Option<Vec<&str>> = list.iter().map(Json::text).collect();
-                let texts = texts.ok_or(TEXTS)?;
-                let parts = texts.iter().flat_map(|text| text.split(','));
-                Expression::of(parts, expand, &mut asked.reach)?
-            }
-            None if place.named => None,
-            Some(Json::List(_)) | None => Some(Expression::everything(expand)),
-            Some(_) => return Err(TEXTS),
-        };
-        asked.place(At::Line(number), expression)?;
-        let (_, search) = lines.next().ok_or(Wrong::Bad("a head of _msearch has no search"))?;
-        let search = object(search)?;
-        if search.contains_key("pit") {
-            return Err(Wrong::Denied("a point in time among many searches"));
-        }
-        query::search(&search, &mut asked.reach)?;
-    }
-    Ok(())
-}
-
-/// `expand_wildcards` of a head: a text, or a list of texts.
-fn expand(said: Option<&Json>, default: Expand) -> Result<Expand, Wrong> {
-    const WRONG: Wrong = Wrong::Bad("expand_wildcards must be a text or a list of texts");
-    match said {
-        None => Ok(default),
-        Some(Json::Text(text)) => default.said(text),
-        Some(Json::List(list)) => {
-            let texts: Option<Vec<&str>> = list.iter().map(Json::text).collect();
-            default.said(&texts.filter(|texts| !texts.is_empty()).ok_or(WRONG)?.join(","))
-        }
-        Some(_) => Err(WRONG),
     }
 }
 
@@ -371,6 +311,16 @@ fn create(body: &Members, reach: &mut Reach) -> Result<(), Wrong> {
         }
     }
     Ok(())
+}
+
+/// A pattern that is not for everything there is must not be one for the cluster's accounts.
+fn template(body: &Members) -> Result<(), Wrong> {
+    let patterns = ["index_patterns", "template"].into_iter().filter_map(|name| body.get(name));
+    let texts = patterns.flat_map(|value| match value {
+        Json::List(list) => list.iter().filter_map(Json::text).collect(),
+        value => value.text().into_iter().collect::<Vec<_>>(),
+    });
+    texts.flat_map(|text| text.split(',')).try_for_each(names::unmatched)
 }
 
 /// What is to hold before it happens, and what the new index is.
@@ -491,22 +441,27 @@ fn settings(members: &Members, reach: &mut Reach) {
 #[cfg(test)]
 mod tests {
     use super::super::bulk::Bulk;
+    use super::super::several::Several;
     use super::*;
     use crate::model::AccessLevel;
 
     fn of(kind: Kind, body: &str, path: Option<&str>) -> Result<Reach, Wrong> {
         let mut asked = Asked::new(AccessLevel::Read);
         let place = Place { named: path.is_some(), expand: Expand::OPEN };
-        if kind == Kind::Bulk {
-            return bulk(body, place.named);
+        match kind {
+            Kind::Bulk => return bulk(body, path.map(str::to_owned)),
+            Kind::Msearch => {
+                return Several::new(asked, place).whole(body.as_bytes()).map(|asked| asked.touch().reach);
+            }
+            _ => {}
         }
         kind.walk(body.as_bytes(), place, &mut asked).map(|()| asked.touch().reach)
     }
 
     /// However it is cut, it reads the same.
-    fn bulk(body: &str, named: bool) -> Result<Reach, Wrong> {
+    fn bulk(body: &str, path: Option<String>) -> Result<Reach, Wrong> {
         let of = |size: usize| {
-            let mut bulk = Bulk::new(Asked::new(AccessLevel::Read), named);
+            let mut bulk = Bulk::new(Asked::new(AccessLevel::Read), path.clone());
             body.as_bytes().chunks(size).try_for_each(|piece| bulk.push(piece))?;
             bulk.finish().map(|asked| asked.touch().reach)
         };
@@ -569,13 +524,42 @@ mod tests {
                     {\"index\":[\"d\",\"e\"],\"preference\":\"x\"}\n{\"size\":1}\n";
         assert_eq!(names(Kind::Msearch, body, Some("path")), ["a", "b", "c", "d", "e"]);
         assert!(matches!(of(Kind::Msearch, body, None), Ok(Reach::Everything(_))));
-        for bad in
-            ["\n{}\n", "{\"indices\":\"a\"}\n{}\n", "{\"index\":\"a\"}\n", "{\"index\":{}}\n{}\n", "{}\n\n"]
-        {
+        for bad in [
+            "",
+            "\n{}\n",
+            "{\"indices\":\"a\"}\n{}\n",
+            "{\"index\":\"a\"}\n",
+            "{\"index\":{}}\n{}\n",
+            "{}\n\n",
+            "{}\n{}",
+            "{}\r\n{}\n",
+        ] {
             assert!(of(Kind::Msearch, bad, Some("x")).is_err(), "{bad:?}");
         }
         let many = of(Kind::Msearch, "{\"index\":[]}\n{}\n", Some("x"));
         assert!(matches!(many, Ok(Reach::Everything(_))));
+    }
+
+    #[test]
+    fn a_template_is_none_for_the_clusters_accounts() {
+        for body in [
+            r#"{"index_patterns":[".security-9"]}"#,
+            r#"{"index_patterns":["logs-*",".sec*"]}"#,
+            r#"{"index_patterns":"*ecurity-7"}"#,
+            r#"{"index_patterns":["*-7"]}"#,
+            r#"{"template":"logs-*,.s*y-*"}"#,
+            r#"{"index_patterns":["*opendistro*"]}"#,
+            r#"{"index_patterns":["logs-*"],"template":{"aliases":{".security":{}}}}"#,
+            r#"{"index_patterns":["logs-*"],"aliases":{"a":{"filter":{"term":{"x":".security-7"}}}}}"#,
+        ] {
+            assert!(matches!(of(Kind::Template, body, None), Err(Wrong::Denied(_))), "{body}");
+        }
+        for body in [
+            r#"{"index_patterns":["*"]}"#,
+            r#"{"index_patterns":["logs-*",".mine-*"],"template":{"aliases":{"a":{}}}}"#,
+        ] {
+            assert!(matches!(of(Kind::Template, body, None), Ok(Reach::Everything(_))), "{body}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::resolve::Catalog;
 use super::{Wrong, names};
 use crate::grant::Scope;
-use crate::model::{Reach, limits};
+use crate::model::{Reach, limits, pattern};
 
 /// `logs-1,metrics-*,-metrics-old`, with the rules by which its wildcards are read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,6 +168,20 @@ impl Expression {
         }
         outcome.sent.extend(names);
         outcome
+    }
+
+    /// Whether its wildcards stand for a name that leads to the cluster's own accounts. A list of aliases tells of no more
+    /// than what they are called.
+    pub fn leads_to_accounts(&self, catalog: &Catalog) -> bool {
+        let mut found = BTreeSet::new();
+        for part in &self.parts {
+            match part {
+                Part::Name(name) => drop(catalog.is_veil(name).then(|| found.insert(name.as_str()))),
+                Part::Wildcard(wildcard) => found.extend(catalog.accounts(wildcard, self.expand)),
+                Part::Without(text) => found.retain(|name| !pattern::matches(text, name)),
+            }
+        }
+        self.expand.kind == Kind::Indices && !found.is_empty()
     }
 
     /// What is sent where nothing is left: a list that means nothing, whatever there is, to each server.

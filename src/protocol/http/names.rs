@@ -5,6 +5,8 @@ use crate::model::{Reach, pattern};
 
 /// What no level reaches: the cluster's own accounts, whatever they are called there.
 const SEALED: [&str; 3] = [".security", ".opendistro_security", ".opendistro-security"];
+pub(super) const ACCOUNTS: Wrong =
+    Wrong::Denied("the cluster's own accounts are not reached through the proxy");
 /// What Elasticsearch allows for the name of an index.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -36,11 +38,9 @@ pub(super) fn shape(name: &str) -> Result<Shape, Wrong> {
 /// Whether it names one of them, or is a pattern that was made to stand for one. `*` and `.*` were not: they are
 /// everything there is, which a cluster's own guard of its accounts has to know.
 pub(super) fn is_sealed(name: &str) -> bool {
-    const ENDS: [&str; 6] = ["", "-6", "-7", "-8", "-tokens-7", "-profile-8"];
     let name = name.to_ascii_lowercase();
-    let all = name.chars().all(|c| matches!(c, '.' | '*'));
     let meant = |sealed: &str| match name.starts_with('.') {
-        _ if all => false,
+        _ if is_all(&name) => false,
         true => ENDS.iter().any(|end| pattern::matches(&name, &format!("{sealed}{end}"))),
         false => name.starts_with('*') && name.contains("security"),
     };
@@ -48,6 +48,25 @@ pub(super) fn is_sealed(name: &str) -> bool {
     let spelt = |part: &str| part.starts_with('<') && part.contains('\'');
     SEALED.iter().any(|sealed| name.contains(sealed) || (name.contains('*') && meant(sealed)))
         || name.split(',').any(spelt)
+}
+
+/// What an index of the cluster's accounts may be called, behind the words of [`SEALED`].
+const ENDS: [&str; 6] = ["", "-6", "-7", "-8", "-tokens-7", "-profile-8"];
+
+/// For a pattern by which indices to come are told: one that such a name would fit is refused, but not `*` and `.*`.
+pub(super) fn unmatched(pattern: &str) -> Result<(), Wrong> {
+    unsealed(pattern)?;
+    let pattern = pattern.trim().to_ascii_lowercase();
+    let fits = |sealed: &&str| ENDS.iter().any(|end| pattern::matches(&pattern, &format!("{sealed}{end}")));
+    match !is_all(&pattern) && pattern.contains('*') && SEALED.iter().any(|sealed| fits(&sealed)) {
+        true => Err(ACCOUNTS),
+        false => Ok(()),
+    }
+}
+
+/// Whether a wildcard is for everything there is, or all that begins with a dot.
+pub(super) fn is_all(wildcard: &str) -> bool {
+    wildcard.chars().all(|c| matches!(c, '.' | '*'))
 }
 
 /// Adds what an expression stands for. A wildcard, an exclusion, `_all`, date math, another cluster's name and the
@@ -73,7 +92,7 @@ pub(super) fn name(name: &str, reach: &mut Reach) -> Result<(), Wrong> {
 /// The cluster's own accounts are not named, whoever asks.
 pub(super) fn unsealed(text: &str) -> Result<(), Wrong> {
     match is_sealed(text) {
-        true => Err(Wrong::Denied("the cluster's own accounts are not reached through the proxy")),
+        true => Err(ACCOUNTS),
         false => Ok(()),
     }
 }

@@ -16,6 +16,10 @@ pub struct Catalog {
     indices: Option<BTreeMap<String, Index>>,
     /// Each data stream's indices.
     streams: BTreeMap<String, BTreeSet<String>>,
+    /// Aliases that lead to the cluster's own accounts, and are not called so.
+    veils: BTreeSet<String>,
+    /// Their indices, as far as they are told.
+    accounts: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,7 +112,10 @@ impl Catalog {
                 alias.hidden |= rules.is_hidden;
             }
         }
-        Ok(Self { aliases, ..Self::default() })
+        let leads = |alias: &Alias| alias.stands_for.iter().any(|behind| names::is_sealed(behind));
+        let veils = aliases.iter().filter(|(name, alias)| !names::is_sealed(name) && leads(alias));
+        let veils = veils.map(|(name, _)| name.clone()).collect();
+        Ok(Self { aliases, veils, ..Self::default() })
     }
 
     /// Adds what it says of its indices and data streams.
@@ -119,6 +126,8 @@ impl Catalog {
             let (closed, hidden) = (has(&index, "closed"), has(&index, "hidden"));
             (index.name, Index { closed, hidden, stream: index.data_stream })
         };
+        let accounts = said.indices.iter().filter(|index| names::is_sealed(&index.name));
+        self.accounts = accounts.map(|index| index.name.clone()).collect();
         self.indices = Some(said.indices.into_iter().map(index).collect());
         let stream = |stream: ResolvedStream| match stream.backing_indices {
             OneOrMore::One(index) => (stream.name, BTreeSet::from([index])),
@@ -156,6 +165,35 @@ impl Catalog {
         names.iter().all(has)
     }
 
+    /// Whether there is another name for the cluster's own accounts, or a wildcard could stand for them.
+    pub(super) fn has_accounts(&self) -> bool {
+        !self.veils.is_empty() || !self.accounts.is_empty()
+    }
+
+    /// Whether a name, or one of those that a text with wildcards fits, leads to the cluster's own accounts and does
+    /// not say so.
+    pub fn is_veil(&self, text: &str) -> bool {
+        let fits = |veil: &String| veil == text || text.contains('*') && pattern::matches(text, veil);
+        self.veils.iter().any(fits)
+    }
+
+    /// What of that a wildcard stands for. Of one for everything only aliases: its cluster knows what to keep from it.
+    pub(super) fn accounts<'a>(&'a self, wildcard: &'a str, expand: Expand) -> impl Iterator<Item = &'a str> {
+        let shown = move |name: &str, hidden: bool| {
+            !hidden || expand.hidden || name.starts_with('.') && wildcard.starts_with('.')
+        };
+        let alias = move |name: &&String| {
+            let hidden = self.aliases.get(*name).is_some_and(|alias| alias.hidden);
+            pattern::matches(wildcard, name) && shown(name, hidden)
+        };
+        let index = move |name: &&String| {
+            let known = self.indices.as_ref().and_then(|indices| indices.get(*name));
+            pattern::matches(wildcard, name) && shown(name, known.is_some_and(|index| index.hidden))
+        };
+        let indices = self.accounts.iter().filter(move |name| !names::is_all(wildcard) && index(name));
+        self.veils.iter().filter(alias).chain(indices).map(String::as_str)
+    }
+
     pub fn knows_indices(&self) -> bool {
         self.indices.is_some()
     }
@@ -170,6 +208,11 @@ impl Catalog {
             false => Reach::Names(all),
         };
         Touch { reach, ..touch.clone() }
+    }
+
+    /// What is behind a name, where that is something else.
+    pub(super) fn stands_for(&self, name: &str) -> Vec<String> {
+        self.behind(name).into_iter().filter(|behind| behind != name).collect()
     }
 
     /// A name, and what must be covered for it besides.
@@ -349,6 +392,35 @@ mod tests {
             touch(&[".ds-logs-s-000001", "logs-s"]),
             "a name that was said must be covered itself"
         );
+    }
+
+    #[test]
+    fn another_name_for_the_accounts_is_known() {
+        let aliases = br#"{".security-7":{"aliases":{".security":{"is_hidden":true},"people":{},"veiled":{"is_hidden":true}}},
+            "logs-1":{"aliases":{"logs":{}}}}"#;
+        let indices = br#"{"indices":[{"name":".security-7","attributes":["open","hidden"]},
+            {"name":".opendistro_security","attributes":["open"]},{"name":"logs-1","attributes":["open"]}],
+            "aliases":[],"data_streams":[]}"#;
+        let catalog = Catalog::of_aliases(aliases).unwrap().with_indices(indices).unwrap();
+        for (text, is_veil) in [
+            ("people", true),
+            ("peo*", true),
+            ("veiled", true),
+            ("logs", false),
+            ("logs-*", false),
+            (".security", false),
+        ] {
+            assert_eq!(catalog.is_veil(text), is_veil, "{text}");
+        }
+        let of = |wildcard: &'static str, expand| catalog.accounts(wildcard, expand).collect::<Vec<_>>();
+        let every = Expand { hidden: true, ..Expand::OPEN };
+        assert_eq!(of("*", Expand::OPEN), ["people"]);
+        assert_eq!(of("*", every), ["people", "veiled"]);
+        assert_eq!(of("log*", every), Vec::<&str>::new());
+        assert_eq!(of("*y-7", every), [".security-7"]);
+        assert_eq!(of("*y-7", Expand::OPEN), Vec::<&str>::new());
+        assert_eq!(of("*_sec*", Expand::OPEN), [".opendistro_security"]);
+        assert!(catalog.has_accounts() && !self::catalog().has_accounts());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::asked::{Asked, At};
 use super::body::{Kind, Place};
 use super::expression::{self, Expand, Expression};
 use super::ids::{self, Gives, IdAt, IdKind, Ids};
-use super::{Bulk, Path, Wrong, names};
+use super::{Bulk, Counts, Path, Several, Wrong, names};
 use crate::model::{AccessLevel, Touch};
 
 const TABLE: &str = include_str!("elastic.routes");
@@ -28,6 +28,11 @@ pub struct Route {
     closes: bool,
     /// What the cluster's tasks of it are called, where it goes on with it unasked.
     tasks: Option<&'static str>,
+    counts: Option<Counts>,
+    /// What would show where the cluster's nodes are: columns of a table, or places in an answer.
+    hides: BTreeSet<&'static str>,
+    /// Columns of a table that are shown to who names none; empty: those of the cluster.
+    shows: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +51,8 @@ enum From {
 pub struct Routed {
     route: &'static Route,
     asked: Asked,
-    /// Whether the path names what a body leaves out.
-    named: bool,
+    /// What the path names, and a body may leave out.
+    index: Option<String>,
     expand: Expand,
 }
 
@@ -92,8 +97,11 @@ impl Routed {
         asked.gives = route.gives(path)?;
         asked.closes = route.closes;
         asked.tasks = route.tasks;
+        asked.counts = route.counts;
+        asked.parameters.extend(route.hiding(path)?);
         let expand = Expand::OPEN.with(path)?;
-        Ok(Self { route, asked, named: place.is_some(), expand })
+        let index = place.and_then(|place| path.segments.get(place)).cloned();
+        Ok(Self { route, asked, index, expand })
     }
 
     /// Whether there may be a body at all.
@@ -112,7 +120,22 @@ impl Routed {
     }
 
     pub fn bulk(self) -> Bulk {
-        Bulk::new(self.asked, self.named)
+        Bulk::new(self.asked, self.index)
+    }
+
+    /// Whether its body is read search by search, by what [`Self::several`] gives.
+    pub fn is_several(&self) -> bool {
+        self.route.body == Kind::Msearch
+    }
+
+    pub fn several(self) -> Several {
+        let place = self.names();
+        Several::new(self.asked, place)
+    }
+
+    /// What is known of names that a body leaves out.
+    fn names(&self) -> Place {
+        Place { named: self.index.is_some(), expand: self.expand }
     }
 
     /// What is touched whatever the body says.
@@ -127,7 +150,10 @@ impl Routed {
             bulk.push(body)?;
             return bulk.finish();
         }
-        let place = Place { named: self.named, expand: self.expand };
+        if self.is_several() {
+            return self.several().whole(body);
+        }
+        let place = self.names();
         self.route.body.walk(body, place, &mut self.asked)?;
         if self.route.from == From::Ids && self.asked.ids.len() != 1 {
             return Err(Wrong::Bad("ids must be said in one place: all of them at once is nobody's here"));
@@ -196,6 +222,34 @@ impl Route {
         Ok(Some(Gives { kind, member, keep }))
     }
 
+    /// The parameter by which the cluster leaves out where its nodes are.
+    fn hiding(&self, path: &Path) -> Result<Option<(&'static str, String)>, Wrong> {
+        const SHOWN: Wrong = Wrong::Denied(
+            "a column may show the addresses of the cluster's nodes: name others, without ip, host and wildcards",
+        );
+        if self.hides.is_empty() {
+            return Ok(None);
+        }
+        if self.segments.first() != Some(&"_cat") {
+            // What is left out is so before what is asked for is looked for.
+            let left_out = self.hides.iter().map(|place| format!("-{place}"));
+            let said = path.parameter("filter_path").filter(|said| !said.trim().is_empty());
+            let all: Vec<String> = said.map(str::to_owned).into_iter().chain(left_out).collect();
+            return Ok(Some(("filter_path", all.join(","))));
+        }
+        match path.parameter("h") {
+            Some(said) => {
+                let shows = |name: &str| {
+                    let name = name.trim().to_ascii_lowercase();
+                    name.contains('*') || self.hides.contains(name.as_str())
+                };
+                if said.split(',').any(shows) { Err(SHOWN) } else { Ok(None) }
+            }
+            None if is_help(path) || self.shows.is_empty() => Ok(None),
+            None => Ok(Some(("h", self.shows.join(",")))),
+        }
+    }
+
     /// The same route with names in it: where they stand, and what their wildcards stand for.
     fn twin(&self) -> Option<(usize, Expand)> {
         table().iter().find_map(|route| {
@@ -214,12 +268,14 @@ impl Route {
 fn table() -> &'static [Route] {
     static ROUTES: OnceLock<Vec<Route>> = OnceLock::new();
     ROUTES.get_or_init(|| {
-        let mut groups: BTreeMap<&str, BTreeSet<&'static str>> = BTreeMap::new();
+        let mut groups: BTreeMap<&str, Vec<&'static str>> = BTreeMap::new();
         let mut routes = Vec::new();
         for line in lines() {
             let words: Vec<&'static str> = line.split_whitespace().collect();
             match words.as_slice() {
-                ["params", group, "=", names @ ..] => groups.entry(group).or_default().extend(names),
+                ["params" | "columns" | "places", group, "=", names @ ..] => {
+                    groups.entry(group).or_default().extend(names);
+                }
                 ["route", rest @ ..] => routes.extend(route(rest, &groups)),
                 _ => {}
             }
@@ -258,16 +314,20 @@ fn lines() -> impl Iterator<Item = &'static str> {
     TABLE.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>) -> Option<Route> {
+fn route(words: &[&'static str], groups: &BTreeMap<&str, Vec<&'static str>>) -> Option<Route> {
     let [methods, path, level, from, body, known @ ..] = words else { return None };
-    let mut parameters = groups.get("common")?.clone();
-    let (mut gives, mut closes, mut tasks) = (None, false, None);
+    let mut parameters: BTreeSet<_> = groups.get("common")?.iter().copied().collect();
+    let (mut hides, mut shows) = (BTreeSet::new(), Vec::new());
+    let (mut gives, mut closes, mut tasks, mut counts) = (None, false, None, None);
     for group in known {
         match group.split_once('=') {
             Some(("gives", given)) => {
                 gives = Some(given.split_once(':').and_then(|(kind, member)| Some((id_kind(kind)?, member)))?)
             }
             Some(("task", actions)) => tasks = Some(actions),
+            Some(("hides", what)) => hides.extend(groups.get(what)?),
+            Some(("shows", what)) => shows.extend(groups.get(what)?),
+            Some(("counts", what)) => counts = Some(Counts::named(what)?),
             Some(_) => return None,
             None if *group == "closes" => closes = true,
             None => parameters.extend(groups.get(group)?),
@@ -294,6 +354,9 @@ fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>
         gives,
         closes,
         tasks,
+        counts,
+        hides,
+        shows,
     })
 }
 
@@ -319,7 +382,13 @@ mod tests {
     fn every_line_of_the_table_is_right() {
         let count = lines().filter(|line| line.starts_with("route ")).count();
         assert_eq!(table().len(), count);
-        assert!(lines().all(|line| line.starts_with("route ") || line.starts_with("params ")));
+        // A group is of one kind.
+        let groups = lines().filter_map(|line| line.split_once(" = ")).map(|(group, _)| group);
+        let kinds: BTreeSet<(&str, &str)> = groups.filter_map(|group| group.split_once(' ')).collect();
+        let names: BTreeSet<&str> = kinds.iter().map(|(_, name)| *name).collect();
+        assert_eq!(names.len(), kinds.len());
+        let words = ["route ", "params ", "columns ", "places "];
+        assert!(lines().all(|line| words.iter().any(|word| line.starts_with(word))));
         for route in table() {
             let names = route.segments.iter().filter(|segment| NAMES.contains(segment)).count();
             let named = matches!(route.from, From::Path | From::Several(_));
@@ -333,6 +402,8 @@ mod tests {
                 assert!(word || known, "{route:?}");
                 literal = word || *segment == "{ids}";
             }
+            // What is shown is not what is hidden.
+            assert!(!route.shows.iter().any(|column| route.hides.contains(column)), "{route:?}");
             // A second name is one in any case.
             assert!(!route.segments.contains(&"{target}") || route.from == From::Path, "{route:?}");
             // Nothing that must be found in a body may be left out.
@@ -441,6 +512,46 @@ mod tests {
         ] {
             let refused = touch(method, target, "").unwrap_err();
             assert!(matches!(refused, Wrong::Denied(said) if said.starts_with(why)), "{target}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_shown_where_the_nodes_are() {
+        let sent = |target: &str| {
+            let path = Path::parse(target).unwrap();
+            Routed::of("GET", &path)?.asked(b"").map(|asked| asked.with_parameters(path).render())
+        };
+        for (target, shown) in [
+            ("/_cat/shards/a", "/_cat/shards/a?h=index,shard,prirep,state,docs,store,dataset,node"),
+            ("/_cat/shards/a?v&h=index,node", "/_cat/shards/a?v&h=index,node"),
+            ("/_cat/shards/a?help", "/_cat/shards/a?help"),
+            ("/_cat/indices/a", "/_cat/indices/a"),
+            ("/_cat/indices/a?h=h,i", "/_cat/indices/a?h=h,i"),
+            ("/_cat/thread_pool", "/_cat/thread_pool"),
+            ("/a/_mapping", "/a/_mapping"),
+            (
+                "/a/_shard_stores?filter_path=indices.a.shards&status=all",
+                "/a/_shard_stores?filter_path=indices.a.shards,-**.stores.*.transport_address&status=all",
+            ),
+            ("/a/_shard_stores?filter_path=", "/a/_shard_stores?filter_path=-**.stores.*.transport_address"),
+            ("/a/_shard_stores", "/a/_shard_stores?filter_path=-**.stores.*.transport_address"),
+        ] {
+            assert_eq!(sent(target).as_deref(), Ok(shown), "{target}");
+        }
+        for target in [
+            "/_cat/shards/a?h=index,ip",
+            "/_cat/shards?h=IP",
+            "/_cat/shards?h=*",
+            "/_cat/segments?h=i*",
+            "/_cat/recovery?h=index,%20thost",
+            "/_cat/recovery/a?h=source_host",
+            "/_cat/allocation?h=h",
+            "/_cat/thread_pool?h=i",
+            "/_cat/thread_pool/search?h=node_name,port",
+            "/_cat/master?h=host",
+            "/_cat/fielddata?h=ip",
+        ] {
+            assert!(matches!(sent(target), Err(Wrong::Denied(_))), "{target}");
         }
     }
 

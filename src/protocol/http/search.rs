@@ -1,7 +1,7 @@
 //! Elasticsearch and OpenSearch, of which one table knows what both have.
 
 use super::api::{Api, Routed};
-use super::{Answer, Asked, Bulk, ContentType, Path, Wrong, head, refusal, routes};
+use super::{Answer, Asked, Bulk, ContentType, Path, Several, Wrong, head, refusal, routes};
 use crate::model::{Refusal, Touch};
 
 pub(super) struct Search;
@@ -69,6 +69,13 @@ impl Routed for routes::Routed {
     fn bulk(self: Box<Self>) -> Result<Bulk, Box<dyn Routed>> {
         match self.is_bulk() {
             true => Ok(Self::bulk(*self)),
+            false => Err(self),
+        }
+    }
+
+    fn several(self: Box<Self>) -> Result<Several, Box<dyn Routed>> {
+        match self.is_several() {
+            true => Ok(Self::several(*self)),
             false => Err(self),
         }
     }

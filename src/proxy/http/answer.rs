@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::connection::Underway;
 use super::contexts::Given;
+use super::counting::Counting;
 use super::pace::Pace;
 use super::session::Running;
 use super::spool::Taken;
@@ -39,11 +40,17 @@ pub(super) struct Account {
     status: u16,
     down: u64,
     whole: bool,
+    counting: Counting,
 }
 
 impl Account {
-    pub fn new(running: Running, trail: Trail, gone: Arc<Gone>) -> Self {
-        Self { running, trail, gone, began: Instant::now(), status: 0, down: 0, whole: false }
+    pub fn new(running: Running, trail: Trail, gone: Arc<Gone>, counting: Counting) -> Self {
+        Self { running, trail, gone, began: Instant::now(), status: 0, down: 0, whole: false, counting }
+    }
+
+    /// Its answer is JSON, and may say how much it is about.
+    pub fn is_counted(&mut self) {
+        self.counting.begin();
     }
 }
 
@@ -52,14 +59,16 @@ impl Drop for Account {
         let up = self.gone.pace.bytes();
         let mut buffer = Vec::new();
         let status = if self.status == 0 { String::new() } else { self.status.to_string() };
+        let (rows, more) = self.counting.said(self.status, self.whole);
         Notes::new(&mut buffer, clock::wall_micros()).push(&Note::Result {
             number: self.running.number,
             tag: status.as_bytes(),
-            rows: 0,
+            rows,
             bytes_up: up,
             bytes_down: self.down,
             micros: self.began.elapsed().as_micros() as u64,
             sqlstate: if self.whole { b"" } else { b"unfinished" },
+            more: more.as_bytes(),
         });
         self.running.session.moved(up, self.down);
         // It is over whether this can be written or not; a trail that fails ends the session itself.
@@ -134,8 +143,19 @@ struct Hold {
 }
 
 impl Hold {
+    fn lent(&self) -> MutexGuard<'_, Option<Lent>> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) -> Option<Lent> {
-        self.lent.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.lent().take()
+    }
+
+    /// Moves what can be moved of the answer.
+    fn drive(&self, cx: &mut Context<'_>) {
+        if let Some(lent) = &mut *self.lent() {
+            lent.drive(cx);
+        }
     }
 
     /// Closes the connection to the target. What comes of the answer after that is not its end, whatever it looks like.
@@ -289,6 +309,7 @@ impl Theirs {
                     return self.pass_kept(part, is_last);
                 }
             };
+            self.hold.drive(cx);
             let next = Pin::new(body).poll_frame(cx);
             self.hold.pace.waits_for_client(next.is_ready());
             if self.hold.cut.load(Relaxed) {
@@ -315,6 +336,7 @@ impl Theirs {
             // Trailers stay here.
             let Ok(data) = frame.into_data() else { continue };
             self.account.down += data.len() as u64;
+            self.account.counting.push(&data);
             self.hold.pace.moved(data.len());
             if !self.is_end_stream() {
                 self.keep_guard();

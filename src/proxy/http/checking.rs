@@ -9,18 +9,21 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::HttpDoor;
+use super::counting::Told;
 use super::spool::START_BYTES_MAX;
 use super::upload::Checked;
 use super::upstream::Place;
 use crate::grant::Admission;
-use crate::model::{Refusal, Touch, limits};
-use crate::protocol::http::Bulk;
+use crate::model::{Reach, Refusal, Touch, limits};
+use crate::protocol::http::{Bulk, Catalog};
 
 pub(super) struct Checking {
     body: Incoming,
     bulk: Bulk,
     /// What has come and has not been passed on.
     pending: BytesMut,
+    /// The actions that have been passed on.
+    told: Told,
 }
 
 /// Whether what is touched is covered.
@@ -29,6 +32,11 @@ pub(super) struct Cover {
     pub admission: Admission,
     pub place: Arc<Place>,
 }
+
+/// By another name, for who has a grant for everything.
+pub(super) const ACCOUNTS: Refusal = Refusal::OperationDenied(
+    "a name leads to the cluster's own accounts, which are not reached through the proxy",
+);
 
 /// The next piece of a client's body. Cancel safe.
 pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
@@ -49,20 +57,25 @@ impl Cover {
     pub async fn still(self, began: Instant) -> Result<(), Refusal> {
         match self.admission.touch() {
             Some(touch) if began.elapsed() >= limits::HTTP_ALIASES_AGE_MAX => {
-                self.covers(touch.clone()).await
+                self.covers(touch.clone()).await.map(drop)
             }
             _ => Ok(()),
         }
     }
 
-    async fn covers(&self, mut touch: Touch) -> Result<(), Refusal> {
+    /// Gives what was looked up for it.
+    async fn covers(&self, mut touch: Touch) -> Result<Arc<Catalog>, Refusal> {
         let admission = &self.admission;
-        if !admission.scope().is_everything() {
-            let catalog = self.door.catalogs.of(admission.target(), admission.level(), &self.place).await?;
-            touch = catalog.resolve(&touch);
+        let catalog = self.door.catalogs.of(admission.target(), admission.level(), &self.place).await?;
+        match (admission.scope().is_everything(), &touch.reach) {
+            (false, _) => touch = catalog.resolve(&touch),
+            (true, Reach::Names(names)) if names.iter().any(|name| catalog.is_veil(name)) => {
+                return Err(ACCOUNTS);
+            }
+            (true, _) => {}
         }
         match self.door.shared.ledger.covers(admission, touch) {
-            true => Ok(()),
+            true => Ok(catalog),
             false => Err(Refusal::NotGranted),
         }
     }
@@ -71,7 +84,17 @@ impl Cover {
 impl Checking {
     /// `begun`: what was given to `bulk` so far.
     pub fn new(body: Incoming, begun: BytesMut, bulk: Bulk) -> Self {
-        Self { body, bulk, pending: begun }
+        Self { body, bulk, pending: begun, told: Told::default() }
+    }
+
+    /// Where the actions that are passed on are told.
+    pub fn told(&self) -> Told {
+        self.told.clone()
+    }
+
+    /// What the names so far stand for.
+    pub fn resolve(&mut self, catalog: &Catalog) {
+        self.bulk.actions().resolve(catalog);
     }
 
     /// How it begins, and how much of it has come.
@@ -104,8 +127,10 @@ impl Checking {
             // What was covered may be an alias, which stands for something else by now.
             if self.bulk.names() != known || checked.elapsed() >= limits::HTTP_ALIASES_AGE_MAX {
                 (known, checked) = (self.bulk.names(), Instant::now());
-                cover.covers(self.bulk.touch()).await?;
+                let catalog = cover.covers(self.bulk.touch()).await?;
+                self.bulk.actions().resolve(&catalog);
             }
+            self.told.tell(self.bulk.actions());
             let ready = self.pending.len() - self.bulk.unread();
             if ready > 0 && to.send(Checked::Piece(self.pending.split_to(ready).freeze())).await.is_err() {
                 return Ok(());

@@ -15,6 +15,7 @@ mod answer;
 mod checking;
 mod connection;
 mod contexts;
+mod counting;
 mod pace;
 mod request;
 mod rest;
@@ -24,6 +25,7 @@ mod shown;
 mod spool;
 mod stopping;
 mod stream;
+mod turns;
 mod upload;
 mod upstream;
 

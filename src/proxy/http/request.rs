@@ -5,9 +5,9 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
-    UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
+    HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -16,15 +16,17 @@ use tokio::time::Instant;
 
 use super::HttpDoor;
 use super::answer::{Account, Answered, Ends, Seals, Theirs};
-use super::checking::{Checking, Cover, piece};
+use super::checking::{ACCOUNTS, Checking, Cover, piece};
 use super::connection::{self, Connection, Underway};
 use super::contexts::Given;
+use super::counting::Counting;
 use super::rest::{self, Rest};
 use super::seal::Owner;
 use super::session::{Beginning, Running, Session};
 use super::shown::{self, Shown};
 use super::spool::{Spooled, Spooling};
 use super::stopping::Lasting;
+use super::turns;
 use super::upload::Upload;
 use super::upstream::{Lent, Place};
 use crate::credential::Identity;
@@ -64,6 +66,8 @@ struct Admitted {
     place: Arc<Place>,
     /// What is sent for wildcards.
     narrowed: Option<Narrowed>,
+    /// What names stand for, where that was looked up.
+    catalog: Option<Arc<Catalog>>,
 }
 
 /// What goes with a request.
@@ -208,8 +212,10 @@ impl Connection {
             level == AccessLevel::Admin && matches!(head.method, Method::PUT | Method::POST | Method::DELETE);
         let owner = Owner { user: identity.user().clone(), target: claim.target.clone() };
         let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
-        let admitted = self.admit(identity, claim, &asked, &opened).await?;
-        let Admitted { admission, session, place, narrowed } = admitted;
+        let text = held.in_memory().map_or(&[][..], |bytes| bytes);
+        let admitted = self.admit(identity, claim, (&asked, &path, text), &opened).await?;
+        let Admitted { admission, session, place, narrowed, catalog } = admitted;
+        let (counting, held) = counting(&mut asked, held, catalog.as_deref());
         let (path, held) = put_ids(path, held, &asked, &opened).map_err(Refused::of)?;
         let (path, held) = match &narrowed {
             None => (path, held),
@@ -217,6 +223,7 @@ impl Connection {
                 (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Refused::of)?)
             }
         };
+        let path = asked.with_parameters(path);
         let given = match asked.gives() {
             None => None,
             Some(gives) => {
@@ -234,8 +241,9 @@ impl Connection {
         self.note(&running, line, written, admission.touch())?;
         let shown = Shown::new(path, asked.take_part(), &admission);
         let _forget = forgets.then(|| Forget { door: self.door.clone(), target: admission.target().clone() });
-        let response =
-            self.exchange(head, &shown, held, &admission, (running, ends, place, given, lasting)).await;
+        let response = self
+            .exchange(head, &shown, held, &admission, (running, ends, place, given, lasting, counting))
+            .await;
         if asked.closes() && response.as_ref().is_ok_and(|response| response.status().is_success()) {
             self.door.contexts.forget(&opened);
         }
@@ -287,7 +295,13 @@ impl Connection {
         let kept = spooling.finish().await.map_err(Refused::of)?;
         let asked = match reads {
             Reads::Bulk(bulk) => bulk.finish()?,
-            Reads::Whole(routed) => routed.asked(kept.in_memory().map_or(&[][..], |bytes| bytes))?,
+            Reads::Whole(routed) => {
+                let body = kept.in_memory().map_or(&[][..], |bytes| bytes);
+                match routed.several() {
+                    Ok(several) => turns::read(several, body).await?,
+                    Err(routed) => routed.asked(body)?,
+                }
+            }
         };
         Ok((Held::Kept(kept), asked, Some(running)))
     }
@@ -298,7 +312,7 @@ impl Connection {
         &self,
         identity: &Identity,
         claim: &Claim,
-        asked: &Asked,
+        (asked, path, body): (&Asked, &Path, &[u8]),
         opened: &[Opened],
     ) -> Result<Admitted, Refused> {
         let touch = asked.touch_of(opened)?;
@@ -309,19 +323,29 @@ impl Connection {
             decided => decided?,
         };
         let named = matches!(&touch.reach, Reach::Names(names) if !names.is_empty());
-        let touch = match !self.door.api.has_aliases() || admission.scope().is_everything() || !named {
-            true => touch,
-            false => {
+        let is_everything = admission.scope().is_everything();
+        let looks =
+            self.door.api.has_aliases() && if is_everything { asked.may_name(path, body) } else { named };
+        let (touch, catalog) = match looks {
+            false => (touch, None),
+            true => {
                 let place = self.place(&admission)?;
                 let catalog = self.catalog(&admission, &place).await?;
-                are_there(asked, &catalog)?;
-                catalog.resolve(&touch)
+                // Another grant, for everything, might cover it all the same.
+                if asked.leads_to_accounts(&catalog, path, body) {
+                    return Err(Refused::of(if is_everything { ACCOUNTS } else { Refusal::NotGranted }));
+                }
+                if !is_everything {
+                    are_there(asked, &catalog)?;
+                }
+                let touch = if is_everything { touch } else { catalog.resolve(&touch) };
+                (touch, Some(catalog))
             }
         };
         // It may have taken a while, and stand for more.
         let (admission, session) = self.let_in(identity, claim, &touch)?;
         let place = self.place(&admission)?;
-        Ok(Admitted { admission, session, place, narrowed: None })
+        Ok(Admitted { admission, session, place, narrowed: None, catalog })
     }
 
     /// The decision as it would be now, for a question that has to be asked first.
@@ -368,7 +392,7 @@ impl Connection {
         })?;
         let (admission, session) = self.let_in(identity, claim, &catalog.resolve(&narrowed.touch))?;
         let place = self.place(&admission)?;
-        Ok(Admitted { admission, session, place, narrowed: Some(narrowed) })
+        Ok(Admitted { admission, session, place, narrowed: Some(narrowed), catalog: Some(catalog) })
     }
 
     /// What names stand for at the target. Who may not go on does not wait for it.
@@ -502,12 +526,13 @@ impl Connection {
         shown: &Shown,
         held: Held,
         admission: &Admission,
-        (running, mut ends, place, given, lasting): (
+        (running, mut ends, place, given, lasting, counting): (
             Running,
             Ends,
             Arc<Place>,
             Option<Given>,
             Option<Lasting>,
+            Counting,
         ),
     ) -> Result<Response<Answered>, Refused> {
         let told = |refusal| Refused { told: true, ..Refused::of(refusal) };
@@ -529,7 +554,7 @@ impl Connection {
             }
         };
         let sending = gone.clone();
-        let account = Account::new(running, self.door.shared.trail.clone(), gone);
+        let account = Account::new(running, self.door.shared.trail.clone(), gone, counting);
         let target = self.door.api.render(shown.sent());
         let request = rebuilt(self.door.api, head, &target, &stamp, upload);
         let mut request = request.ok_or_else(|| told(Refusal::TargetUnavailable))?;
@@ -564,7 +589,7 @@ impl Connection {
         shown: &Shown,
         (lent, given, lasting): (Lent, Option<Given>, Option<Lasting>),
         response: Response<Incoming>,
-        (ends, account): (Ends, Account),
+        (ends, mut account): (Ends, Account),
     ) -> Result<Response<Answered>, Refusal> {
         let (head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS || head.status.is_informational() {
@@ -588,22 +613,26 @@ impl Connection {
         }
         let filtering = shown.is_filtered() && head.status == StatusCode::OK;
         let changes = seals.is_some() || filtering;
+        if head.status.is_success() && !filtering && may_be_looked_into(&head.headers) {
+            account.is_counted();
+        }
         let mut theirs = Theirs::new(body, status, (lent, seals, lasting), ends, account, stuck);
         if filtering {
             if head.headers.contains_key(CONTENT_ENCODING) {
                 return Err(shown::strange(self.door.name));
             }
             let room = self.door.spool.answer(shown.user());
-            match shown.read(&mut theirs, room, self.door.name).await? {
-                Ok(()) => {}
-                Err(hidden) => {
-                    let mut response = ours(StatusCode::NOT_FOUND, hidden.to_owned());
-                    // What is not there has all of these headers too, but for what is said of what may be kept.
-                    let told = self.told(&head.headers, &[CONTENT_TYPE, CONTENT_LENGTH, CACHE_CONTROL]);
-                    response.headers_mut().extend(told);
-                    return Ok(response);
-                }
+            if !shown.read(&mut theirs, room, self.door.name).await? {
+                return absent(shown).ok_or_else(|| shown::strange(self.door.name));
             }
+        } else if let Some(absent) = absent(shown) {
+            // The connection is good for the next one when this has been read.
+            let mut room = self.door.spool.answer(shown.user());
+            let _ = shown::read(&mut theirs, &mut room, limits::HTTP_SAID_BYTES_MAX).await;
+            return match theirs.cut.take() {
+                Some(refusal) => Err(refusal),
+                None => Ok(absent),
+            };
         }
         let mut response = Response::new(Answered::Theirs(Box::new(theirs)));
         *response.status_mut() = head.status;
@@ -867,6 +896,22 @@ fn are_there(asked: &Asked, catalog: &Catalog) -> Result<(), Refused> {
     }
 }
 
+/// What is counted of a request.
+fn counting(asked: &mut Asked, mut held: Held, catalog: Option<&Catalog>) -> (Counting, Held) {
+    let counting = Counting::new(asked.counts());
+    let counting = match (asked.take_actions(), &mut held) {
+        (Some(actions), _) => counting.with_actions(actions, catalog),
+        (None, Held::Checked(checking)) => {
+            if let Some(catalog) = catalog {
+                checking.resolve(catalog);
+            }
+            counting.with_told(checking.told())
+        }
+        (None, _) => counting,
+    };
+    (counting, held)
+}
+
 /// The request with what its sealed ids stand for.
 fn put_ids(path: Path, mut held: Held, asked: &Asked, opened: &[Opened]) -> Result<(Path, Held), Refusal> {
     if opened.is_empty() {
@@ -933,6 +978,12 @@ fn ours(status: StatusCode, body: String) -> Response<Answered> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// What is said where it cannot be told whether something is hidden or is not there: the same to the last header.
+fn absent(shown: &Shown) -> Option<Response<Answered>> {
+    let (status, said) = shown.absent()?;
+    Some(ours(StatusCode::from_u16(status).unwrap_or(StatusCode::NOT_FOUND), said.to_owned()))
 }
 
 /// No, in the API's own words.

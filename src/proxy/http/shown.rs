@@ -71,14 +71,19 @@ impl Shown {
         matches!(self.view, View::Filtered(_))
     }
 
-    /// Reads the answer, and leaves of it what is shown. The inner error: what is said instead, with status 404. Not
-    /// cancel safe: what was read is lost.
+    /// What is said of something that is not there, and of what is not for who asks.
+    pub fn absent(&self) -> Option<(u16, &'static str)> {
+        self.part.as_ref().filter(|_| self.is_filtered()).and_then(|part| part.absent())
+    }
+
+    /// Reads the answer, and leaves of it what is shown. Whether that is anything: else it is told as absent. Not cancel
+    /// safe: what was read is lost.
     pub async fn read(
         &self,
         theirs: &mut Theirs,
         mut room: Taken,
         protocol: &'static str,
-    ) -> Result<Result<(), &'static str>, Refusal> {
+    ) -> Result<bool, Refusal> {
         let Some(part) = &self.part else { return Err(strange(protocol)) };
         let whole = read(theirs, &mut room, limits::HTTP_FILTERED_BYTES_MAX).await?;
         match self.viewed(|path, viewer| part.show(path, viewer, &whole)) {
@@ -86,9 +91,9 @@ impl Shown {
                 drop(whole);
                 room.hold(shown.len() as u64)?;
                 theirs.show(Bytes::from(shown), room);
-                Ok(Ok(()))
+                Ok(true)
             }
-            Err(Hidden::NotThere(said)) => Ok(Err(said)),
+            Err(Hidden::NotThere) => Ok(false),
             Err(Hidden::Wrong(wrong)) => Err(wrong.into()),
             Err(Hidden::Strange) => Err(strange(protocol)),
         }

@@ -1,21 +1,26 @@
 //! Keep-alive connections to targets, per target and level. One is lent for one exchange; it goes back when request and
 //! answer have both ended, and hyper finds nothing behind them. Dropping one closes its socket.
+//!
+//! A connection has no task of its own: who has it moves its bytes, so that an exchange is the work of one task from
+//! one socket to the other, and nobody has to be woken for it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{self, Builder, SendRequest};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -29,7 +34,7 @@ use crate::model::{
 };
 use crate::pool::Dialer;
 use crate::secret::Secrets;
-use crate::tls::UpstreamTls;
+use crate::tls::{Stream, UpstreamTls};
 
 /// The places where requests go.
 pub(super) struct Upstreams {
@@ -74,18 +79,53 @@ struct Idle {
 
 struct Connection {
     sender: SendRequest<Upload>,
-    _task: Closes,
+    /// What moves its bytes. `None`: it has ended.
+    bytes: Option<Box<http1::Connection<TokioIo<Stream>, Upload>>>,
     born: Instant,
     since: Instant,
     epoch: u64,
 }
 
-/// Ends a connection's task, and with it its socket, when dropped.
-struct Closes(AbortHandle);
+impl Connection {
+    /// Moves what can be moved now; the task is woken when there may be more.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(bytes) = &mut self.bytes
+            && Pin::new(bytes).poll(cx).is_ready()
+        {
+            self.bytes = None;
+        }
+    }
 
-impl Drop for Closes {
-    fn drop(&mut self) {
-        self.0.abort();
+    /// Whether another exchange may begin. What came on it while it was idle, its end as well, is seen here.
+    fn is_ready(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.sender.is_ready()
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    async fn exchange(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        let mut answered = pin!(self.sender.try_send_request(request));
+        std::future::poll_fn(|cx| {
+            self.drive(cx);
+            // It is told by what was just driven, and by nothing else.
+            answered.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        })
+        .await
+    }
+
+    /// An answer to the end, which is bounded.
+    async fn whole(&mut self, response: Response<Incoming>) -> Result<(StatusCode, Vec<u8>), Refusal> {
+        let (head, body) = response.into_parts();
+        let mut body = pin!(http_body_util::Limited::new(body, limits::HTTP_ALIASES_BYTES_MAX).collect());
+        let body = std::future::poll_fn(|cx| {
+            self.drive(cx);
+            body.as_mut().poll(cx)
+        });
+        let body = body.await.map_err(|_| Refusal::UpstreamLost)?.to_bytes();
+        Ok((head.status, body.to_vec()))
     }
 }
 
@@ -210,7 +250,7 @@ impl Place {
         let most = Duration::from_secs(self.plan.settings.idle_seconds_max.into());
         lock(&self.idle)
             .connections
-            .retain(|connection| !connection.sender.is_closed() && now - connection.since < most);
+            .retain_mut(|connection| now - connection.since < most && connection.is_ready());
     }
 
     /// Whether requests wait for a connection.
@@ -246,7 +286,7 @@ impl Place {
         let most = Duration::from_secs(self.plan.settings.age_seconds_max.into());
         while !fresh && let Some(mut connection) = self.take() {
             let fits = connection.epoch == secret.epoch() && connection.born.elapsed() < most;
-            if fits && connection.sender.is_ready() {
+            if fits && connection.is_ready() {
                 connection.since = Instant::now();
                 return Ok((Lent { connection, place: self.clone(), _slot: slot }, secret));
             }
@@ -283,14 +323,13 @@ impl Place {
                 "the connector's password is not shown to a server that is not known: set tls to verify-full";
             return Err(unreachable(&what));
         }
-        let (sender, connection) = Builder::new()
+        let (sender, bytes) = Builder::new()
             .max_buf_size(limits::HTTP_HEAD_BYTES_MAX)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(&error))?;
-        let task = Closes(tokio::spawn(async move { drop(connection.await) }).abort_handle());
         let now = Instant::now();
-        Ok(Connection { sender, _task: task, born: now, since: now, epoch: secret.epoch() })
+        Ok(Connection { sender, bytes: Some(Box::new(bytes)), born: now, since: now, epoch: secret.epoch() })
     }
 
     /// Sends a request and waits for the head of its answer. Where an idle connection turned out to be closed before
@@ -307,7 +346,7 @@ impl Place {
             if let Some(lasting) = lasting {
                 lasting.sent();
             }
-            match lent.connection.sender.try_send_request(request).await {
+            match lent.connection.exchange(request).await {
                 Ok(response) => return Ok((lent, response)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if !fresh => {
@@ -348,8 +387,8 @@ impl Place {
     ) -> Result<(StatusCode, Vec<u8>), Refusal> {
         let request = own(method, target, body)?;
         let asked = async {
-            let (lent, response) = self.send(request, None).await?;
-            let said = whole(response).await?;
+            let (mut lent, response) = self.send(request, None).await?;
+            let said = lent.connection.whole(response).await?;
             lent.put_back();
             Ok(said)
         };
@@ -368,7 +407,7 @@ impl Place {
         let asked = async {
             let secret = self.secret()?;
             let kept = match aside.0.take() {
-                Some(mut kept) => kept.sender.ready().await.is_ok().then_some(kept),
+                Some(mut kept) => kept.is_ready().then_some(kept),
                 None => None,
             };
             let mut connection = match kept {
@@ -376,8 +415,8 @@ impl Place {
                 None => self.dial(&secret).await?,
             };
             dress(&mut request, &self.plan.address, &secret)?;
-            let sent = connection.sender.send_request(request).await;
-            let said = whole(sent.map_err(|_| Refusal::UpstreamLost)?).await?;
+            let sent = connection.exchange(request).await;
+            let said = connection.whole(sent.map_err(|_| Refusal::UpstreamLost)?).await?;
             aside.0 = Some(connection);
             Ok(said)
         };
@@ -402,14 +441,6 @@ fn own(method: Method, target: &str, body: Option<String>) -> Result<Request<Upl
     Ok(request)
 }
 
-/// An answer to the end, which is bounded.
-async fn whole(response: Response<Incoming>) -> Result<(StatusCode, Vec<u8>), Refusal> {
-    let (head, body) = response.into_parts();
-    let body = http_body_util::Limited::new(body, limits::HTTP_ALIASES_BYTES_MAX);
-    let body = body.collect().await.map_err(|_| Refusal::UpstreamLost)?.to_bytes();
-    Ok((head.status, body.to_vec()))
-}
-
 /// Puts on who the proxy is there.
 fn dress(request: &mut Request<Upload>, address: &str, secret: &Secret) -> Result<(), Refusal> {
     let host = if address.starts_with("unix:") { "localhost" } else { address };
@@ -432,20 +463,22 @@ impl Lent {
         &self.place
     }
 
-    /// For after a whole exchange: what hyper does not find ready for another at once, or soon, is closed.
+    /// Moves what can be moved of the exchange; the task is woken when there may be more.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        self.connection.drive(cx);
+    }
+
+    /// For after a whole exchange: what hyper does not find ready for another is closed.
     pub fn put_back(self) {
         let Self { mut connection, place, _slot: slot } = self;
-        tokio::spawn(async move {
-            let ready = tokio::time::timeout(limits::HTTP_CLEAN_WAIT, connection.sender.ready()).await;
-            if matches!(ready, Ok(Ok(()))) {
-                connection.since = Instant::now();
-                let mut idle = lock(&place.idle);
-                if !idle.retired {
-                    idle.connections.push(connection);
-                }
+        if connection.is_ready() {
+            connection.since = Instant::now();
+            let mut idle = lock(&place.idle);
+            if !idle.retired {
+                idle.connections.push(connection);
             }
-            // Whoever waits finds it there.
-            drop(slot);
-        });
+        }
+        // Whoever waits finds it there.
+        drop(slot);
     }
 }

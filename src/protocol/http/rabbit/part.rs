@@ -24,6 +24,8 @@ pub(super) enum Part {
     },
     /// One thing that says its vhost.
     One,
+    /// A list of what belongs to one thing, each of which says its vhost.
+    OfOne,
     Overview,
     Whoami,
     /// Accounts, without what their passwords could be guessed from.
@@ -56,6 +58,7 @@ impl Part {
             "consumers" => Self::List { vhost: &["queue", "vhost"], instead },
             "vhosts" => Self::List { vhost: &["name"], instead },
             "one" => Self::One,
+            "ofone" => Self::OfOne,
             "overview" => Self::Overview,
             "whoami" => Self::Whoami,
             "users" => Self::Users,
@@ -110,7 +113,16 @@ impl api::Part for Part {
                 let asked = Path { segments, query: path.query.clone() };
                 if is_whole { View::Instead(asked) } else { View::Filtered(asking(&asked, vhost)) }
             }
-            Self::One => View::Filtered(asking(path, VHOST)),
+            Self::One | Self::OfOne => View::Filtered(asking(path, VHOST)),
+        }
+    }
+
+    fn absent(&self) -> Option<(u16, &'static str)> {
+        match self {
+            Self::One => Some((404, NOT_THERE)),
+            // Of a connection that is not there it fails with 500, and one that is may have no channels.
+            Self::OfOne => Some((200, "[]")),
+            _ => None,
         }
     }
 
@@ -130,7 +142,16 @@ impl api::Part for Part {
                 item.leave_out(VHOST, columns);
                 match covered {
                     true => Ok(item.write()),
-                    false => Err(Hidden::NotThere(NOT_THERE)),
+                    false => Err(Hidden::NotThere),
+                }
+            }
+            Self::OfOne => {
+                let mut items = list(answer)?;
+                items.retain(|item| item.says(VHOST).is_some_and(|vhost| (viewer.covers)(&vhost)));
+                items.iter_mut().for_each(|item| item.leave_out(VHOST, columns));
+                match items.is_empty() {
+                    true => Err(Hidden::NotThere),
+                    false => Ok(written(&items)),
                 }
             }
             Self::Overview => overview(answer),
@@ -414,8 +435,16 @@ mod tests {
             r#"{"a":1}"#
         );
         for hidden in [r#"{"vhost":"other"}"#, "{}", r#"{"vhost":null}"#] {
-            assert_eq!(shown("one", "/api/channels/c", hidden), Err(Hidden::NotThere(NOT_THERE)), "{hidden}");
+            assert_eq!(shown("one", "/api/channels/c", hidden), Err(Hidden::NotThere), "{hidden}");
+            let all = format!("[{hidden}]");
+            assert_eq!(shown("ofone", "/api/connections/c/channels", &all), Err(Hidden::NotThere), "{all}");
         }
+        assert_eq!(shown("ofone", "/api/connections/c/channels", "[]"), Err(Hidden::NotThere));
+        assert_eq!(
+            shown("ofone", "/api/connections/c/channels?columns=a", r#"[{"vhost":"team","a":1}]"#).unwrap(),
+            r#"[{"a":1}]"#
+        );
+        assert_eq!(shown("ofone", "/api/connections/c/channels", "{}"), Err(Hidden::Strange));
         assert_eq!(shown("one", "/api/channels/c", "[]"), Err(Hidden::Strange));
     }
 

@@ -7,7 +7,7 @@ use super::body::Kind;
 use super::part::Part;
 use crate::model::{AccessLevel, Reach, Touch};
 use crate::protocol::http::api;
-use crate::protocol::http::{Asked, Bulk, Path, Wrong};
+use crate::protocol::http::{Asked, Bulk, Counts, Path, Several, Wrong};
 
 const TABLE: &str = include_str!("../rabbit.routes");
 
@@ -34,6 +34,7 @@ enum Does {
         body: Kind,
         part: Option<Part>,
         parameters: BTreeSet<&'static str>,
+        counts: Option<Counts>,
     },
     Refuse(&'static str),
 }
@@ -106,15 +107,19 @@ impl api::Routed for Routed {
         Err(self)
     }
 
+    fn several(self: Box<Self>) -> Result<Several, Box<dyn api::Routed>> {
+        Err(self)
+    }
+
     fn asked(mut self: Box<Self>, body: &[u8]) -> Result<Asked, Wrong> {
-        let Does::Pass { level, part, .. } = &self.route.does else {
+        let Does::Pass { level, part, counts, .. } = &self.route.does else {
             return Err(Wrong::Denied("this route is refused"));
         };
         let kind = self.body();
         kind.walk(body, &mut self.reach)?;
         let part = part.clone().map(|part| Box::new(part) as Box<dyn api::Part>);
         let asked = Asked::new(level.clone());
-        Ok(Asked { reach: self.reach, part, is_secret: kind.is_secret(), ..asked })
+        Ok(Asked { reach: self.reach, part, is_secret: kind.is_secret(), counts: *counts, ..asked })
     }
 }
 
@@ -172,9 +177,12 @@ fn refused(line: &'static str, methods: &'static str, path: &'static str) -> Opt
 
 fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>) -> Option<Route> {
     let [methods, path, level, from, body, part, known @ ..] = words else { return None };
-    let mut parameters = BTreeSet::new();
+    let (mut parameters, mut counts) = (BTreeSet::new(), None);
     for group in known {
-        parameters.extend(groups.get(group)?);
+        match group.strip_prefix("counts=") {
+            Some(what) => counts = Some(Counts::named(what)?),
+            None => parameters.extend(groups.get(group)?),
+        }
     }
     let level: AccessLevel = level.parse().ok()?;
     let from = match *from {
@@ -192,6 +200,7 @@ fn route(words: &[&'static str], groups: &BTreeMap<&str, BTreeSet<&'static str>>
             body: Kind::named(body)?,
             part: Part::named(part)?,
             parameters,
+            counts,
         },
     })
 }

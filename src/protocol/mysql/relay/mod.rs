@@ -321,6 +321,7 @@ fn result<'a>(
         bytes_down,
         micros: clock_micros.saturating_sub(run.sent),
         sqlstate: error,
+        more: b"",
     }
 }
 

@@ -441,6 +441,7 @@ impl Relay for PostgresRelay {
                 bytes_down: if first { bytes_down } else { 0 },
                 micros: clock_micros.saturating_sub(run.sent),
                 sqlstate: UNFINISHED,
+                more: b"",
             });
         }
     }

@@ -45,6 +45,7 @@ pub(super) fn note_result(
         bytes_down,
         micros: flow.clock_micros.saturating_sub(run.sent),
         sqlstate,
+        more: b"",
     });
 }
 
