@@ -155,16 +155,6 @@ impl Catalog {
         names.iter().all(has)
     }
 
-    /// Whether each of these is one of its indices, aliases or data streams, and so nothing else that could be called
-    /// so.
-    pub fn has(&self, reach: &Reach) -> bool {
-        let Reach::Names(names) = reach else { return false };
-        let index = |name: &String| self.indices.as_ref().is_some_and(|indices| indices.contains_key(name));
-        let has =
-            |name: &String| index(name) || self.aliases.contains_key(name) || self.streams.contains_key(name);
-        names.iter().all(has)
-    }
-
     /// Whether there is another name for the cluster's own accounts, or a wildcard could stand for them.
     pub(super) fn has_accounts(&self) -> bool {
         !self.veils.is_empty() || !self.accounts.is_empty()
@@ -192,6 +182,16 @@ impl Catalog {
         };
         let indices = self.accounts.iter().filter(move |name| !names::is_all(wildcard) && index(name));
         self.veils.iter().filter(alias).chain(indices).map(String::as_str)
+    }
+
+    /// Whether each of these is one of its indices, aliases or data streams, and so nothing else that could be called
+    /// so.
+    pub fn has(&self, reach: &Reach) -> bool {
+        let Reach::Names(names) = reach else { return false };
+        let index = |name: &String| self.indices.as_ref().is_some_and(|indices| indices.contains_key(name));
+        let has =
+            |name: &String| index(name) || self.aliases.contains_key(name) || self.streams.contains_key(name);
+        names.iter().all(has)
     }
 
     pub fn knows_indices(&self) -> bool {

@@ -19,6 +19,18 @@ pub(super) struct Catalogs {
 type Known = tokio::sync::Mutex<Option<(Instant, Result<Arc<Catalog>, Refusal>)>>;
 
 impl Catalogs {
+    /// What is known and holds still, for who need not wait for it.
+    pub fn fresh(&self, target: &Name, level: &AccessLevel) -> Option<Arc<Catalog>> {
+        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = targets.get(&(target.clone(), level.clone()))?.try_lock().ok()?;
+        match &*known {
+            Some((asked, Ok(catalog))) if asked.elapsed() < limits::HTTP_ALIASES_AGE_MAX => {
+                Some(catalog.clone())
+            }
+            _ => None,
+        }
+    }
+
     /// Cancel safe.
     pub async fn of(
         &self,

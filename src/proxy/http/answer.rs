@@ -57,7 +57,7 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let up = self.gone.pace.bytes();
-        let mut buffer = Vec::new();
+        let mut buffer = Vec::with_capacity(128);
         let status = if self.status == 0 { String::new() } else { self.status.to_string() };
         let (rows, more) = self.counting.said(self.status, self.whole);
         Notes::new(&mut buffer, clock::wall_micros()).push(&Note::Result {

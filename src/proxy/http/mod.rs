@@ -32,6 +32,8 @@ mod upstream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hyper::header::HeaderName;
+
 use self::aliases::Catalogs;
 use self::contexts::Contexts;
 use self::spool::Spool;
@@ -52,6 +54,9 @@ pub(super) struct HttpDoor {
     /// The protocol's name.
     name: &'static str,
     api: &'static dyn Api,
+    /// Headers that pass, each way.
+    sent_on: Vec<HeaderName>,
+    told: Vec<HeaderName>,
     shared: Arc<Shared>,
     upstreams: Arc<Upstreams>,
     catalogs: Catalogs,
@@ -72,6 +77,8 @@ impl HttpDoor {
         Self {
             name,
             api,
+            sent_on: api.sent_on().iter().map(|name| HeaderName::from_static(name)).collect(),
+            told: api.told().iter().map(|name| HeaderName::from_static(name)).collect(),
             contexts,
             shared,
             upstreams: Arc::new(Upstreams::new(secrets, base)),

@@ -59,6 +59,9 @@ struct Refused {
     closes: bool,
 }
 
+/// What a note takes beside its text, or nearly.
+const NOTE_BYTES: usize = 96;
+
 /// A request that may go.
 struct Admitted {
     admission: Admission,
@@ -397,6 +400,9 @@ impl Connection {
 
     /// What names stand for at the target. Who may not go on does not wait for it.
     async fn catalog(&self, admission: &Admission, place: &Arc<Place>) -> Result<Arc<Catalog>, Refused> {
+        if let Some(catalog) = self.door.catalogs.fresh(admission.target(), admission.level()) {
+            return Ok(catalog);
+        }
         let ledger = &self.door.shared.ledger;
         let mut changed = ledger.changed();
         changed.mark_changed();
@@ -487,6 +493,7 @@ impl Connection {
         touch: Option<&Touch>,
     ) -> Result<(), Refused> {
         let mut text = line.into_bytes();
+        text.reserve(body.map_or(0, |(start, _)| start.len() + 1));
         if let (Some((_, whole)), Some(touch)) = (body, touch)
             && text.len() as u64 + whole >= limits::AUDIT_TEXT_BYTES_MAX as u64
         {
@@ -500,17 +507,15 @@ impl Connection {
             length += 1 + whole;
         }
         let is_cut = (text.len() as u64) < length;
-        let mut text = mask_addresses(&text).into_owned();
-        if is_cut {
-            // An address that lies across the cut cannot be told from other text.
-            text.truncate(text.len().saturating_sub(limits::SMALL_MESSAGE_BYTES_MAX));
-        }
-        text.truncate(limits::AUDIT_TEXT_BYTES_MAX);
-        let mut buffer = Vec::new();
+        let text = mask_addresses(&text);
+        // An address that lies across the cut cannot be told from other text.
+        let unsure = if is_cut { limits::SMALL_MESSAGE_BYTES_MAX } else { 0 };
+        let text = &text[..text.len().saturating_sub(unsure).min(limits::AUDIT_TEXT_BYTES_MAX)];
+        let mut buffer = Vec::with_capacity(text.len() + NOTE_BYTES);
         Notes::new(&mut buffer, clock::wall_micros()).push(&Note::Statement {
             number: running.number,
             kind: StatementKind::Command,
-            text: &text,
+            text,
             length,
             prepared: b"",
             parameters: Parameters::default(),
@@ -539,6 +544,8 @@ impl Connection {
         let stamp =
             lasting.as_ref().map_or_else(|| running.session.stamp(), |lasting| lasting.mark().to_owned());
         let cover = || Cover { door: self.door.clone(), admission: admission.clone(), place: place.clone() };
+        // What is here already does not come slowly.
+        let is_to_come = matches!(held, Held::Streamed(_) | Held::Checked(_));
         let (upload, gone) = match held {
             Held::Nothing => Upload::nothing(),
             Held::Kept(body) => Upload::kept(body),
@@ -556,7 +563,7 @@ impl Connection {
         let sending = gone.clone();
         let account = Account::new(running, self.door.shared.trail.clone(), gone, counting);
         let target = self.door.api.render(shown.sent());
-        let request = rebuilt(self.door.api, head, &target, &stamp, upload);
+        let request = rebuilt(&self.door.sent_on, head, &target, &stamp, upload);
         let mut request = request.ok_or_else(|| told(Refusal::TargetUnavailable))?;
         if given.is_some() || shown.is_filtered() {
             // An answer that is looked into comes as it is.
@@ -573,7 +580,7 @@ impl Connection {
             biased;
             refusal = &mut ends => Err(refusal),
             sent = place.send(request, lasting.as_ref()) => sent,
-            () = sending.pace.too_slow(&place) => Err(Refusal::ProtocolViolation("the body came too slowly")),
+            () = sending.pace.too_slow(&place), if is_to_come => Err(Refusal::ProtocolViolation("the body came too slowly")),
         };
         if let (Some(given), Err(refusal)) = (&given, &sent)
             && *refusal != Refusal::UpstreamLost
@@ -644,10 +651,10 @@ impl Connection {
     /// The headers of an answer that clients are told, but for some.
     fn told(&self, theirs: &HeaderMap, but: &[HeaderName]) -> HeaderMap {
         let mut told = HeaderMap::new();
-        for name in self.door.api.told().iter().filter(|name| !but.iter().any(|but| but == *name)) {
-            let values = theirs.get_all(*name).iter();
-            for value in values.filter(|value| *name != LOCATION.as_str() || is_here(value)) {
-                told.append(HeaderName::from_static(name), value.clone());
+        for name in self.door.told.iter().filter(|name| !but.contains(name)) {
+            let values = theirs.get_all(name).iter();
+            for value in values.filter(|value| *name != LOCATION || is_here(value)) {
+                told.append(name, value.clone());
             }
         }
         told
@@ -887,15 +894,6 @@ fn either(ends: Ends, refused: oneshot::Receiver<Refusal>) -> Ends {
     })
 }
 
-/// Where what is named could be something else than an index, it must be one, or an alias or a data stream.
-fn are_there(asked: &Asked, catalog: &Catalog) -> Result<(), Refused> {
-    const ELSE: &str = "what is named is no index, alias or data stream: a view may read what it likes";
-    match asked.wants_indices() && !catalog.has(&asked.named().reach) {
-        true => Err(Refused::of(Refusal::OperationDenied(ELSE))),
-        false => Ok(()),
-    }
-}
-
 /// What is counted of a request.
 fn counting(asked: &mut Asked, mut held: Held, catalog: Option<&Catalog>) -> (Counting, Held) {
     let counting = Counting::new(asked.counts());
@@ -910,6 +908,15 @@ fn counting(asked: &mut Asked, mut held: Held, catalog: Option<&Catalog>) -> (Co
         (None, _) => counting,
     };
     (counting, held)
+}
+
+/// Where what is named could be something else than an index, it must be one, or an alias or a data stream.
+fn are_there(asked: &Asked, catalog: &Catalog) -> Result<(), Refused> {
+    const ELSE: &str = "what is named is no index, alias or data stream: a view may read what it likes";
+    match asked.wants_indices() && !catalog.has(&asked.named().reach) {
+        true => Err(Refused::of(Refusal::OperationDenied(ELSE))),
+        false => Ok(()),
+    }
 }
 
 /// The request with what its sealed ids stand for.
@@ -954,7 +961,7 @@ fn may_be_looked_into(headers: &HeaderMap) -> bool {
 
 /// The request that is sent: made anew from what was understood. `None`: it cannot be said.
 fn rebuilt(
-    api: &dyn Api,
+    sent_on: &[HeaderName],
     head: &Parts,
     target: &str,
     stamp: &str,
@@ -963,12 +970,15 @@ fn rebuilt(
     let mut request = Request::new(upload);
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = target.parse().ok()?;
-    for name in api.sent_on() {
-        for value in head.headers.get_all(*name) {
-            request.headers_mut().append(HeaderName::from_static(name), value.clone());
+    let headers = request.headers_mut();
+    // With who the proxy is there.
+    headers.reserve(sent_on.len() + 3);
+    for name in sent_on {
+        for value in head.headers.get_all(name) {
+            headers.append(name, value.clone());
         }
     }
-    request.headers_mut().insert(HeaderName::from_static("x-opaque-id"), HeaderValue::from_str(stamp).ok()?);
+    headers.insert(HeaderName::from_static("x-opaque-id"), HeaderValue::from_str(stamp).ok()?);
     Some(request)
 }
 

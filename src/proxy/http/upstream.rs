@@ -29,7 +29,7 @@ use super::upload::Upload;
 use crate::credential::Secret;
 use crate::grant::Book;
 use crate::model::{
-    AccessLevel, AuthMethod, Name, PoolSettings, Refusal, Surety, Target, TlsMode, TlsNegotiation, Upstream,
+    AccessLevel, AuthMethod, Connector, Name, PoolSettings, Refusal, Surety, Target, TlsMode, TlsNegotiation, Upstream,
     limits,
 };
 use crate::pool::Dialer;
@@ -44,7 +44,6 @@ pub(super) struct Upstreams {
 }
 
 /// Where and as whom; what differs in any of it is another place.
-#[derive(Clone, PartialEq)]
 struct Plan {
     address: String,
     tls: TlsMode,
@@ -63,10 +62,17 @@ pub(super) struct Place {
     slots: Arc<Semaphore>,
     /// Requests that wait for one of them.
     waiting: Arc<Semaphore>,
-    known: Mutex<Option<(Instant, Secret)>>,
+    known: Mutex<Option<(Instant, Arc<Login>)>>,
     idle: Mutex<Idle>,
     /// What has to be stopped there.
     pub stops: Stops,
+}
+
+/// Who the proxy is there, as it is said in each request.
+struct Login {
+    secret: Secret,
+    host: HeaderValue,
+    authorization: Option<HeaderValue>,
 }
 
 #[derive(Default)]
@@ -144,17 +150,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn plan(target: &Target, level: &AccessLevel) -> Option<Plan> {
-    let connector = target.connectors.get(level).filter(|connector| connector.suspended.is_none())?;
-    Some(Plan {
-        address: target.address.clone(),
-        tls: target.tls,
-        tls_ca: target.tls_ca.clone(),
-        upstream: target.upstream.clone(),
-        secret: connector.secret.clone(),
-        settings: target.pool,
-    })
-    .filter(|_| target.suspended.is_none())
+/// Who serves a level of a target, if anybody does.
+fn connector<'a>(target: &'a Target, level: &AccessLevel) -> Option<&'a Connector> {
+    let connector = target.connectors.get(level).filter(|connector| connector.suspended.is_none());
+    connector.filter(|_| target.suspended.is_none())
+}
+
+impl Plan {
+    fn new(target: &Target, connector: &Connector) -> Self {
+        Self {
+            address: target.address.clone(),
+            tls: target.tls,
+            tls_ca: target.tls_ca.clone(),
+            upstream: target.upstream.clone(),
+            secret: connector.secret.clone(),
+            settings: target.pool,
+        }
+    }
+
+    /// Whether a new one would be the same.
+    fn holds(&self, target: &Target, connector: &Connector) -> bool {
+        let Self { address, tls, tls_ca, upstream, secret, settings } = self;
+        *address == target.address
+            && *tls == target.tls
+            && *tls_ca == target.tls_ca
+            && *upstream == target.upstream
+            && *secret == connector.secret
+            && *settings == target.pool
+    }
 }
 
 impl Upstreams {
@@ -163,13 +186,13 @@ impl Upstreams {
     }
 
     pub fn place(&self, target: &Target, level: &AccessLevel) -> Result<Arc<Place>, Refusal> {
-        let plan = plan(target, level).ok_or(Refusal::TargetUnavailable)?;
+        let connector = connector(target, level).ok_or(Refusal::TargetUnavailable)?;
         let key = (target.name.clone(), level.clone());
         let mut places = lock(&self.places);
-        if let Some(place) = places.get(&key).filter(|place| place.plan == plan) {
+        if let Some(place) = places.get(&key).filter(|place| place.plan.holds(target, connector)) {
             return Ok(place.clone());
         }
-        let made = self.make(plan).map_err(|error| {
+        let made = self.make(Plan::new(target, connector)).map_err(|error| {
             tracing::error!(target_name = %target.name, %level, error, "the target cannot be used");
             Refusal::TargetUnavailable
         })?;
@@ -205,7 +228,9 @@ impl Upstreams {
     pub fn refresh(&self, book: &Book, protocol: &str) {
         lock(&self.places).retain(|(name, level), place| {
             let target = book.target(name.as_str()).filter(|target| target.protocol == protocol);
-            let stays = target.and_then(|target| plan(target, level)).is_some_and(|plan| plan == place.plan);
+            let stays = target.is_some_and(|target| {
+                connector(target, level).is_some_and(|connector| place.plan.holds(target, connector))
+            });
             if !stays {
                 place.retire();
             }
@@ -259,40 +284,41 @@ impl Place {
     }
 
     /// The connector's login; read again from time to time.
-    fn secret(&self) -> Result<Secret, Refusal> {
+    fn login(&self) -> Result<Arc<Login>, Refusal> {
         let mut known = lock(&self.known);
-        if let Some((read, secret)) = &*known
+        if let Some((read, login)) = &*known
             && read.elapsed() < limits::SECRET_LOOK
         {
-            return Ok(secret.clone());
+            return Ok(login.clone());
         }
         match self.secrets.read(&self.plan.secret) {
             Ok(secret) => {
-                *known = Some((Instant::now(), secret.clone()));
-                Ok(secret)
+                let login = Arc::new(Login::new(&self.plan.address, secret)?);
+                *known = Some((Instant::now(), login.clone()));
+                Ok(login)
             }
             Err(error) => {
                 tracing::error!(address = self.plan.address, %error, "a connector's secret cannot be read");
                 // The last good one is kept.
-                known.as_ref().map(|(_, secret)| secret.clone()).ok_or(Refusal::TargetUnavailable)
+                known.as_ref().map(|(_, login)| login.clone()).ok_or(Refusal::TargetUnavailable)
             }
         }
     }
 
-    /// A connection for one exchange, with the secret for its head. Cancel safe.
-    async fn lend(self: &Arc<Self>, fresh: bool) -> Result<(Lent, Secret), Refusal> {
-        let secret = self.secret()?;
+    /// A connection for one exchange, with the login for its head. Cancel safe.
+    async fn lend(self: &Arc<Self>, fresh: bool) -> Result<(Lent, Arc<Login>), Refusal> {
+        let login = self.login()?;
         let slot = self.slot().await?;
         let most = Duration::from_secs(self.plan.settings.age_seconds_max.into());
         while !fresh && let Some(mut connection) = self.take() {
-            let fits = connection.epoch == secret.epoch() && connection.born.elapsed() < most;
+            let fits = connection.epoch == login.secret.epoch() && connection.born.elapsed() < most;
             if fits && connection.is_ready() {
                 connection.since = Instant::now();
-                return Ok((Lent { connection, place: self.clone(), _slot: slot }, secret));
+                return Ok((Lent { connection, place: self.clone(), _slot: slot }, login));
             }
         }
-        let connection = self.dial(&secret).await?;
-        Ok((Lent { connection, place: self.clone(), _slot: slot }, secret))
+        let connection = self.dial(&login.secret).await?;
+        Ok((Lent { connection, place: self.clone(), _slot: slot }, login))
     }
 
     fn take(&self) -> Option<Connection> {
@@ -341,8 +367,8 @@ impl Place {
     ) -> Result<(Lent, Response<Incoming>), Refusal> {
         let mut fresh = false;
         loop {
-            let (mut lent, secret) = self.lend(fresh).await?;
-            dress(&mut request, &self.plan.address, &secret)?;
+            let (mut lent, login) = self.lend(fresh).await?;
+            login.dress(&mut request);
             if let Some(lasting) = lasting {
                 lasting.sent();
             }
@@ -405,16 +431,16 @@ impl Place {
     ) -> Result<(StatusCode, Vec<u8>), Refusal> {
         let mut request = own(method, target, None)?;
         let asked = async {
-            let secret = self.secret()?;
+            let login = self.login()?;
             let kept = match aside.0.take() {
                 Some(mut kept) => kept.is_ready().then_some(kept),
                 None => None,
             };
             let mut connection = match kept {
                 Some(kept) => kept,
-                None => self.dial(&secret).await?,
+                None => self.dial(&login.secret).await?,
             };
-            dress(&mut request, &self.plan.address, &secret)?;
+            login.dress(&mut request);
             let sent = connection.exchange(request).await;
             let said = connection.whole(sent.map_err(|_| Refusal::UpstreamLost)?).await?;
             aside.0 = Some(connection);
@@ -441,21 +467,32 @@ fn own(method: Method, target: &str, body: Option<String>) -> Result<Request<Upl
     Ok(request)
 }
 
-/// Puts on who the proxy is there.
-fn dress(request: &mut Request<Upload>, address: &str, secret: &Secret) -> Result<(), Refusal> {
-    let host = if address.starts_with("unix:") { "localhost" } else { address };
-    let host = HeaderValue::from_str(host).map_err(|_| Refusal::TargetUnavailable)?;
-    let headers = request.headers_mut();
-    headers.insert(HOST, host);
-    headers.remove(AUTHORIZATION);
-    if secret.has_password() {
-        let login = Zeroizing::new(format!("{}:{}", secret.username(), secret.password()));
-        let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(login.as_bytes())));
-        let mut value = HeaderValue::from_str(&text).map_err(|_| Refusal::TargetUnavailable)?;
-        value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
+impl Login {
+    fn new(address: &str, secret: Secret) -> Result<Self, Refusal> {
+        let host = if address.starts_with("unix:") { "localhost" } else { address };
+        let host = HeaderValue::from_str(host).map_err(|_| Refusal::TargetUnavailable)?;
+        let authorization = match secret.has_password() {
+            false => None,
+            true => {
+                let login = Zeroizing::new(format!("{}:{}", secret.username(), secret.password()));
+                let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(login.as_bytes())));
+                let mut value = HeaderValue::from_str(&text).map_err(|_| Refusal::TargetUnavailable)?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        Ok(Self { secret, host, authorization })
     }
-    Ok(())
+
+    /// Puts it on.
+    fn dress(&self, request: &mut Request<Upload>) {
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.host.clone());
+        match &self.authorization {
+            Some(value) => drop(headers.insert(AUTHORIZATION, value.clone())),
+            None => drop(headers.remove(AUTHORIZATION)),
+        }
+    }
 }
 
 impl Lent {
