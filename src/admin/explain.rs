@@ -125,6 +125,11 @@ fn needs(mut wanted: http::Asked, book: &Book, target: &Name, grant: Option<Gran
     if has_names && has_aliases && !is_everything {
         notes.push("a name may be an alias: all that it stands for must be covered as well".to_owned());
     }
+    if wanted.wants_indices() && !is_everything {
+        notes.push(
+            "each name must be of an index, an alias or a data stream: a view could have it too".to_owned(),
+        );
+    }
     if wanted.take_part(&[]).is_some() && !is_everything {
         notes.push("of the answer is shown what the grant covers".to_owned());
     }

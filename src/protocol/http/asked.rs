@@ -46,8 +46,8 @@ pub struct Asked {
     pub(super) part: Option<Box<dyn Part>>,
     /// The body may hold logins: it is not written down.
     pub(super) is_secret: bool,
-    /// See [`Asked::wants_indices`].
-    pub(super) wants_indices: bool,
+    /// What a query in a language names, each by itself; see [`Asked::wants_indices`]. `None`: there is none.
+    pub(super) sources: Option<BTreeSet<String>>,
 }
 
 /// What a sealed id stands for.
@@ -110,7 +110,7 @@ impl Asked {
             actions: None,
             part: None,
             is_secret: false,
-            wants_indices: false,
+            sources: None,
         }
     }
 
@@ -223,7 +223,7 @@ impl Asked {
 
     /// Whether each name must be of an index, an alias or a data stream: what else could be called so reads further.
     pub fn wants_indices(&self) -> bool {
-        self.wants_indices
+        self.sources.is_some()
     }
 
     /// What it touches with what its ids stand for: under the grant under which all of that was begun.
@@ -306,7 +306,9 @@ impl Asked {
                 path.segments.iter().any(|segment| veils(segment)) || actions::texts(body, &veils)
             }
         };
-        named || self.expressions.iter().any(|expression| expression.leads_to_accounts(catalog))
+        // A text of many words has its names apart.
+        let said = self.sources.iter().flatten().any(|name| catalog.is_veil(name));
+        named || said || self.expressions.iter().any(|expression| expression.leads_to_accounts(catalog))
     }
 
     /// The wildcards, as they were said.
