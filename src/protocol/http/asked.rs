@@ -10,7 +10,8 @@ use super::api::Part;
 use super::expression::{self, Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
-use super::{Actions, Counts, Path, Wrong, actions, esql, ids, names};
+use super::routes::{ALIASES, OLD_ALIASES};
+use super::{Actions, Counts, Path, Wrong, actions, esql, ids, names, tasks};
 use crate::grant::Scope;
 use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
 
@@ -31,6 +32,10 @@ pub struct Asked {
     pub(super) closes: bool,
     /// See [`Asked::tasks`].
     pub(super) tasks: Option<&'static str>,
+    /// Its ids are of tasks.
+    pub(super) is_of_task: bool,
+    /// It changes what goes on in the task that its id is of.
+    pub(super) is_order: bool,
     /// What is said in the request that is sent, whatever the client says of that.
     pub(super) parameters: Vec<(&'static str, String)>,
     /// What the answer says of how much it is about.
@@ -41,8 +46,8 @@ pub struct Asked {
     pub(super) part: Option<Box<dyn Part>>,
     /// The body may hold logins: it is not written down.
     pub(super) is_secret: bool,
-    /// See [`Asked::wants_indices`].
-    pub(super) wants_indices: bool,
+    /// What a query in a language names, each by itself; see [`Asked::wants_indices`]. `None`: there is none.
+    pub(super) sources: Option<BTreeSet<String>>,
 }
 
 /// What a sealed id stands for.
@@ -54,6 +59,8 @@ pub struct Opened {
     pub names: Option<BTreeSet<String>>,
     /// As the target gave it.
     pub raw: String,
+    /// Of a task: what its request was marked with, which another task that comes to the same id is not.
+    pub mark: Option<String>,
 }
 
 /// What each expression of a request comes to.
@@ -96,12 +103,14 @@ impl Asked {
             gives: None,
             closes: false,
             tasks: None,
+            is_of_task: false,
+            is_order: false,
             parameters: Vec::new(),
             counts: None,
             actions: None,
             part: None,
             is_secret: false,
-            wants_indices: false,
+            sources: None,
         }
     }
 
@@ -189,9 +198,22 @@ impl Asked {
         self.actions.take()
     }
 
-    /// What of the answer is shown. `None`: all of it.
-    pub fn take_part(&mut self) -> Option<Box<dyn Part>> {
-        self.part.take()
+    /// What of the answer is shown. `None`: all of it. `opened`: what its ids stand for.
+    pub fn take_part(&mut self, opened: &[Opened]) -> Option<Box<dyn Part>> {
+        let Some(task) = self.task(opened) else { return self.part.take() };
+        let sealed = self.ids().next()?.to_owned();
+        Some(Box::new(tasks::Shown { task, sealed }))
+    }
+
+    /// The task that it asks for. `None`: it is about none.
+    fn task(&self, opened: &[Opened]) -> Option<tasks::Task> {
+        let ([one], true) = (opened, self.is_of_task) else { return None };
+        Some(tasks::Task { id: one.raw.clone(), mark: one.mark.clone()? })
+    }
+
+    /// The task that it gives an order to, which must be the one that is meant still when that is sent.
+    pub fn ordered(&self, opened: &[Opened]) -> Option<tasks::Task> {
+        self.task(opened).filter(|_| self.is_order)
     }
 
     /// Whether the body may hold logins, and is not written down.
@@ -201,13 +223,19 @@ impl Asked {
 
     /// Whether each name must be of an index, an alias or a data stream: what else could be called so reads further.
     pub fn wants_indices(&self) -> bool {
-        self.wants_indices
+        self.sources.is_some()
     }
 
     /// What it touches with what its ids stand for: under the grant under which all of that was begun.
     pub fn touch_of(&self, opened: &[Opened]) -> Result<Touch, Wrong> {
         let mut touch = self.touch();
+        if self.is_of_task && opened.len() != 1 {
+            return Err(Wrong::Bad("one task at a time"));
+        }
         for one in opened {
+            if self.is_of_task != (one.kind == IdKind::Task) {
+                return Err(Wrong::Denied("an id is of something else than what is asked for"));
+            }
             match &one.names {
                 Some(names) => names.iter().for_each(|name| touch.reach.add(name)),
                 None => touch.reach.everything("what was begun under a grant for everything"),
@@ -278,7 +306,9 @@ impl Asked {
                 path.segments.iter().any(|segment| veils(segment)) || actions::texts(body, &veils)
             }
         };
-        named || self.expressions.iter().any(|expression| expression.leads_to_accounts(catalog))
+        // A text of many words has its names apart.
+        let said = self.sources.iter().flatten().any(|name| catalog.is_veil(name));
+        named || said || self.expressions.iter().any(|expression| expression.leads_to_accounts(catalog))
     }
 
     /// The wildcards, as they were said.
@@ -354,7 +384,10 @@ impl Narrowed {
                     }
                 }
                 At::Missing(place) => {
-                    path.segments.insert((*place).min(path.segments.len()), names.join(","))
+                    path.segments.insert((*place).min(path.segments.len()), names.join(","));
+                    if let Some(word) = path.segments.last_mut().filter(|word| *word == OLD_ALIASES) {
+                        *word = ALIASES.to_owned();
+                    }
                 }
                 At::Line(_) | At::Text(..) => {}
             }
@@ -540,6 +573,7 @@ mod tests {
             ("GET /_cat/indices?help=true", "/_cat/indices?help=true"),
             ("GET /_cat/indices?help=false", "/_cat/indices/logs-1,logs-2?help=false"),
             ("GET /_alias", "/logs-1,logs-2/_alias"),
+            ("GET /_aliases?pretty=true", "/logs-1,logs-2/_alias?pretty=true"),
             ("GET /_alias/l*", "/_alias/logs-all"),
             ("GET /*/_alias/x", "/logs-1,logs-2/_alias/x"),
             ("GET /_mapping", "/logs-1,logs-2/_mapping"),
@@ -597,7 +631,7 @@ mod tests {
 
     fn opened(grant: u64, names: Option<&[&str]>, raw: &str) -> Opened {
         let names = names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        Opened { grant: GrantId::from_u64(grant), kind: IdKind::Scroll, names, raw: raw.into() }
+        Opened { grant: GrantId::from_u64(grant), kind: IdKind::Scroll, names, raw: raw.into(), mark: None }
     }
 
     /// The ids of a request, and what is sent with `raw` in their place.

@@ -245,7 +245,7 @@ impl Bulk {
         };
         let meta = meta.object().ok_or(Wrong::Bad("an action of _bulk must be an object"))?;
         for name in meta.keys().filter(|name| *name != "_index") {
-            match name.as_str() {
+            match name.as_ref() {
                 "pipeline" => reach.everything("a pipeline"),
                 name if ACTION.contains(&name) => {}
                 _ => {

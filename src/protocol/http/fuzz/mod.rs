@@ -2,9 +2,13 @@
 //! with a part of it, and what a server would make of what is sent then ([`server`], which shares no code with the
 //! walkers and looks in more places). Whatever that touches is granted, or it is a finding.
 
+mod esql;
+mod languages;
 mod server;
 
 use std::sync::OnceLock;
+
+pub use esql::{esql, esql_names};
 
 use super::search::Search;
 use super::{Api, Asked, Bulk, Catalog, PROTOCOLS, Path, api, credentials};
@@ -61,10 +65,15 @@ impl World {
         if asked.ids().next().is_some() {
             return None;
         }
+        // It could be the name of something that reads further.
+        if asked.wants_indices() && !self.catalog.has(&asked.named().reach) {
+            return None;
+        }
         let touch = asked.touch();
         if self.covers(&touch) {
             let covered = self.covers(&self.catalog.resolve(&touch));
-            return covered.then(|| Sent { path: path.clone(), body: body.to_vec() });
+            let path = asked.with_parameters(path.clone());
+            return covered.then(|| Sent { path, body: body.to_vec() });
         }
         if !asked.has_wildcards() || !self.covers(&asked.named()) {
             return None;
@@ -74,7 +83,7 @@ impl World {
             return None;
         }
         let sent = narrowed.body(body).ok()?.unwrap_or_else(|| body.to_vec());
-        Some(Sent { path: narrowed.path(path).ok()?, body: sent })
+        Some(Sent { path: asked.with_parameters(narrowed.path(path).ok()?), body: sent })
     }
 }
 
@@ -215,13 +224,15 @@ mod tests {
     #[test]
     fn the_corpus_holds() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-        type Run = fn(&[u8]);
-        let targets: [(&str, Run); 3] = [("http_route", route), ("http_query", query), ("http_bulk", bulk)];
-        for (target, run) in targets {
+        let holds = |target: &str, run: fn(&[u8])| {
             let files = std::fs::read_dir(folder.join(target)).unwrap();
             let count = files.map(|file| run(&std::fs::read(file.unwrap().path()).unwrap())).count();
             assert!(count > 10, "{target}: {count}");
-        }
+        };
+        holds("http_route", route);
+        holds("http_query", query);
+        holds("http_bulk", bulk);
+        holds("esql", esql);
     }
 
     #[test]
@@ -238,6 +249,8 @@ mod tests {
             "GET /_cat/indices?help",
             "GET /_cat/aliases",
             "GET /granted-own/_search",
+            "POST /_query\n{\"query\":\"FROM granted-*, (FROM mine) | LOOKUP JOIN granted-1 ON a\"}",
+            "POST /granted-*/_eql/search\n{\"query\":\"any where true\"}",
             "DELETE /granted-1/_alias/granted-new",
         ] {
             query(line.as_bytes());
@@ -252,6 +265,8 @@ mod tests {
             "GET /granted-veiled/_search",
             "GET /granted-ds/_search",
             "GET /secret/_search",
+            "POST /_query\n{\"query\":\"FROM secret\"}",
+            "POST /_query\n{\"query\":\"FROM granted-1 | LOOKUP JOIN secret ON a\"}",
             "GET /granted-1/_alias/theirs,granted-1\n{}",
             "POST /_reindex\n{\"source\":{\"index\":\"secret\"},\"dest\":{\"index\":\"granted-9\"}}",
         ] {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::languages;
 use crate::model::pattern;
 
 /// In the place of a name: all that there is, and more.
@@ -28,7 +29,7 @@ const STANDS_FOR: [(&str, &[&str]); 14] = [
     ("theirs", &["secret"]),
 ];
 
-type Names = BTreeSet<String>;
+pub(super) type Names = BTreeSet<String>;
 
 /// Whether somebody with `granted-*` and `mine` may reach this index. What is not there is what it is called.
 pub(super) fn is_granted(name: &str) -> bool {
@@ -146,6 +147,7 @@ fn in_path(method: &str, segments: &[&str], help: bool) -> Names {
     let names: &[&str] = match segments {
         [] => &[],
         ["_bulk" | "_mget" | "_msearch" | "_mtermvectors" | "_reindex" | "_aliases"] => &[],
+        ["_query"] | ["_query", "async"] => &[],
         ["_cat", _] if help => &[],
         ["_cat", "indices" | "shards" | "segments" | "recovery" | "count" | "aliases", name] => &[*name],
         ["_cat", "segment_replication", name] => &[*name],
@@ -163,7 +165,11 @@ fn in_path(method: &str, segments: &[&str], help: bool) -> Names {
 /// What the body names. `path`: what stands in where it says nothing.
 fn in_body(segments: &[&str], body: &[u8], path: &Names) -> Names {
     let default: Vec<&str> = path.iter().map(String::as_str).collect();
-    let route = segments.iter().rev().find(|segment| segment.starts_with('_')).copied().unwrap_or_default();
+    let route = match segments {
+        [first, ..] if first.starts_with('_') && *first != "_all" => *first,
+        [_, word, ..] => *word,
+        _ => "",
+    };
     match (route, segments) {
         // A document is what it is.
         ("_doc" | "_create" | "_update" | "_source", [_, _, ..]) => return Names::new(),
@@ -181,6 +187,7 @@ fn in_body(segments: &[&str], body: &[u8], path: &Names) -> Names {
     match route {
         "_search" | "_count" | "_explain" | "_validate" | "_field_caps" | "_terms_enum" | "_async_search"
         | "_delete_by_query" | "_update_by_query" => search(&body, &mut names),
+        "_eql" | "_query" => language(route, members, &mut names),
         "_rank_eval" => rated(members, &mut names),
         "_mget" => documents(members, &default, &mut names),
         "_termvectors" => {}
@@ -202,6 +209,20 @@ fn in_body(segments: &[&str], body: &[u8], path: &Names) -> Names {
         }
     }
     names
+}
+
+/// A query in a language, and one beside it.
+fn language(route: &str, members: &Map<String, Value>, names: &mut Names) {
+    let further = ["runtime_mappings", "tables", "pragma", "project_routing", "settings"];
+    if further.iter().any(|name| members.contains_key(*name)) {
+        names.insert(EVERYTHING.into());
+    }
+    if let Some(filter) = members.get("filter") {
+        search(filter, names);
+    }
+    if let (Some(Value::String(text)), "_query") = (members.get("query"), route) {
+        languages::esql(text, EVERYTHING, names);
+    }
 }
 
 /// The texts under these names, and those in lists there.
