@@ -29,8 +29,8 @@ use super::upload::Upload;
 use crate::credential::Secret;
 use crate::grant::Book;
 use crate::model::{
-    AccessLevel, AuthMethod, Connector, Name, PoolSettings, Refusal, Surety, Target, TlsMode, TlsNegotiation, Upstream,
-    limits,
+    AccessLevel, AuthMethod, Connector, Name, PoolSettings, Refusal, Surety, Target, TlsMode, TlsNegotiation,
+    Upstream, limits,
 };
 use crate::pool::Dialer;
 use crate::secret::Secrets;

@@ -216,7 +216,11 @@ fn in_body(segments: &[&str], body: &[u8], path: &Names) -> Names {
 /// What a query in ES|QL reads from, as far as its commands say it in words: [`super::super::fuzz_esql`] looks closer.
 fn language(members: &Map<String, Value>, names: &mut Names) {
     let text = members.get("query").and_then(Value::as_str).unwrap_or_default();
-    for command in text.split('|') {
+    // What stands in a comment is none; what only looks like one is looked at by others.
+    let before = |text: &'_ str, mark: &str| text.split(mark).next().unwrap_or_default().to_owned();
+    let text: Vec<String> = text.split("*/").map(|part| before(part, "/*")).collect();
+    let text: Vec<String> = text.join(" ").lines().map(|line| before(line, "//")).collect();
+    for command in text.join(" ").split('|') {
         let mut words = command.split(|c: char| c.is_whitespace() || matches!(c, ',' | '"'));
         let mut words = words.by_ref().filter(|word| !word.is_empty()).map(str::to_ascii_lowercase);
         match words.next().as_deref() {
