@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    tidegate::protocol::http::fuzz_esql(data);
+    tidegate::protocol::http::fuzz::esql(data);
 });

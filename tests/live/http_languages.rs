@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use tidegate::protocol::http::esql_names;
+use tidegate::protocol::http::fuzz::esql_names;
 
 use crate::clients::{client, installed, source};
 use crate::support::http::{Answer, HttpPlace, Seen};

@@ -22,6 +22,8 @@ pub enum Counts {
     Actions,
     /// The elements of a list.
     Messages,
+    /// What a query in ES|QL has read.
+    Found,
 }
 
 /// What an answer has said.
@@ -66,6 +68,7 @@ static DOCUMENTS: Want = Members(&[("docs", Elements(&Members(&[("found", True)]
 static ACTIONS: Want =
     Members(&[("errors", Errors), ("items", Elements(&Members(&[("*", Members(&[("status", Status)]))])))]);
 static MESSAGES: Want = Each;
+static QUERIED: Want = Members(&[("documents_found", Number)]);
 static TOTAL: Want = Members(&[("value", Number), ("relation", Relation)]);
 
 /// Names of members and plain values that are looked at are shorter: a number has 20 digits.
@@ -83,6 +86,7 @@ impl Counts {
             "documents" => Self::Documents,
             "actions" => Self::Actions,
             "messages" => Self::Messages,
+            "found" => Self::Found,
             _ => return None,
         })
     }
@@ -92,7 +96,9 @@ impl Counts {
         match self {
             Self::Hits | Self::Searches => "hits",
             Self::Messages => "messages",
-            Self::One | Self::Count | Self::Changed | Self::Documents | Self::Actions => "documents",
+            Self::One | Self::Count | Self::Changed | Self::Documents | Self::Actions | Self::Found => {
+                "documents"
+            }
         }
     }
 
@@ -106,6 +112,7 @@ impl Counts {
             Self::Documents => &DOCUMENTS,
             Self::Actions => &ACTIONS,
             Self::Messages => &MESSAGES,
+            Self::Found => &QUERIED,
         })
     }
 }
@@ -165,8 +172,8 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// `trusts_errors`: where a `_bulk` says that nothing has failed, all of its actions were done. What deletes says so
-    /// of documents that are not there, too. `None`: there is nothing to be read.
+    /// `trusts_errors`: where a `_bulk` says that nothing has failed, all of its actions were done. One that deletes says
+    /// that of documents which are not there, too. `None`: there is nothing to be read.
     pub fn new(counts: Counts, trusts_errors: bool) -> Option<Self> {
         let want = counts.want()?;
         Some(Self {
@@ -496,10 +503,12 @@ mod tests {
 
     #[test]
     fn others_say_it_in_their_own_ways() {
-        use Counts::{Actions, Changed, Count, Documents, Messages, Searches};
+        use Counts::{Actions, Changed, Count, Documents, Found, Messages, Searches};
         for (counts, answer, said) in [
             (Count, r#"{"count":41,"_shards":{"count":3}}"#, Some((41, false))),
             (Count, r#"{"_shards":{"count":3}}"#, None),
+            (Found, r#"{"took":1,"documents_found":7,"values":[[1],[2]]}"#, Some((7, false))),
+            (Found, r#"{"took":1,"columns":[],"values":[[1]]}"#, None),
             (
                 Changed,
                 r#"{"took":9,"updated":2,"created":3,"deleted":4,"retries":{"deleted":7},"failures":[{"deleted":8}]}"#,

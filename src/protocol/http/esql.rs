@@ -13,11 +13,11 @@ mod lexer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::asked::{Asked, At};
 use super::expression::{Expand, Expression};
-use super::json::Json;
+use super::json::{Json, Members};
 use super::{Wrong, ids, names, query};
 use crate::model::limits;
 use lexer::{Lexer, Source, Token};
@@ -32,10 +32,10 @@ const SUBQUERY: Wrong = Wrong::Bad(
 const STRANGE: Wrong = Wrong::Bad("the query is not the ES|QL that the proxy knows");
 
 /// The body of `POST /_query`.
-pub(super) fn body(body: &BTreeMap<String, Json>, asked: &mut Asked) -> Result<(), Wrong> {
+pub(super) fn body(body: &Members<'_>, asked: &mut Asked) -> Result<(), Wrong> {
     let text = body.get("query").and_then(Json::text).ok_or(Wrong::Bad("query must be a text"))?;
     for (name, value) in body {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             // Values, or names of fields: no name of an index can be a parameter.
             ("query" | "params", _) => {}
             ("filter", filter) => query::clause(filter, &mut asked.reach)?,
@@ -59,7 +59,7 @@ pub(super) fn body(body: &BTreeMap<String, Json>, asked: &mut Asked) -> Result<(
             _ => asked.reach.everything(UNKNOWN),
         }
     }
-    asked.wants_indices = true;
+    asked.sources = Some(BTreeSet::new());
     Reader { lexer: Lexer::new(text), asked, depth: 0 }.statement()
 }
 
@@ -153,7 +153,8 @@ impl Reader<'_, '_> {
             "enrich" => {
                 // What it reads was named where the policy was made.
                 self.asked.reach.everything("ENRICH, whose policy names indices of its own");
-                names::unsealed(&self.lexer.source()?.text)?;
+                let policy = self.lexer.source()?.text;
+                names::unsealed(&policy)?;
                 self.expression()
             }
             "completion" | "rerank" | "ip_location" => {
@@ -204,13 +205,22 @@ impl Reader<'_, '_> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
         let at = At::Text(first.start, last.end);
         let names = run.iter().flat_map(|source| source.text.split(','));
-        let expression = Expression::of(names, Expand::OPEN, &mut self.asked.reach)?;
+        let expression = Expression::of(names.clone(), Expand::OPEN, &mut self.asked.reach)?;
+        // Wildcards that are looked for say themselves what they lead to.
+        let is_said = |name: &&str| expression.is_none() || !name.contains('*');
+        self.said(names.map(|name| name.trim_start_matches('-')).filter(is_said));
         self.asked.place(at, expression)
+    }
+
+    fn said<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        self.asked.sources.get_or_insert_default().extend(names.map(str::to_owned));
     }
 
     /// `LOOKUP JOIN index ON …`: one index, without wildcards.
     fn lookup(&mut self) -> Result<(), Wrong> {
-        names::name(&self.lexer.source()?.text, &mut self.asked.reach)?;
+        let index = self.lexer.source()?.text;
+        names::name(&index, &mut self.asked.reach)?;
+        self.said([index.as_str()].into_iter());
         match self.lexer.word()?.as_deref() {
             Some("on") => self.expression(),
             _ => Err(STRANGE),

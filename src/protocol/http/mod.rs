@@ -12,7 +12,7 @@
 //! Wildcards are not sent: they become names, by what the cluster has ([`Catalog`]) and what the grant covers
 //! ([`Narrowed`]). Nor are the cluster's ids given out: they are sealed, and opened again ([`Opened`]).
 //!
-//! Not here, and so refused: SQL, PPL, tasks, snapshots, everything of the cluster's security and of its
+//! Not here, and so refused: SQL, PPL, snapshots, everything of the cluster's security and of its
 //! nodes. `elastic.refused` says why, for each that is published.
 
 mod actions;
@@ -21,6 +21,7 @@ mod asked;
 mod body;
 mod bulk;
 mod count;
+mod dates;
 mod esql;
 mod expression;
 #[cfg(any(test, feature = "testing"))]
@@ -47,7 +48,7 @@ use crate::protocol::label::Label;
 use crate::protocol::{Entry, http};
 
 pub use api::{Api, Hidden, Part, Routed, View, Viewer};
-pub use asked::{Asked, Narrowed, Opened};
+pub use asked::{Asked, Narrowed, NarrowedLines, Opened};
 pub use bulk::{Actions, Bulk};
 pub use count::{Counted, Counter, Counts};
 pub use head::{ContentType, Credentials, Login, credentials};
@@ -135,49 +136,6 @@ fn fuzz_narrowed(path: &Path, asked: &Asked, body: &[u8]) {
     assert!(narrowed.body(body).is_ok());
 }
 
-/// The names and wildcards that a query in ES|QL is read to have. `None`: it is refused, or only for who may read
-/// everything.
-#[cfg(any(test, feature = "testing"))]
-pub fn esql_names(text: &str) -> Option<std::collections::BTreeSet<String>> {
-    let path = Path::parse("/_query").ok()?;
-    let body = serde_json::json!({"query": text}).to_string();
-    let asked = routes::Routed::of("POST", &path).ok()?.asked(body.as_bytes()).ok()?;
-    match asked.named().reach {
-        crate::model::Reach::Names(names) => Some(&names | &asked.wildcards()),
-        crate::model::Reach::Everything(_) => None,
-    }
-}
-
-/// For fuzzing a query in ES|QL: nothing panics; what is sent names nothing but what was granted or was named plainly,
-/// and nothing in it is left to be looked for.
-#[cfg(any(test, feature = "testing"))]
-pub fn fuzz_esql(data: &[u8]) {
-    use crate::model::Reach;
-
-    const INDICES: &[u8] =
-        br#"{"indices":[{"name":"a","attributes":["open"]},{"name":"logs-1","attributes":["open"]},
-        {"name":"logs-2","attributes":["closed"]},{"name":"secret","attributes":["open"]}],"data_streams":[]}"#;
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(path) = Path::parse("/_query") else { return };
-    let asked = |body: &[u8]| routes::Routed::of("POST", &path)?.asked(body);
-    let body = serde_json::json!({"query": text}).to_string();
-    let Ok(first) = asked(body.as_bytes()) else { return };
-    let Ok(catalog) = Catalog::default().with_indices(INDICES) else { return };
-    let scope = crate::grant::Scope::of(&["a*", "logs-*"]);
-    let narrowed = first.narrowed(&catalog, crate::model::Wildcards::Narrow, std::slice::from_ref(&scope));
-    let (Ok(Some(narrowed)), true) = (narrowed, first.has_wildcards()) else { return };
-    let sent = narrowed.body(body.as_bytes()).ok().flatten();
-    let again = sent.and_then(|sent| asked(&sent).ok());
-    assert!(again.as_ref().is_some_and(|again| !again.has_wildcards()), "{text}");
-    let Some(Reach::Names(names)) = again.map(|again| again.named().reach) else { return };
-    let said = match first.named().reach {
-        Reach::Names(said) => said,
-        Reach::Everything(_) => return,
-    };
-    assert!(names.iter().all(|name| scope.fits(name) || said.contains(name)), "{text}: {names:?}");
-    assert!(said.iter().all(|name| names.contains(name)), "{text}: {names:?}");
-}
-
 /// For fuzzing: nothing panics, and what is sent on reads as what was authorized.
 #[cfg(any(test, feature = "testing"))]
 pub fn fuzz_http(data: &[u8]) {
@@ -188,6 +146,11 @@ pub fn fuzz_http(data: &[u8]) {
     assert_eq!(Path::parse(&path.render()).as_ref(), Ok(&path));
     let body = body.get(1..).unwrap_or_default();
     for api in PROTOCOLS.iter().filter_map(|entry| api(entry.name)) {
+        if let Some(Ok(dated)) = api.dated(method, &path, crate::model::Time::UNIX_EPOCH)
+            && api.route(method, &dated).is_ok()
+        {
+            assert_eq!(Path::parse(&dated.render()).as_ref(), Ok(&dated));
+        }
         if let Ok(asked) = api.route(method, &path).and_then(|routed| routed.asked(body)) {
             fuzz_narrowed(&path, &asked, body);
         }

@@ -390,7 +390,7 @@ impl Place {
     }
 
     /// A question of our own; the answer is bounded.
-    pub async fn ask(self: &Arc<Self>, target: &'static str) -> Result<(StatusCode, Vec<u8>), Refusal> {
+    pub async fn ask(self: &Arc<Self>, target: &str) -> Result<(StatusCode, Vec<u8>), Refusal> {
         self.exchange(Method::GET, target, None).await
     }
 

@@ -442,14 +442,15 @@ proptest! {
 
     #[test]
     fn nothing_panics(text in "\\PC{0,80}", head in "(FROM a(\\*)?( \\| |, |\\())?") {
-        crate::protocol::http::fuzz_esql(text.as_bytes());
-        crate::protocol::http::fuzz_esql(format!("{head}{text}").as_bytes());
+        crate::protocol::http::fuzz::esql(text.as_bytes());
+        crate::protocol::http::fuzz::esql(format!("{head}{text}").as_bytes());
     }
 
     #[test]
     fn whatever_is_sent_reads_as_what_is_granted(
-        text in "FROM ([al]?[*a-z1-2-]{1,6}(,|, |/\\*\\*/,)){0,3}(\"l\\*\"|logs-\\*|\\*)( \\| LIMIT 1| METADATA _id)?",
+        text in "FROM (\\(FROM )?([gms]?[*a-z1-2-]{1,6}(,|, |/\\*\\*/,)){0,3}(\"g\\*\"|granted-\\*|mine|\\*)\
+                 (\\))?( \\| LIMIT 1| METADATA _id| \\| LOOKUP JOIN (mine|secret) ON a)?",
     ) {
-        crate::protocol::http::fuzz_esql(text.as_bytes());
+        crate::protocol::http::fuzz::esql(text.as_bytes());
     }
 }

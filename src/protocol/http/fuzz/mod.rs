@@ -2,9 +2,13 @@
 //! with a part of it, and what a server would make of what is sent then ([`server`], which shares no code with the
 //! walkers and looks in more places). Whatever that touches is granted, or it is a finding.
 
+mod esql;
+mod languages;
 mod server;
 
 use std::sync::OnceLock;
+
+pub use esql::{esql, esql_names};
 
 use super::search::Search;
 use super::{Api, Asked, Bulk, Catalog, PROTOCOLS, Path, api, credentials};
@@ -228,6 +232,7 @@ mod tests {
         holds("http_route", route);
         holds("http_query", query);
         holds("http_bulk", bulk);
+        holds("esql", esql);
     }
 
     #[test]
@@ -244,6 +249,8 @@ mod tests {
             "GET /_cat/indices?help",
             "GET /_cat/aliases",
             "GET /granted-own/_search",
+            "POST /_query\n{\"query\":\"FROM granted-*, (FROM mine) | LOOKUP JOIN granted-1 ON a\"}",
+            "POST /granted-*/_eql/search\n{\"query\":\"any where true\"}",
             "DELETE /granted-1/_alias/granted-new",
         ] {
             query(line.as_bytes());
@@ -258,6 +265,8 @@ mod tests {
             "GET /granted-veiled/_search",
             "GET /granted-ds/_search",
             "GET /secret/_search",
+            "POST /_query\n{\"query\":\"FROM secret\"}",
+            "POST /_query\n{\"query\":\"FROM granted-1 | LOOKUP JOIN secret ON a\"}",
             "GET /granted-1/_alias/theirs,granted-1\n{}",
             "POST /_reindex\n{\"source\":{\"index\":\"secret\"},\"dest\":{\"index\":\"granted-9\"}}",
         ] {

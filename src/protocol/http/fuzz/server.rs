@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::languages;
 use crate::model::pattern;
 
 /// In the place of a name: all that there is, and more.
@@ -28,7 +29,7 @@ const STANDS_FOR: [(&str, &[&str]); 14] = [
     ("theirs", &["secret"]),
 ];
 
-type Names = BTreeSet<String>;
+pub(super) type Names = BTreeSet<String>;
 
 /// Whether somebody with `granted-*` and `mine` may reach this index. What is not there is what it is called.
 pub(super) fn is_granted(name: &str) -> bool {
@@ -185,11 +186,8 @@ fn in_body(segments: &[&str], body: &[u8], path: &Names) -> Names {
     texts(members, &["index", "_index", "indices"], &mut names);
     match route {
         "_search" | "_count" | "_explain" | "_validate" | "_field_caps" | "_terms_enum" | "_async_search"
-        | "_delete_by_query" | "_update_by_query" | "_eql" => search(&body, &mut names),
-        "_query" => {
-            search(&body, &mut names);
-            language(members, &mut names);
-        }
+        | "_delete_by_query" | "_update_by_query" => search(&body, &mut names),
+        "_eql" | "_query" => language(route, members, &mut names),
         "_rank_eval" => rated(members, &mut names),
         "_mget" => documents(members, &default, &mut names),
         "_termvectors" => {}
@@ -213,25 +211,17 @@ fn in_body(segments: &[&str], body: &[u8], path: &Names) -> Names {
     names
 }
 
-/// What a query in ES|QL reads from, as far as its commands say it in words: [`super::super::fuzz_esql`] looks closer.
-fn language(members: &Map<String, Value>, names: &mut Names) {
-    let text = members.get("query").and_then(Value::as_str).unwrap_or_default();
-    // What stands in a comment is none; what only looks like one is looked at by others.
-    let before = |text: &'_ str, mark: &str| text.split(mark).next().unwrap_or_default().to_owned();
-    let text: Vec<String> = text.split("*/").map(|part| before(part, "/*")).collect();
-    let text: Vec<String> = text.join(" ").lines().map(|line| before(line, "//")).collect();
-    for command in text.join(" ").split('|') {
-        let mut words = command.split(|c: char| c.is_whitespace() || matches!(c, ',' | '"'));
-        let mut words = words.by_ref().filter(|word| !word.is_empty()).map(str::to_ascii_lowercase);
-        match words.next().as_deref() {
-            Some("from" | "lookup") => {
-                let named = words.take_while(|word| !["metadata", "on"].contains(&word.as_str()));
-                let is_name = |word: &String| STANDS_FOR.iter().any(|(known, _)| known == word);
-                names.extend(named.filter(is_name));
-            }
-            Some("enrich") => names.extend([EVERYTHING.to_owned()]),
-            _ => {}
-        }
+/// A query in a language, and one beside it.
+fn language(route: &str, members: &Map<String, Value>, names: &mut Names) {
+    let further = ["runtime_mappings", "tables", "pragma", "project_routing", "settings"];
+    if further.iter().any(|name| members.contains_key(*name)) {
+        names.insert(EVERYTHING.into());
+    }
+    if let Some(filter) = members.get("filter") {
+        search(filter, names);
+    }
+    if let (Some(Value::String(text)), "_query") = (members.get("query"), route) {
+        languages::esql(text, EVERYTHING, names);
     }
 }
 

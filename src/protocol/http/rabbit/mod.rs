@@ -17,13 +17,17 @@ use serde_json::json;
 
 use super::api::{Api, Routed};
 use super::{Answer, ContentType, Path, Wrong};
-use crate::model::Refusal;
+use crate::model::{Refusal, Time};
 
 pub(super) struct Rabbit;
 
 impl Api for Rabbit {
     fn route(&self, method: &str, path: &Path) -> Result<Box<dyn Routed>, Wrong> {
         Ok(Box::new(routes::Routed::of(method, path)?))
+    }
+
+    fn dated(&self, _: &str, _: &Path, _: Time) -> Option<Result<Path, Wrong>> {
+        None
     }
 
     /// The console asks for `name=`, and `name` is not it.
@@ -88,6 +92,11 @@ impl Api for Rabbit {
     /// The root is a page that anybody gets.
     fn probe(&self) -> &'static str {
         "/api/whoami"
+    }
+
+    /// It says 401 for both.
+    fn goes_on_with(&self) -> Vec<&'static str> {
+        Vec::new()
     }
 
     /// It says 401 for both. The second reason is that of its release 4.
