@@ -219,7 +219,8 @@ mod tests {
     #[test]
     fn the_corpus_holds() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-        let targets: [(&str, fn(&[u8])); 4] =
+        type Run = fn(&[u8]);
+        let targets: [(&str, Run); 4] =
             [("http_route", route), ("http_query", query), ("http_bulk", bulk), ("esql", esql)];
         for (target, run) in targets {
             let files = std::fs::read_dir(folder.join(target)).unwrap();
