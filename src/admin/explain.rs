@@ -9,7 +9,7 @@ use crate::admin::Admin;
 use crate::admin::answer::{Body, Problem};
 use crate::admin::body::{Considered, ExplainAnswer, ExplainRequest, ExplainedRequest, Needs};
 use crate::grant::{Asked, Book};
-use crate::model::{Databases, GrantId, Name, Reach, Refusal, Wildcards};
+use crate::model::{Databases, GrantId, Name, Reach, Refusal, Time, Wildcards};
 use crate::protocol::http::{self, Path};
 
 pub(super) async fn explain(
@@ -20,7 +20,7 @@ pub(super) async fn explain(
     let book = admin.ledger.book();
     let wanted = match &request.request {
         None => None,
-        Some(asked) => match read(&book, &request.target, asked)? {
+        Some(asked) => match read(&book, &request.target, asked, at)? {
             Ok(wanted) => Some(wanted),
             Err(why) => return Ok(Json(nobody(why))),
         },
@@ -62,6 +62,7 @@ fn read(
     book: &Book,
     target: &Name,
     asked: &ExplainedRequest,
+    at: Time,
 ) -> Result<Result<http::Asked, String>, Problem> {
     let protocol = book.target(target.as_str()).map(|target| target.protocol.as_str());
     // Of a target that is not there nothing is known; the book says so.
@@ -70,9 +71,14 @@ fn read(
         return Err(Problem::refused(format!("target {target} speaks {protocol}: it is asked no requests")));
     };
     let wanted = Path::parse(&asked.target).map_err(http::Wrong::Bad).and_then(|path| {
+        let path = api.dated(&asked.method, &path, at).unwrap_or(Ok(path))?;
         let routed = api.route(&asked.method, &path)?;
         match routed.takes_body() || asked.body.is_empty() {
-            true => routed.asked(asked.body.as_bytes()),
+            true => {
+                let body = asked.body.as_bytes();
+                let dated = routed.dated(body, at).transpose()?;
+                routed.asked(dated.as_deref().unwrap_or(body))
+            }
             false => Err(http::Wrong::Bad("this route takes no body")),
         }
     });
@@ -124,7 +130,7 @@ fn needs(mut wanted: http::Asked, book: &Book, target: &Name, grant: Option<Gran
             "each name must be of an index, an alias or a data stream: a view could have it too".to_owned(),
         );
     }
-    if wanted.take_part().is_some() && !is_everything {
+    if wanted.take_part(&[]).is_some() && !is_everything {
         notes.push("of the answer is shown what the grant covers".to_owned());
     }
     if !notes.is_empty() && has_aliases {

@@ -438,6 +438,11 @@ pub const HTTP_STOP_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub const HTTP_STOP_LOOK: Duration = Duration::from_secs(5);
 /// … and for so long where it does not end, or the target does not answer.
 pub const HTTP_STOP_WAIT: Duration = Duration::from_secs(60);
+/// For what is to be stopped when the node ends.
+pub const HTTP_STOP_FINISH: Duration = Duration::from_secs(2);
+/// Between two looks at a target that does not say what was left behind there, the first time and at most.
+pub const HTTP_ORPHANS_PAUSE: Duration = Duration::from_secs(1);
+pub const HTTP_ORPHANS_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Idle connections to targets are looked through this often.
 pub const HTTP_SWEEP: Duration = Duration::from_secs(1);
 /// The path of a refused request in the trail.

@@ -23,6 +23,8 @@ pub(super) trait Engine: Door {
     fn maintain(&self) -> BoxFuture<'static, ()>;
     /// Levels whose login the target refuses.
     fn refused(&self) -> Vec<Refused>;
+    /// Ends at targets what would go on without this process.
+    fn finish(&self) -> BoxFuture<'static, ()>;
     /// Closes everything that is idle, for the end of the process.
     fn close(&self);
     /// Connects to a target of this protocol and reads what its connectors' rights allow.
@@ -104,6 +106,11 @@ impl<W: Wire> Engine for SessionDoor<W> {
 
     fn refused(&self) -> Vec<Refused> {
         self.pools.refused()
+    }
+
+    /// A connection takes all that runs on it with it.
+    fn finish(&self) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
     }
 
     fn close(&self) {

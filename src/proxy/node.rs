@@ -185,6 +185,10 @@ impl Node {
         if gone.is_err() {
             tracing::warn!(sessions = self.registry.len(), "sessions did not end in time");
         }
+        let finished = futures_util::future::join_all(self.engines.all().map(|engine| engine.finish()));
+        if tokio::time::timeout(limits::HTTP_STOP_FINISH, finished).await.is_err() {
+            tracing::warn!("tasks go on at their targets; the next start stops them");
+        }
         self.engines.all().for_each(|engine| engine.close());
         write_refusals(&self.shared);
         if self.ledger.unstored() > 0 {

@@ -1,5 +1,6 @@
 //! The history of sessions: for lists and look-ups. The audit trail is the record.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 
@@ -9,7 +10,7 @@ use super::failure::Trouble;
 use super::rows::{Reader, time};
 use super::{SessionRow, Store, StoreError};
 use crate::model::limits::{SESSION_ROWS_MAX, SESSION_ROWS_SWEEP};
-use crate::model::{SessionId, Time};
+use crate::model::{Name, SessionId, Time};
 
 /// Rows of one statement. Each number is a statement of its own, which stays prepared.
 const PIECES: [usize; 3] = [64, 8, 1];
@@ -73,6 +74,14 @@ pub(super) async fn one(pool: &SqlitePool, id: SessionId) -> Result<Option<Sessi
     let row =
         sqlx::query("SELECT * FROM sessions WHERE id = ?").bind(id.to_string()).fetch_optional(pool).await?;
     row.map(|row| Reader::new(&row, "sessions").session()).transpose()
+}
+
+/// Targets of sessions that have ended.
+pub(super) async fn targets_of_ended(pool: &SqlitePool) -> Result<BTreeSet<Name>, Trouble> {
+    let rows = sqlx::query("SELECT DISTINCT target FROM sessions WHERE ended_at IS NOT NULL")
+        .fetch_all(pool)
+        .await?;
+    rows.iter().map(|row| Reader::new(row, "sessions").parsed("target")).collect()
 }
 
 /// What a dead process left open has ended, nobody knows when.

@@ -13,6 +13,7 @@ mod open;
 mod rows;
 mod snapshot;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -119,6 +120,11 @@ impl Store {
 
     pub async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, StoreError> {
         history::one(&self.inner.readers, id).await.map_err(|trouble| self.failed(trouble))
+    }
+
+    /// Targets that had sessions which have ended.
+    pub async fn targets_of_ended(&self) -> Result<BTreeSet<Name>, StoreError> {
+        history::targets_of_ended(&self.inner.readers).await.map_err(|trouble| self.failed(trouble))
     }
 
     /// A consistent copy while in use (`VACUUM INTO`), of mode 600, on the disk when it returns; refuses

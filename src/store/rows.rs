@@ -47,7 +47,7 @@ impl<'r> Reader<'r> {
         Trouble::Row(format!("{}.{column}", self.kind))
     }
 
-    fn parsed<T: std::str::FromStr>(&self, column: &'static str) -> Result<T, Trouble> {
+    pub fn parsed<T: std::str::FromStr>(&self, column: &'static str) -> Result<T, Trouble> {
         self.get::<&str>(column)?.parse().map_err(|_| self.wrong(column))
     }
 

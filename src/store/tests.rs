@@ -426,6 +426,7 @@ async fn the_history_of_sessions() {
     assert_eq!(store.sessions(1).await.unwrap(), [session(3)]);
     assert_eq!(store.session(SessionId::from_u64(2)).await.unwrap(), Some(kept.clone()));
     assert_eq!(store.session(SessionId::from_u64(4)).await.unwrap(), None);
+    assert_eq!(store.targets_of_ended().await.unwrap(), [kept.target.clone()].into());
 
     drop(store);
     let store = Store::open(URL, folder.path()).await.unwrap();

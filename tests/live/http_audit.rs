@@ -143,7 +143,7 @@ fn answers(kind: Kind) {
     let copy = json!({"source": {"index": two}, "dest": {"index": name("logs-3")}});
     for (line, body, rows) in [
         ("POST /_reindex?refresh=true".to_owned(), copy.to_string(), 10),
-        (format!("POST /{all}/_update_by_query?conflicts=proceed"), "{}".to_owned(), 40),
+        (format!("POST /{all}/_update_by_query?refresh=true"), "{}".to_owned(), 40),
         (
             format!("POST /{two}/_delete_by_query?refresh=true"),
             r#"{"query":{"match_all":{}}}"#.to_owned(),

@@ -222,8 +222,8 @@ fn who_is_connected_elsewhere_is_not_seen() {
         let channels =
             |vhost: &str| ask(&format!("GET /api/connections/{}/channels", name(vhost, "connections")));
         assert_eq!(names(&channels(&place.team)).len(), 1);
-        // Whatever is asked of a connection or a channel: one that is hidden looks like one that there is not. The server
-        // itself says 200 of the one and 500 of the other, and of the first something else where it is asked wrongly.
+        // Whatever is asked of a connection or a channel: one that is hidden looks like one that there is not. The
+        // server itself says 200 of the one and 500 of the other, and something else where it is asked wrongly.
         let (connection, channel) = (name(&place.secret, "connections"), name(&place.secret, "channels"));
         for (hidden, route) in [
             (&connection, "/api/connections/@"),
@@ -260,6 +260,42 @@ fn who_is_connected_elsewhere_is_not_seen() {
             );
         }
     }
+}
+
+#[test]
+fn explain_speaks_of_vhosts() {
+    let (node, alice) = node(RabbitPlace::default(), "read_write");
+    let explained = |line: &str| {
+        let line = node.place.line(line);
+        let said = node.tg(&["explain", "--user", &alice.name, "--target", "shop", "--request", &line]);
+        (said.status.code(), text(&said.stdout))
+    };
+    let (code, said) = explained("GET /api/queues/{T}/orders");
+    assert!(code == Some(0) && said.contains(&format!("read on {}", node.place.team)), "{said}");
+    let (code, said) = explained("PUT /api/queues/{T}/new");
+    assert!(code == Some(1) && said.contains("admin on") && said.contains("takes more"), "{said}");
+    let (code, said) = explained("GET /api/queues/{S}");
+    assert!(code == Some(1) && said.contains(&format!("does not cover {:?}", node.place.secret)), "{said}");
+    let (code, said) = explained("GET /api/queues");
+    let whole = said.contains("read, and names no vhosts") && said.contains("is shown what the grant covers");
+    assert!(code == Some(0) && whole, "{said}");
+    let (code, said) = explained("PUT /api/users/x");
+    assert!(code == Some(1) && said.contains("nobody may send it"), "{said}");
+}
+
+/// Got messages are counted in the trail.
+#[test]
+fn messages_that_are_got_are_counted() {
+    let (node, alice) = node(RabbitPlace::default(), "read_write");
+    for _ in 0..3 {
+        assert_eq!(through(&node, &alice, "POST /api/exchanges/{T}/amq.default/publish", HELLO).status, 200);
+    }
+    let get = GET.replace("\"count\":1", "\"count\":5");
+    assert_eq!(through(&node, &alice, "POST /api/queues/{T}/orders/get", &get).status, 200);
+    let got =
+        node.wait_event("statement", |line| line["text"].as_str().is_some_and(|text| text.contains("/get")));
+    let result = node.result_of(&got);
+    assert_eq!((&result["rows"], &result["counted"]), (&json!(3), &json!("messages")), "{result}");
 }
 
 fn header_names(answer: &Answer) -> Vec<String> {

@@ -1,13 +1,10 @@
 //! Bodies that say what is done with several indices, or with one that they name themselves: copies, aliases, vectors,
 //! ratings.
 
-use std::collections::BTreeMap;
-
-use super::json::Json;
+use super::json::{Json, Members};
 use super::{Wrong, body, names, query};
 use crate::model::Reach;
 
-type Members = BTreeMap<String, Json>;
 type Walked = Result<(), Wrong>;
 
 const UNKNOWN: &str = "something in the body that the proxy does not know";
@@ -15,11 +12,11 @@ const UNKNOWN: &str = "something in the body that the proxy does not know";
 /// `_reindex`: from where to where. A script, a pipeline and another cluster may be anything.
 pub(super) fn reindex(body: &Members, reach: &mut Reach) -> Walked {
     for (name, value) in body {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("source", Json::Object(source)) => copied(source, reach)?,
             ("dest", Json::Object(dest)) => {
                 for name in dest.keys() {
-                    if !["index", "op_type", "version_type", "routing"].contains(&name.as_str()) {
+                    if !["index", "op_type", "version_type", "routing"].contains(&name.as_ref()) {
                         reach.everything(UNKNOWN);
                     }
                 }
@@ -44,7 +41,7 @@ pub(super) fn has_remote(body: &Members) -> bool {
 fn copied(source: &Members, reach: &mut Reach) -> Walked {
     body::indices(source.get("index"), reach)?;
     for (name, value) in source {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("index", _) => {}
             ("query", query) => query::clause(query, reach)?,
             ("size" | "_source", value) => query::plain(value, reach),
@@ -57,7 +54,7 @@ fn copied(source: &Members, reach: &mut Reach) -> Walked {
 /// `_aliases`: each alias is as much a name as the index that it is given to.
 pub(super) fn aliases(body: &Members, reach: &mut Reach) -> Walked {
     for (name, value) in body {
-        let ("actions", Json::List(actions)) = (name.as_str(), value) else {
+        let ("actions", Json::List(actions)) = (name.as_ref(), value) else {
             return Err(Wrong::Bad("the body must have a list of actions"));
         };
         for action in actions {
@@ -65,7 +62,7 @@ pub(super) fn aliases(body: &Members, reach: &mut Reach) -> Walked {
             let (Some((verb, Json::Object(rules))), None) = (members.next(), members.next()) else {
                 return Err(Wrong::Bad("an action of _aliases must be an object with one member"));
             };
-            if !["add", "remove", "remove_index"].contains(&verb.as_str()) {
+            if !["add", "remove", "remove_index"].contains(&verb.as_ref()) {
                 return Err(Wrong::Bad("an action of _aliases is none of add, remove and remove_index"));
             }
             let named = ["index", "indices", "alias", "aliases"];
@@ -75,7 +72,7 @@ pub(super) fn aliases(body: &Members, reach: &mut Reach) -> Walked {
             if !["index", "indices"].iter().any(|name| rules.contains_key(*name)) {
                 reach.everything("an action that names no index");
             }
-            let mut others = rules.iter().filter(|(name, _)| !named.contains(&name.as_str()));
+            let mut others = rules.iter().filter(|(name, _)| !named.contains(&name.as_ref()));
             others.try_for_each(|(name, value)| rule(name, value, reach))?;
         }
     }
@@ -118,7 +115,7 @@ const VECTORS: [&str; 15] = [
 ];
 
 pub(super) fn vectors(body: &Members, named: bool, reach: &mut Reach) -> Walked {
-    if body.keys().any(|name| name != "_index" && !VECTORS.contains(&name.as_str())) {
+    if body.keys().any(|name| name != "_index" && !VECTORS.contains(&name.as_ref())) {
         return Err(Wrong::Bad("the body says something of vectors that the proxy does not know"));
     }
     body::one_index(body.get("_index"), named, reach)
@@ -126,7 +123,7 @@ pub(super) fn vectors(body: &Members, named: bool, reach: &mut Reach) -> Walked 
 
 pub(super) fn many_vectors(body: &Members, named: bool, reach: &mut Reach) -> Walked {
     for (name, value) in body {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("docs", Json::List(documents)) => {
                 for document in documents {
                     let document = document.object().ok_or(Wrong::Bad("docs must be objects"))?;
@@ -156,7 +153,7 @@ pub(super) fn analyze(body: &Members, reach: &mut Reach) {
         "tokenizer",
         "token_filter",
     ];
-    if body.keys().any(|name| !KNOWN.contains(&name.as_str())) || !body.values().all(body::plain_words) {
+    if body.keys().any(|name| !KNOWN.contains(&name.as_ref())) || !body.values().all(body::plain_words) {
         reach.everything(UNKNOWN);
     }
 }
@@ -164,7 +161,7 @@ pub(super) fn analyze(body: &Members, reach: &mut Reach) {
 /// `_rank_eval`: searches, and documents that they should find.
 pub(super) fn rank_eval(body: &Members, named: bool, reach: &mut Reach) -> Walked {
     for (name, value) in body {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("requests", Json::List(requests)) => {
                 for request in requests {
                     let request = request.object().ok_or(Wrong::Bad("requests must be objects"))?;
@@ -180,7 +177,7 @@ pub(super) fn rank_eval(body: &Members, named: bool, reach: &mut Reach) -> Walke
 
 fn rated(request: &Members, named: bool, reach: &mut Reach) -> Walked {
     for (name, value) in request {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("id", Json::Text(_)) | ("summary_fields", Json::List(_)) => {}
             ("request", Json::Object(search)) => query::search(search, reach)?,
             ("ratings", Json::List(ratings)) => {

@@ -5,12 +5,15 @@
 use std::fmt;
 
 use super::{Answer, Asked, Bulk, Path, Several, Wrong};
-use crate::model::{AccessLevel, Refusal, Touch};
+use crate::model::{AccessLevel, Refusal, Time, Touch};
 
 /// One API, known by the name of its protocol.
 pub trait Api: Send + Sync {
     /// The route of a request; one that is not known is refused.
     fn route(&self, method: &str, path: &Path) -> Result<Box<dyn Routed>, Wrong>;
+
+    /// The same path with names in the place of dates in them. `None`: there are none, or not where names stand.
+    fn dated(&self, method: &str, path: &Path, now: Time) -> Option<Result<Path, Wrong>>;
 
     /// The target that is sent on: parsed again it is the same.
     fn render(&self, path: &Path) -> String;
@@ -39,6 +42,9 @@ pub trait Api: Send + Sync {
     /// What is asked of a target to see whether a connector's login holds.
     fn probe(&self) -> &'static str;
 
+    /// Actions of what a target of this API may go on with when nobody waits for it any more, as [`super::tasks`].
+    fn goes_on_with(&self) -> Vec<&'static str>;
+
     /// Whether an answer with status 401 says that the login is not known, and not that it may not do this.
     fn says_login_failed(&self, body: &[u8]) -> bool;
 }
@@ -59,6 +65,9 @@ pub trait Routed: Send + Sync {
 
     /// What reads its body search by search. The error: this is none that is read so.
     fn several(self: Box<Self>) -> Result<Several, Box<dyn Routed>>;
+
+    /// The same body with names in the place of dates in them. `None`: there are none, or it is not made anew.
+    fn dated(&self, body: &[u8], now: Time) -> Option<Result<Vec<u8>, Wrong>>;
 
     /// What the request asks for. `body`: all of it where it is needed, else nothing.
     fn asked(self: Box<Self>, body: &[u8]) -> Result<Asked, Wrong>;
@@ -91,11 +100,14 @@ pub trait Part: fmt::Debug + Send + Sync {
     /// `path`: as the client sent it.
     fn view(&self, path: &Path, viewer: &Viewer<'_>) -> View;
 
+    /// Whether answers of every status are shown so, and not those with status 200 alone.
+    fn every_status(&self) -> bool;
+
     /// What is said, with which status, where the answer is about something that the grant does not cover, and where
     /// the target answers with another status than 200: so the one looks like the other. `None`: that answer is shown.
     fn absent(&self) -> Option<(u16, &'static str)>;
 
-    /// What is shown of a whole answer with status 200. What cannot be read is not shown.
+    /// What is shown of a whole answer. What cannot be read is not shown.
     fn show(&self, path: &Path, viewer: &Viewer<'_>, answer: &[u8]) -> Result<Vec<u8>, Hidden>;
 }
 

@@ -10,7 +10,8 @@ use super::api::Part;
 use super::expression::{self, Expand, Expression, Outcome};
 use super::ids::{Gives, IdAt, IdKind, Ids, raw_members};
 use super::resolve::Catalog;
-use super::{Actions, Counts, Path, Wrong, actions, esql, ids};
+use super::routes::{ALIASES, OLD_ALIASES};
+use super::{Actions, Counts, Path, Wrong, actions, esql, ids, names, tasks};
 use crate::grant::Scope;
 use crate::model::{AccessLevel, GrantId, Reach, Touch, Wildcards, limits};
 
@@ -31,6 +32,10 @@ pub struct Asked {
     pub(super) closes: bool,
     /// See [`Asked::tasks`].
     pub(super) tasks: Option<&'static str>,
+    /// Its ids are of tasks.
+    pub(super) is_of_task: bool,
+    /// It changes what goes on in the task that its id is of.
+    pub(super) is_order: bool,
     /// What is said in the request that is sent, whatever the client says of that.
     pub(super) parameters: Vec<(&'static str, String)>,
     /// What the answer says of how much it is about.
@@ -54,6 +59,8 @@ pub struct Opened {
     pub names: Option<BTreeSet<String>>,
     /// As the target gave it.
     pub raw: String,
+    /// Of a task: what its request was marked with, which another task that comes to the same id is not.
+    pub mark: Option<String>,
 }
 
 /// What each expression of a request comes to.
@@ -96,6 +103,8 @@ impl Asked {
             gives: None,
             closes: false,
             tasks: None,
+            is_of_task: false,
+            is_order: false,
             parameters: Vec::new(),
             counts: None,
             actions: None,
@@ -189,9 +198,22 @@ impl Asked {
         self.actions.take()
     }
 
-    /// What of the answer is shown. `None`: all of it.
-    pub fn take_part(&mut self) -> Option<Box<dyn Part>> {
-        self.part.take()
+    /// What of the answer is shown. `None`: all of it. `opened`: what its ids stand for.
+    pub fn take_part(&mut self, opened: &[Opened]) -> Option<Box<dyn Part>> {
+        let Some(task) = self.task(opened) else { return self.part.take() };
+        let sealed = self.ids().next()?.to_owned();
+        Some(Box::new(tasks::Shown { task, sealed }))
+    }
+
+    /// The task that it asks for. `None`: it is about none.
+    fn task(&self, opened: &[Opened]) -> Option<tasks::Task> {
+        let ([one], true) = (opened, self.is_of_task) else { return None };
+        Some(tasks::Task { id: one.raw.clone(), mark: one.mark.clone()? })
+    }
+
+    /// The task that it gives an order to, which must be the one that is meant still when that is sent.
+    pub fn ordered(&self, opened: &[Opened]) -> Option<tasks::Task> {
+        self.task(opened).filter(|_| self.is_order)
     }
 
     /// Whether the body may hold logins, and is not written down.
@@ -207,7 +229,13 @@ impl Asked {
     /// What it touches with what its ids stand for: under the grant under which all of that was begun.
     pub fn touch_of(&self, opened: &[Opened]) -> Result<Touch, Wrong> {
         let mut touch = self.touch();
+        if self.is_of_task && opened.len() != 1 {
+            return Err(Wrong::Bad("one task at a time"));
+        }
         for one in opened {
+            if self.is_of_task != (one.kind == IdKind::Task) {
+                return Err(Wrong::Denied("an id is of something else than what is asked for"));
+            }
             match &one.names {
                 Some(names) => names.iter().for_each(|name| touch.reach.add(name)),
                 None => touch.reach.everything("what was begun under a grant for everything"),
@@ -266,8 +294,12 @@ impl Asked {
         if !catalog.has_accounts() {
             return false;
         }
-        let veils =
-            |text: &str| text.split(',').any(|part| catalog.is_veil(part.trim().trim_start_matches('-')));
+        // A name may stand in a text of more words, such as a query in a language.
+        let ends = |c: char| c.is_whitespace() || matches!(c, ',' | '|' | '(' | ')' | '=' | '"' | '\'');
+        let veils = |text: &str| {
+            let mut parts = text.split(ends).map(|part| part.trim_start_matches('-'));
+            parts.any(|part| !names::is_all(part) && catalog.is_veil(part))
+        };
         let named = match &self.reach {
             Reach::Names(names) => names.iter().any(|name| catalog.is_veil(name)),
             Reach::Everything(_) => {
@@ -352,7 +384,10 @@ impl Narrowed {
                     }
                 }
                 At::Missing(place) => {
-                    path.segments.insert((*place).min(path.segments.len()), names.join(","))
+                    path.segments.insert((*place).min(path.segments.len()), names.join(","));
+                    if let Some(word) = path.segments.last_mut().filter(|word| *word == OLD_ALIASES) {
+                        *word = ALIASES.to_owned();
+                    }
                 }
                 At::Line(_) | At::Text(..) => {}
             }
@@ -369,20 +404,18 @@ impl Narrowed {
         if self.filled.keys().any(|at| matches!(at, At::Text(..))) {
             return self.text(body).map(Some);
         }
-        if !self.filled.keys().any(|at| matches!(at, At::Line(_))) {
-            return Ok(None);
+        let Some(mut lines) = self.lines() else { return Ok(None) };
+        let mut rest = body;
+        while !rest.is_empty() {
+            rest = lines.write(rest)?;
         }
-        let mut sent = Vec::with_capacity(body.len());
-        for (number, line) in body.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            match self.filled.get(&At::Line(number)) {
-                Some(names) => sent.extend(head(line, names).ok_or("a head of _msearch cannot be read")?),
-                None => sent.extend_from_slice(line),
-            }
-            if sent.len() > limits::HTTP_BODY_BYTES_MAX {
-                return Err("the wildcards stand for more indices than a body can name: name fewer");
-            }
-        }
-        Ok(Some(sent))
+        Ok(Some(lines.sent))
+    }
+
+    /// What writes a body of many searches, line by line. `None`: it is none of those, or goes as it came.
+    pub fn lines(&self) -> Option<NarrowedLines<'_>> {
+        let has_lines = self.filled.keys().any(|at| matches!(at, At::Line(_)));
+        has_lines.then_some(NarrowedLines { narrowed: self, number: 0, sent: Vec::new() })
     }
 
     /// The body with names in the text of its query.
@@ -404,6 +437,31 @@ impl Narrowed {
         let text = serde_json::value::to_raw_value(&text).map_err(|_| WRONG)?;
         members.insert("query".into(), &text);
         serde_json::to_vec(&members).map_err(|_| WRONG)
+    }
+}
+
+/// A body of many searches with names in the place of wildcards, as far as it is written.
+#[derive(Debug)]
+pub struct NarrowedLines<'a> {
+    narrowed: &'a Narrowed,
+    number: usize,
+    pub sent: Vec<u8>,
+}
+
+impl NarrowedLines<'_> {
+    /// Writes the first line of what is left of the body. What is left behind it.
+    pub fn write<'b>(&mut self, rest: &'b [u8]) -> Result<&'b [u8], &'static str> {
+        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+        let (line, rest) = rest.split_at(end);
+        match self.narrowed.filled.get(&At::Line(self.number)) {
+            Some(names) => self.sent.extend(head(line, names).ok_or("a head of _msearch cannot be read")?),
+            None => self.sent.extend_from_slice(line),
+        }
+        self.number += 1;
+        match self.sent.len() <= limits::HTTP_BODY_BYTES_MAX {
+            true => Ok(rest),
+            false => Err("the wildcards stand for more indices than a body can name: name fewer"),
+        }
     }
 }
 
@@ -515,6 +573,7 @@ mod tests {
             ("GET /_cat/indices?help=true", "/_cat/indices?help=true"),
             ("GET /_cat/indices?help=false", "/_cat/indices/logs-1,logs-2?help=false"),
             ("GET /_alias", "/logs-1,logs-2/_alias"),
+            ("GET /_aliases?pretty=true", "/logs-1,logs-2/_alias?pretty=true"),
             ("GET /_alias/l*", "/_alias/logs-all"),
             ("GET /*/_alias/x", "/logs-1,logs-2/_alias/x"),
             ("GET /_mapping", "/logs-1,logs-2/_mapping"),
@@ -572,7 +631,7 @@ mod tests {
 
     fn opened(grant: u64, names: Option<&[&str]>, raw: &str) -> Opened {
         let names = names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        Opened { grant: GrantId::from_u64(grant), kind: IdKind::Scroll, names, raw: raw.into() }
+        Opened { grant: GrantId::from_u64(grant), kind: IdKind::Scroll, names, raw: raw.into(), mark: None }
     }
 
     /// The ids of a request, and what is sent with `raw` in their place.

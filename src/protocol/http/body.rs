@@ -1,11 +1,9 @@
 //! The bodies that hold names of indices, read as the cluster will read them.
 
-use std::collections::BTreeMap;
-
 use super::asked::{Asked, At};
 use super::expression::Expand;
 use super::ids::{self, Gives};
-use super::json::Json;
+use super::json::{Json, Members};
 use super::{Wrong, actions, esql, names, query};
 use crate::model::{Reach, limits};
 
@@ -50,8 +48,6 @@ pub(super) struct Place {
     pub named: bool,
     pub expand: Expand,
 }
-
-type Members = BTreeMap<String, Json>;
 
 impl Kind {
     pub fn named(name: &str) -> Option<Self> {
@@ -144,7 +140,7 @@ impl Kind {
 fn search(mut body: Members, asked: &mut Asked) -> Result<(), Wrong> {
     let Some(pit) = body.remove("pit") else { return query::search(&body, &mut asked.reach) };
     let pit = pit.object().ok_or(Wrong::Bad("pit must be an object"))?;
-    if pit.keys().any(|name| !["id", "keep_alive"].contains(&name.as_str())) {
+    if pit.keys().any(|name| !["id", "keep_alive"].contains(&name.as_ref())) {
         return Err(Wrong::Bad("pit says something that the proxy does not know"));
     }
     let id = pit.get("id").filter(|id| id.text().is_some()).ok_or(Wrong::Bad("pit must have an id"))?;
@@ -164,7 +160,7 @@ fn search(mut body: Members, asked: &mut Asked) -> Result<(), Wrong> {
 
 fn scroll(body: &Members, asked: &mut Asked) -> Result<(), Wrong> {
     for (name, value) in body {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("scroll", Json::Text(text)) => {
                 let keep = Some(ids::keep(text)?);
                 asked.gives = asked.gives.map(|gives| Gives { keep, ..gives });
@@ -193,7 +189,7 @@ fn eql(body: &Members, asked: &mut Asked) -> Result<(), Wrong> {
         return Err(Wrong::Bad("query must be a text"));
     }
     for (name, value) in body {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("query", _) => {}
             ("filter", filter) => query::clause(filter, &mut asked.reach)?,
             ("fields", fields) => query::plain(fields, &mut asked.reach),
@@ -223,7 +219,7 @@ fn eql(body: &Members, asked: &mut Asked) -> Result<(), Wrong> {
     Ok(())
 }
 
-pub(super) fn object(body: &[u8]) -> Result<Members, Wrong> {
+pub(super) fn object(body: &[u8]) -> Result<Members<'_>, Wrong> {
     if body.len() > limits::HTTP_QUERY_BYTES_MAX {
         return Err(Wrong::Bad("the body, or one line of it, is longer than what the proxy reads for names"));
     }
@@ -266,13 +262,13 @@ const WANTED: [&str; 7] =
 
 fn mget(body: &Members, named: bool, reach: &mut Reach) -> Result<(), Wrong> {
     for (name, value) in body {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("ids", Json::List(_)) if named => {}
             ("docs", Json::List(documents)) => {
                 for document in documents {
                     let document = document.object().ok_or(Wrong::Bad("docs must be objects"))?;
-                    let strange = |name: &String| name != "_index" && !WANTED.contains(&name.as_str());
-                    if document.keys().any(strange) {
+                    let strange = |name: &str| name != "_index" && !WANTED.contains(&name);
+                    if document.keys().any(|name| strange(name)) {
                         return Err(Wrong::Bad("docs say something that the proxy does not know"));
                     }
                     one_index(document.get("_index"), named, reach)?;
@@ -286,7 +282,7 @@ fn mget(body: &Members, named: bool, reach: &mut Reach) -> Result<(), Wrong> {
 
 fn field_caps(body: &Members, reach: &mut Reach) -> Result<(), Wrong> {
     for (name, value) in body {
-        match name.as_str() {
+        match name.as_ref() {
             "fields" | "field" | "string" | "size" | "timeout" | "case_insensitive" | "search_after" => {}
             "index_filter" => query::clause(value, reach)?,
             _ => reach.everything("something in the body that the proxy does not know"),
@@ -297,7 +293,7 @@ fn field_caps(body: &Members, reach: &mut Reach) -> Result<(), Wrong> {
 
 fn create(body: &Members, reach: &mut Reach) -> Result<(), Wrong> {
     for (name, value) in body {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("settings", Json::Object(members)) => settings(members, reach),
             ("mappings", Json::Object(members)) => mapping(members, reach),
             ("aliases", Json::Object(aliases)) => {
@@ -341,11 +337,11 @@ fn mapping(members: &Members, reach: &mut Reach) {
         "numeric_detection",
         "dynamic_date_formats",
     ];
-    if members.keys().any(|name| !KNOWN.contains(&name.as_str())) {
+    if members.keys().any(|name| !KNOWN.contains(&name.as_ref())) {
         reach.everything("something in the mapping that the proxy does not know");
     }
     let known = |name: &str, value: &Json| match (name, value) {
-        ("type", Json::Text(kind)) => FIELDS.contains(&kind.as_str()),
+        ("type", Json::Text(kind)) => FIELDS.contains(&kind.as_ref()),
         ("runtime" | "target_index", _) => false,
         _ => true,
     };

@@ -245,7 +245,7 @@ impl Bulk {
         };
         let meta = meta.object().ok_or(Wrong::Bad("an action of _bulk must be an object"))?;
         for name in meta.keys().filter(|name| *name != "_index") {
-            match name.as_str() {
+            match name.as_ref() {
                 "pipeline" => reach.everything("a pipeline"),
                 name if ACTION.contains(&name) => {}
                 _ => {
@@ -273,7 +273,8 @@ impl Bulk {
 }
 
 /// An action as nearly all of them are written: one member, whose members are known, each there once, and are texts
-/// without escapes or whole numbers. It is read in place. What is anything else is not refused by that, but read as JSON.
+/// without escapes or whole numbers. It is read in place. What is anything else is not refused by that, but read as
+/// JSON.
 #[derive(Debug, PartialEq)]
 struct Plain<'a> {
     verb: &'a str,

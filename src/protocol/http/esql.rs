@@ -13,11 +13,11 @@ mod lexer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::asked::{Asked, At};
 use super::expression::{Expand, Expression};
-use super::json::Json;
+use super::json::{Json, Members};
 use super::{Wrong, ids, names, query};
 use crate::model::limits;
 use lexer::{Lexer, Source, Token};
@@ -32,10 +32,10 @@ const SUBQUERY: Wrong = Wrong::Bad(
 const STRANGE: Wrong = Wrong::Bad("the query is not the ES|QL that the proxy knows");
 
 /// The body of `POST /_query`.
-pub(super) fn body(body: &BTreeMap<String, Json>, asked: &mut Asked) -> Result<(), Wrong> {
+pub(super) fn body(body: &Members<'_>, asked: &mut Asked) -> Result<(), Wrong> {
     let text = body.get("query").and_then(Json::text).ok_or(Wrong::Bad("query must be a text"))?;
     for (name, value) in body {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             // Values, or names of fields: no name of an index can be a parameter.
             ("query" | "params", _) => {}
             ("filter", filter) => query::clause(filter, &mut asked.reach)?,

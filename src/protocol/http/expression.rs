@@ -170,8 +170,8 @@ impl Expression {
         outcome
     }
 
-    /// Whether its wildcards stand for a name that leads to the cluster's own accounts. A list of aliases tells of no more
-    /// than what they are called.
+    /// Whether its wildcards stand for a name that leads to the cluster's own accounts. A list of aliases tells of no
+    /// more than what they are called.
     pub fn leads_to_accounts(&self, catalog: &Catalog) -> bool {
         let mut found = BTreeSet::new();
         for part in &self.parts {

@@ -1,5 +1,6 @@
-//! Ids that a cluster gives for what it keeps open for somebody: scrolls, points in time, asynchronous searches. To the
-//! cluster every person is the connector, so the proxy gives out sealed ones and opens them again when they come back.
+//! Ids that a cluster gives for what it keeps open for somebody: scrolls, points in time, asynchronous searches, tasks.
+//! To the cluster every person is the connector, so the proxy gives out sealed ones and opens them again when they come
+//! back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub enum IdKind {
     /// OpenSearch's `_search/point_in_time`.
     PointInTime,
     Async,
+    /// What goes on when its request has been answered.
+    Task,
     /// An EQL search, or an ES|QL query, that goes on.
     Eql,
     Esql,
@@ -37,6 +40,8 @@ impl IdKind {
             Self::Async => each(&["_async_search"], ids),
             Self::Eql => each(&["_eql", "search"], ids),
             Self::Esql => each(&["_query", "async"], ids),
+            // By what it is marked with: see `super::tasks`.
+            Self::Task => Vec::new(),
         }
     }
 }
@@ -82,7 +87,7 @@ pub(super) struct Ids {
 pub(super) fn of_member(at: &'static str, value: &Json) -> Result<Ids, Wrong> {
     const WRONG: Wrong = Wrong::Bad("an id must be a text, or a list of texts");
     let (sealed, listed) = match value {
-        Json::Text(id) => (vec![id.clone()], false),
+        Json::Text(id) => (vec![id.clone().into_owned()], false),
         Json::List(list) => {
             let texts: Option<Vec<_>> = list.iter().map(|id| id.text().map(str::to_owned)).collect();
             (texts.filter(|texts| !texts.is_empty()).ok_or(WRONG)?, true)

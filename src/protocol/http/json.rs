@@ -1,6 +1,7 @@
 //! JSON as it must be where names are looked for in it: no name twice in an object, nothing behind the end, so deep and
 //! so many values at most. What Elasticsearch's own parser might take besides (comments, single quotes) is refused.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,18 +10,22 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::model::limits;
 
+/// Texts without escapes are those of the body itself.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Json {
+pub enum Json<'a> {
     /// null, a truth value or a number: never a name.
     Other,
-    Text(String),
-    List(Vec<Json>),
-    Object(BTreeMap<String, Json>),
+    Text(Cow<'a, str>),
+    List(Vec<Json<'a>>),
+    Object(Members<'a>),
 }
 
-impl Json {
+/// What an object has.
+pub type Members<'a> = BTreeMap<Cow<'a, str>, Json<'a>>;
+
+impl<'a> Json<'a> {
     /// The error says what is wrong, for the client.
-    pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, &'static str> {
         let budget = Budget { left: Cell::new(limits::HTTP_JSON_VALUES_MAX), wrong: Cell::new(None) };
         let mut from = serde_json::Deserializer::from_slice(bytes);
         let parsed = Seed { budget: &budget, depth: 0 }.deserialize(&mut from);
@@ -28,7 +33,7 @@ impl Json {
         parsed.map_err(|_| budget.wrong.get().unwrap_or("the body is not the JSON that it should be"))
     }
 
-    pub fn object(&self) -> Option<&BTreeMap<String, Json>> {
+    pub fn object(&self) -> Option<&Members<'a>> {
         match self {
             Self::Object(members) => Some(members),
             _ => None,
@@ -71,9 +76,9 @@ impl Seed<'_> {
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
-    type Value = Json;
+    type Value = Json<'de>;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Json, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Json<'de>, D::Error> {
         match self.budget.left.get().checked_sub(1) {
             Some(left) => self.budget.left.set(left),
             None => return Err(self.budget.refuse("the body holds too many values")),
@@ -83,31 +88,34 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
 }
 
 impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = Json;
+    type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
-    fn visit_unit<E>(self) -> Result<Json, E> {
+    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
         Ok(Json::Other)
     }
-    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
+    fn visit_bool<E>(self, _: bool) -> Result<Json<'de>, E> {
         Ok(Json::Other)
     }
-    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
+    fn visit_i64<E>(self, _: i64) -> Result<Json<'de>, E> {
         Ok(Json::Other)
     }
-    fn visit_u64<E>(self, _: u64) -> Result<Json, E> {
+    fn visit_u64<E>(self, _: u64) -> Result<Json<'de>, E> {
         Ok(Json::Other)
     }
-    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
+    fn visit_f64<E>(self, _: f64) -> Result<Json<'de>, E> {
         Ok(Json::Other)
     }
-    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
-        Ok(Json::Text(text.to_owned()))
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
+        Ok(Json::Text(Cow::Borrowed(text)))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Json<'de>, E> {
+        Ok(Json::Text(Cow::Owned(text.to_owned())))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Json, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Json<'de>, A::Error> {
         let inner = self.deeper()?;
         let mut list = Vec::new();
         while let Some(value) = values.next_element_seed(inner)? {
@@ -116,16 +124,41 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Json::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json<'de>, A::Error> {
         let inner = self.deeper()?;
         let mut object = BTreeMap::new();
-        while let Some(name) = members.next_key::<String>()? {
+        while let Some(name) = members.next_key_seed(Text)? {
             let value = members.next_value_seed(inner)?;
             if object.insert(name, value).is_some() {
                 return Err(self.budget.refuse("the body has a name twice in one object"));
             }
         }
         Ok(Json::Object(object))
+    }
+}
+
+/// A member's name.
+struct Text;
+
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Cow<'de, str>, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Text {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(text))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(text.to_owned()))
     }
 }
 

@@ -12,7 +12,7 @@
 //! Wildcards are not sent: they become names, by what the cluster has ([`Catalog`]) and what the grant covers
 //! ([`Narrowed`]). Nor are the cluster's ids given out: they are sealed, and opened again ([`Opened`]).
 //!
-//! Not here, and so refused: SQL, PPL, tasks, snapshots, everything of the cluster's security and of its
+//! Not here, and so refused: SQL, PPL, snapshots, everything of the cluster's security and of its
 //! nodes. `elastic.refused` says why, for each that is published.
 
 mod actions;
@@ -21,6 +21,7 @@ mod asked;
 mod body;
 mod bulk;
 mod count;
+mod dates;
 mod esql;
 mod expression;
 #[cfg(any(test, feature = "testing"))]
@@ -47,7 +48,7 @@ use crate::protocol::label::Label;
 use crate::protocol::{Entry, http};
 
 pub use api::{Api, Hidden, Part, Routed, View, Viewer};
-pub use asked::{Asked, Narrowed, Opened};
+pub use asked::{Asked, Narrowed, NarrowedLines, Opened};
 pub use bulk::{Actions, Bulk};
 pub use count::{Counted, Counter, Counts};
 pub use head::{ContentType, Credentials, Login, credentials};
@@ -145,6 +146,11 @@ pub fn fuzz_http(data: &[u8]) {
     assert_eq!(Path::parse(&path.render()).as_ref(), Ok(&path));
     let body = body.get(1..).unwrap_or_default();
     for api in PROTOCOLS.iter().filter_map(|entry| api(entry.name)) {
+        if let Some(Ok(dated)) = api.dated(method, &path, crate::model::Time::UNIX_EPOCH)
+            && api.route(method, &dated).is_ok()
+        {
+            assert_eq!(Path::parse(&dated.render()).as_ref(), Ok(&dated));
+        }
         if let Ok(asked) = api.route(method, &path).and_then(|routed| routed.asked(body)) {
             fuzz_narrowed(&path, &asked, body);
         }

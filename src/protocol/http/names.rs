@@ -58,7 +58,7 @@ pub(super) fn unmatched(pattern: &str) -> Result<(), Wrong> {
     unsealed(pattern)?;
     let pattern = pattern.trim().to_ascii_lowercase();
     let fits = |sealed: &&str| ENDS.iter().any(|end| pattern::matches(&pattern, &format!("{sealed}{end}")));
-    match !is_all(&pattern) && pattern.contains('*') && SEALED.iter().any(|sealed| fits(&sealed)) {
+    match !is_all(&pattern) && pattern.contains('*') && SEALED.iter().any(fits) {
         true => Err(ACCOUNTS),
         false => Ok(()),
     }

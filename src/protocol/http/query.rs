@@ -3,13 +3,10 @@
 //!
 //! <https://www.elastic.co/docs/reference/query-languages/querydsl>, <https://docs.opensearch.org/latest/query-dsl/>
 
-use std::collections::BTreeMap;
-
-use super::json::Json;
+use super::json::{Json, Members};
 use super::{Wrong, names};
 use crate::model::Reach;
 
-type Members = BTreeMap<String, Json>;
 type Walked = Result<(), Wrong>;
 
 const UNKNOWN: &str = "something in the search that the proxy does not know";
@@ -40,7 +37,7 @@ const PLAIN: [&str; 18] = [
 /// The body of a search.
 pub(super) fn search(body: &Members, reach: &mut Reach) -> Walked {
     for (name, value) in body {
-        match name.as_str() {
+        match name.as_ref() {
             "query" | "post_filter" => clause(value, reach)?,
             "aggs" | "aggregations" => aggregations(value, reach)?,
             "highlight" => highlight(value, reach)?,
@@ -59,7 +56,7 @@ pub(super) fn search(body: &Members, reach: &mut Reach) -> Walked {
 /// The body of what takes a query alone.
 pub(super) fn only_query(body: &Members, reach: &mut Reach) -> Walked {
     for (name, value) in body {
-        match name.as_str() {
+        match name.as_ref() {
             "query" => clause(value, reach)?,
             "max_docs" | "conflicts" => scalar(value, reach),
             _ => reach.everything(UNKNOWN),
@@ -72,7 +69,7 @@ pub(super) fn only_query(body: &Members, reach: &mut Reach) -> Walked {
 pub(super) fn plain(value: &Json, reach: &mut Reach) {
     match value {
         Json::Object(members) => members.iter().for_each(|(name, value)| {
-            match (name.as_str(), value) {
+            match (name.as_ref(), value) {
                 ("script" | "scripts", _) => reach.everything(SCRIPT),
                 // The words of a match are a text; what is more is a query in a place where none is known.
                 ("filter" | "query" | "nested_filter", Json::Object(_) | Json::List(_)) => {
@@ -119,7 +116,7 @@ fn each(value: &Json, reach: &mut Reach, walk: fn(&Json, &mut Reach) -> Walked) 
     }
 }
 
-fn members(value: &Json) -> Result<&Members, Wrong> {
+fn members<'a, 'b>(value: &'a Json<'b>) -> Result<&'a Members<'b>, Wrong> {
     value.object().ok_or(Wrong::Bad("a part of the search must be an object and is not"))
 }
 
@@ -192,7 +189,7 @@ fn query(kind: &str, value: &Json, reach: &mut Reach) -> Walked {
 /// A query of queries: those members hold one or a list of them, the others are values.
 fn parts(value: &Json, reach: &mut Reach, queries: &[&str]) -> Walked {
     for (name, value) in members(value)? {
-        match queries.contains(&name.as_str()) {
+        match queries.contains(&name.as_ref()) {
             true => each(value, reach, clause)?,
             false => scalar(value, reach),
         }
@@ -202,7 +199,7 @@ fn parts(value: &Json, reach: &mut Reach, queries: &[&str]) -> Walked {
 
 fn relative(value: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(value)? {
-        match name.as_str() {
+        match name.as_ref() {
             "query" => clause(value, reach)?,
             "inner_hits" => inner_hits(value, reach)?,
             _ => scalar(value, reach),
@@ -216,7 +213,7 @@ const CURVES: [&str; 5] = ["gauss", "linear", "exp", "field_value_factor", "rand
 
 fn function_score(value: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(value)? {
-        match name.as_str() {
+        match name.as_ref() {
             "query" => clause(value, reach)?,
             "functions" => each(value, reach, function)?,
             "script_score" => reach.everything(SCRIPT),
@@ -229,7 +226,7 @@ fn function_score(value: &Json, reach: &mut Reach) -> Walked {
 
 fn function(value: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(value)? {
-        match name.as_str() {
+        match name.as_ref() {
             "filter" => clause(value, reach)?,
             "script_score" => reach.everything(SCRIPT),
             name if CURVES.contains(&name) => plain(value, reach),
@@ -250,7 +247,7 @@ fn terms(value: &Json, reach: &mut Reach) -> Walked {
 
 /// A document in another index, named by `index`; `default` where that is left out.
 fn document(lookup: &Members, known: &[&str], default: Option<&str>, reach: &mut Reach) -> Walked {
-    if lookup.keys().any(|name| name != "index" && !known.contains(&name.as_str())) {
+    if lookup.keys().any(|name| name != "index" && !known.contains(&name.as_ref())) {
         reach.everything(UNKNOWN);
     }
     match (lookup.get("index"), default) {
@@ -267,7 +264,7 @@ fn document(lookup: &Members, known: &[&str], default: Option<&str>, reach: &mut
 fn shape(value: &Json, reach: &mut Reach) -> Walked {
     let Json::Object(rules) = value else { return Ok(()) };
     for (name, value) in rules {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             // The index that shapes are looked for in where none is named.
             ("indexed_shape", Json::Object(lookup)) => {
                 document(lookup, &["id", "path", "routing"], Some("shapes"), reach)?;
@@ -283,7 +280,7 @@ fn shape(value: &Json, reach: &mut Reach) -> Walked {
 
 fn more_like_this(rules: &Members, reach: &mut Reach) -> Walked {
     for (name, value) in rules {
-        match name.as_str() {
+        match name.as_ref() {
             "like" | "unlike" => each(value, reach, liked)?,
             // Names that older versions know.
             "docs" | "ids" | "like_text" => reach.everything(UNKNOWN),
@@ -304,7 +301,7 @@ fn liked(value: &Json, reach: &mut Reach) -> Walked {
         }
     };
     for (name, value) in like {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("_index", Json::Text(index)) => names::expression(index, reach)?,
             ("_id" | "_routing" | "routing", _) => {}
             ("doc", _) => {}
@@ -319,7 +316,7 @@ fn percolate(rules: &Members, reach: &mut Reach) -> Walked {
     if rules.contains_key("index") || rules.contains_key("id") {
         return document(rules, &ELSEWHERE, None, reach);
     }
-    if rules.keys().any(|name| !["field", "document", "documents", "name", "boost"].contains(&name.as_str()))
+    if rules.keys().any(|name| !["field", "document", "documents", "name", "boost"].contains(&name.as_ref()))
     {
         reach.everything(UNKNOWN);
     }
@@ -328,7 +325,7 @@ fn percolate(rules: &Members, reach: &mut Reach) -> Walked {
 
 fn pinned(rules: &Members, reach: &mut Reach) -> Walked {
     for (name, value) in rules {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("organic", value) => clause(value, reach)?,
             ("ids", Json::List(_)) => {}
             ("docs", Json::List(docs)) => {
@@ -344,7 +341,7 @@ fn pinned(rules: &Members, reach: &mut Reach) -> Walked {
 
 fn knn(value: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(value)? {
-        match name.as_str() {
+        match name.as_ref() {
             "filter" => each(value, reach, clause)?,
             "field" | "query_vector" | "k" | "num_candidates" | "boost" | "similarity" => {}
             _ => reach.everything(UNKNOWN),
@@ -355,11 +352,11 @@ fn knn(value: &Json, reach: &mut Reach) -> Walked {
 
 fn rescore(value: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(value)? {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("window_size", _) => {}
             ("query", Json::Object(rules)) => {
                 for (name, value) in rules {
-                    match name.as_str() {
+                    match name.as_ref() {
                         "rescore_query" => clause(value, reach)?,
                         _ => scalar(value, reach),
                     }
@@ -373,7 +370,7 @@ fn rescore(value: &Json, reach: &mut Reach) -> Walked {
 
 fn collapse(value: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(value)? {
-        match name.as_str() {
+        match name.as_ref() {
             "inner_hits" => each(value, reach, inner_hits)?,
             _ => scalar(value, reach),
         }
@@ -383,7 +380,7 @@ fn collapse(value: &Json, reach: &mut Reach) -> Walked {
 
 fn inner_hits(value: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(value)? {
-        match name.as_str() {
+        match name.as_ref() {
             "name" | "ignore_unmapped" => {}
             "sort" => each(value, reach, sort)?,
             "collapse" => collapse(value, reach)?,
@@ -397,7 +394,7 @@ fn inner_hits(value: &Json, reach: &mut Reach) -> Walked {
 
 fn highlight(value: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(value)? {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("highlight_query", value) => clause(value, reach)?,
             ("fields", Json::List(fields)) => {
                 for field in fields {
@@ -415,7 +412,7 @@ fn highlight(value: &Json, reach: &mut Reach) -> Walked {
 
 fn highlighted(rules: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(rules)? {
-        match name.as_str() {
+        match name.as_ref() {
             "highlight_query" => clause(value, reach)?,
             _ => scalar(value, reach),
         }
@@ -474,7 +471,7 @@ const COUNTED: [&str; 44] = [
 fn aggregations(value: &Json, reach: &mut Reach) -> Walked {
     for aggregation in members(value)?.values() {
         for (kind, value) in members(aggregation)? {
-            match kind.as_str() {
+            match kind.as_ref() {
                 "aggs" | "aggregations" => aggregations(value, reach)?,
                 "meta" => {}
                 "filter" => clause(value, reach)?,
@@ -490,7 +487,7 @@ fn aggregations(value: &Json, reach: &mut Reach) -> Walked {
 
 fn filters(value: &Json, reach: &mut Reach) -> Walked {
     for (name, value) in members(value)? {
-        match (name.as_str(), value) {
+        match (name.as_ref(), value) {
             ("filters", Json::List(list)) => list.iter().try_for_each(|value| clause(value, reach))?,
             ("filters", named) => {
                 members(named)?.values().try_for_each(|value| clause(value, reach))?;

@@ -7,8 +7,8 @@ use super::asked::{Asked, At};
 use super::body::{Kind, Place};
 use super::expression::{self, Expand, Expression};
 use super::ids::{self, Gives, IdAt, IdKind, Ids};
-use super::{Bulk, Counts, Path, Several, Wrong, names};
-use crate::model::{AccessLevel, Touch};
+use super::{Bulk, Counts, Path, Several, Wrong, dates, names};
+use crate::model::{AccessLevel, Time, Touch};
 
 const TABLE: &str = include_str!("elastic.routes");
 const REFUSED: &str = include_str!("elastic.refused");
@@ -28,6 +28,10 @@ pub struct Route {
     closes: bool,
     /// What the cluster's tasks of it are called, where it goes on with it unasked.
     tasks: Option<&'static str>,
+    /// What they are called where it is answered before it is done, because it was asked so.
+    detached: Option<&'static str>,
+    /// Its ids are of tasks.
+    is_of_task: bool,
     counts: Option<Counts>,
     /// What would show where the cluster's nodes are: columns of a table, or places in an answer.
     hides: BTreeSet<&'static str>,
@@ -58,8 +62,7 @@ pub struct Routed {
 
 impl Routed {
     pub fn of(method: &str, path: &Path) -> Result<Self, Wrong> {
-        let fits = |route: &&'static Route| route.methods.contains(&method) && route.matches(path);
-        let route = table().iter().find(fits);
+        let route = Route::of(method, path);
         let route = route.ok_or_else(|| Wrong::Denied(why_refused(method, path)))?;
         if path.query.iter().any(|(name, _)| !route.parameters.contains(name.as_str())) {
             return Err(Wrong::Denied(
@@ -97,6 +100,11 @@ impl Routed {
         asked.gives = route.gives(path)?;
         asked.closes = route.closes;
         asked.tasks = route.tasks;
+        asked.is_of_task = route.is_of_task;
+        asked.is_order = route.is_of_task && method != "GET";
+        if route.is_detached(path)? {
+            asked.tasks = route.detached;
+        }
         asked.counts = route.counts;
         asked.parameters.extend(route.hiding(path)?);
         let expand = Expand::OPEN.with(path)?;
@@ -143,6 +151,11 @@ impl Routed {
         self.asked.named()
     }
 
+    /// The body with names in the place of dates: heads of many searches are made anew, other bodies go as they came.
+    pub fn dated(&self, body: &[u8], now: Time) -> Result<Option<Vec<u8>>, Wrong> {
+        if self.route.body == Kind::Msearch { dates::heads(body, now) } else { Ok(None) }
+    }
+
     /// What the request asks for. `body`: all of it where it is needed, else nothing.
     pub fn asked(mut self, body: &[u8]) -> Result<Asked, Wrong> {
         if self.is_bulk() {
@@ -169,10 +182,19 @@ fn is_help(path: &Path) -> bool {
 }
 
 const NAMELESS: &str = "this route names no index";
+/// What an index is called besides, and the name of that route which has no form with names in it.
+pub(super) const ALIASES: &str = "_alias";
+pub(super) const OLD_ALIASES: &str = "_aliases";
 /// Where names stand in a path.
 const NAMES: [&str; 2] = ["{index}", "{alias}"];
+/// Where dates may stand in them.
+const DATED: [&str; 2] = ["{index}", "{target}"];
 
 impl Route {
+    fn of(method: &str, path: &Path) -> Option<&'static Self> {
+        table().iter().find(|route| route.methods.contains(&method) && route.matches(path))
+    }
+
     /// What begins with an underscore is a word of the API and no name.
     fn matches(&self, path: &Path) -> bool {
         let fits = |(known, said): (&&str, &String)| match known.starts_with('{') {
@@ -206,9 +228,14 @@ impl Route {
     /// What the answer to this may hold the id of. An answer is asked for whole then: an id that is left out of it
     /// would be open and nobody could close it.
     fn gives(&self, path: &Path) -> Result<Option<Gives>, Wrong> {
+        // It would leave out by what a task is known.
+        if self.is_of_task && path.parameter("filter_path").is_some() {
+            return Err(Wrong::Bad("what is said of a task is said whole: leave filter_path out"));
+        }
         let (kind, member) = match (self.gives, path.parameter("scroll")) {
             (Some(gives), _) => gives,
             (None, Some(_)) => (Some(IdKind::Scroll), "_scroll_id"),
+            (None, None) if self.is_detached(path)? => (Some(IdKind::Task), "task"),
             (None, None) => return Ok(None),
         };
         let leaves_out = |paths: &str| {
@@ -220,6 +247,15 @@ impl Route {
         }
         let keep = path.parameter("scroll").or(path.parameter("keep_alive")).map(ids::keep).transpose()?;
         Ok(Some(Gives { kind, member, keep }))
+    }
+
+    /// Whether it is answered with the id of a task before it is done.
+    fn is_detached(&self, path: &Path) -> Result<bool, Wrong> {
+        match path.parameter("wait_for_completion").filter(|_| self.detached.is_some()) {
+            None | Some("" | "true") => Ok(false),
+            Some("false") => Ok(true),
+            Some(_) => Err(Wrong::Bad("wait_for_completion must be true or false")),
+        }
     }
 
     /// The parameter by which the cluster leaves out where its nodes are.
@@ -252,11 +288,13 @@ impl Route {
 
     /// The same route with names in it: where they stand, and what their wildcards stand for.
     fn twin(&self) -> Option<(usize, Expand)> {
+        let own = self.segments.iter().map(|word| if *word == OLD_ALIASES { ALIASES } else { *word });
+        let own: Vec<&str> = own.collect();
         table().iter().find_map(|route| {
             let (place, From::Several(expand)) = (route.place()?, route.from) else { return None };
             let mut without = route.segments.clone();
             without.remove(place);
-            (without == self.segments
+            (without == own
                 && route.level == self.level
                 && self.methods.iter().all(|method| route.methods.contains(method)))
             .then_some((place, expand))
@@ -282,6 +320,18 @@ fn table() -> &'static [Route] {
         }
         routes
     })
+}
+
+/// The path with names in the place of dates, where the names of indices stand.
+pub(super) fn dated(method: &str, path: &Path, now: Time) -> Result<Option<Path>, Wrong> {
+    let Some(route) = Route::of(method, path) else { return Ok(None) };
+    let is_name = |place: usize| route.segments.get(place).is_some_and(|known| DATED.contains(known));
+    dates::path(path, is_name, now)
+}
+
+/// The actions of all tasks that a cluster may go on with for us.
+pub(super) fn actions() -> impl Iterator<Item = &'static str> {
+    table().iter().flat_map(|route| [route.tasks, route.detached]).flatten()
 }
 
 /// For the person who asks: why a route that is published is not served.
@@ -319,16 +369,19 @@ fn route(words: &[&'static str], groups: &BTreeMap<&str, Vec<&'static str>>) -> 
     let mut parameters: BTreeSet<_> = groups.get("common")?.iter().copied().collect();
     let (mut hides, mut shows) = (BTreeSet::new(), Vec::new());
     let (mut gives, mut closes, mut tasks, mut counts) = (None, false, None, None);
+    let (mut detached, mut is_of_task) = (None, false);
     for group in known {
         match group.split_once('=') {
             Some(("gives", given)) => {
                 gives = Some(given.split_once(':').and_then(|(kind, member)| Some((id_kind(kind)?, member)))?)
             }
             Some(("task", actions)) => tasks = Some(actions),
+            Some(("detached", actions)) => detached = Some(actions),
             Some(("hides", what)) => hides.extend(groups.get(what)?),
             Some(("shows", what)) => shows.extend(groups.get(what)?),
             Some(("counts", what)) => counts = Some(Counts::named(what)?),
             Some(_) => return None,
+            None if *group == "oftask" => is_of_task = true,
             None if *group == "closes" => closes = true,
             None => parameters.extend(groups.get(group)?),
         }
@@ -354,6 +407,8 @@ fn route(words: &[&'static str], groups: &BTreeMap<&str, Vec<&'static str>>) -> 
         gives,
         closes,
         tasks,
+        detached,
+        is_of_task,
         counts,
         hides,
         shows,
@@ -486,6 +541,15 @@ mod tests {
             ),
             ("GET", "/a/_count", "", Some("indices:data/read/search")),
             ("GET", "/_search/scroll/x", "", Some("indices:data/read/scroll")),
+            (
+                "POST",
+                "/a/_delete_by_query?wait_for_completion=false",
+                "{}",
+                Some("indices:data/write/delete/byquery"),
+            ),
+            ("POST", "/a/_forcemerge?wait_for_completion=false", "", Some("indices:admin/forcemerge")),
+            ("POST", "/a/_forcemerge", "", None),
+            ("POST", "/a/_forcemerge?wait_for_completion", "", None),
             ("GET", "/a/_search", "", None),
             ("DELETE", "/_search/scroll/x", "", None),
         ] {
@@ -493,7 +557,7 @@ mod tests {
         }
         let plain =
             |action: &str| action.bytes().all(|byte| byte.is_ascii_lowercase() || b":/_".contains(&byte));
-        let mut actions = table().iter().filter_map(|route| route.tasks).flat_map(|list| list.split(','));
+        let mut actions = actions().flat_map(|list| list.split(','));
         assert!(actions.all(|action| action.starts_with("indices:") && plain(action)));
     }
 
@@ -505,7 +569,7 @@ mod tests {
             ("POST", "/_sql/translate", "its language"),
             ("GET", "/_search/point_in_time/_all", "all of them at once"),
             ("PUT", "/logs/thing/1", "types of documents"),
-            ("GET", "/_cat/tasks", "what runs on its own"),
+            ("GET", "/_cat/tasks", "what runs may be another"),
             ("GET", "/_plugins/_ppl", "this route is none"),
             ("POST", "/_cat/tasks", "this route is none"),
             ("GET", "/logs/_unheard_of", "this route is none"),
@@ -562,7 +626,15 @@ mod tests {
             ("DELETE", "/_all/_doc/1/x"),
             ("GET", "/logs/type/1"),
             ("GET", "/_reindex"),
-            ("POST", "/_reindex?wait_for_completion=false"),
+            ("POST", "/logs/_update_by_query?wait_for_completion=no"),
+            ("POST", "/logs/_update_by_query?wait_for_completion=false&filter_path=took"),
+            ("POST", "/logs/_search?wait_for_completion=false"),
+            ("GET", "/_tasks/a?filter_path=completed"),
+            ("GET", "/_tasks/a?nodes=b"),
+            ("POST", "/_tasks/_cancel"),
+            ("POST", "/_tasks/a/_cancel?actions=*"),
+            ("POST", "/_tasks?actions=*"),
+            ("GET", "/_reindex/a"),
             ("GET", "/_search/scroll"),
             ("DELETE", "/_search/scroll"),
             ("DELETE", "/_pit"),
@@ -597,8 +669,6 @@ mod tests {
             ("GET", "/logs/_search?source=%7B%7D"),
             ("GET", "/logs/_search?index=secret"),
             ("POST", "/_bulk?pipeline=x"),
-            ("POST", "/logs/_delete_by_query?wait_for_completion=false"),
-            ("POST", "/logs/_delete_by_query?requests_per_second=1"),
             ("GET", "/_security"),
             ("GET", "/.security-7/_search"),
             ("GET", "/logs/_doc/1?_SOURCE=a"),

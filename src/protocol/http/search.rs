@@ -2,13 +2,17 @@
 
 use super::api::{Api, Routed};
 use super::{Answer, Asked, Bulk, ContentType, Path, Several, Wrong, head, refusal, routes};
-use crate::model::{Refusal, Touch};
+use crate::model::{Refusal, Time, Touch};
 
 pub(super) struct Search;
 
 impl Api for Search {
     fn route(&self, method: &str, path: &Path) -> Result<Box<dyn Routed>, Wrong> {
         Ok(Box::new(routes::Routed::of(method, path)?))
+    }
+
+    fn dated(&self, method: &str, path: &Path, now: Time) -> Option<Result<Path, Wrong>> {
+        routes::dated(method, path, now).transpose()
     }
 
     fn render(&self, path: &Path) -> String {
@@ -48,6 +52,10 @@ impl Api for Search {
         "/"
     }
 
+    fn goes_on_with(&self) -> Vec<&'static str> {
+        routes::actions().collect()
+    }
+
     fn says_login_failed(&self, _: &[u8]) -> bool {
         true
     }
@@ -78,6 +86,10 @@ impl Routed for routes::Routed {
             true => Ok(Self::several(*self)),
             false => Err(self),
         }
+    }
+
+    fn dated(&self, body: &[u8], now: Time) -> Option<Result<Vec<u8>, Wrong>> {
+        Self::dated(self, body, now).transpose()
     }
 
     fn asked(self: Box<Self>, body: &[u8]) -> Result<Asked, Wrong> {

@@ -1,10 +1,10 @@
-//! `_msearch`, read search by search, so that who reads a long one can let others have their turn in between: a line with
-//! the head of a search, then one with the search.
+//! `_msearch`, read search by search, so that who reads a long one can let others have their turn in between: a line
+//! with the head of a search, then one with the search.
 
 use super::asked::{Asked, At};
 use super::body::{Place, object};
 use super::expression::{Expand, Expression};
-use super::json::Json;
+use super::json::{Json, Members};
 use super::{Wrong, query};
 
 /// An `_msearch` as far as it was read.
@@ -68,9 +68,9 @@ impl Several {
         self.finish()
     }
 
-    fn head(&mut self, head: &std::collections::BTreeMap<String, Json>) -> Result<(), Wrong> {
+    fn head(&mut self, head: &Members<'_>) -> Result<(), Wrong> {
         const TEXTS: Wrong = Wrong::Bad("index must be a text or a list of texts");
-        if head.keys().any(|name| name != "index" && !HEAD.contains(&name.as_str())) {
+        if head.keys().any(|name| name != "index" && !HEAD.contains(&name.as_ref())) {
             return Err(Wrong::Bad("a head of _msearch says something that the proxy does not know"));
         }
         let expand = expand(head.get("expand_wildcards"), self.place.expand)?;

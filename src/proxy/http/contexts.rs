@@ -1,6 +1,6 @@
 //! What targets keep open for people, by grant: so many at most, and closed when the grant ends.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,11 +9,12 @@ use hyper::Method;
 use tokio::time::Instant;
 
 use super::seal::{Owner, Seal};
-use super::upstream::Place;
+use super::stopping::{self, Marked};
+use super::upstream::{Aside, Place};
 use crate::grant::Admission;
 use crate::identity::Ledger;
 use crate::model::{GrantId, Reach, Refusal, limits};
-use crate::protocol::http::{Gives, IdKind, Opened};
+use crate::protocol::http::{Gives, IdKind, Opened, tasks};
 
 pub(super) struct Contexts {
     /// `None`: nothing can be sealed, and so nothing is opened.
@@ -32,6 +33,8 @@ struct Context {
     admission: Arc<Admission>,
     /// When the target lets go of it by itself.
     until: Instant,
+    /// Of a task: what it is found by.
+    marked: Option<Marked>,
 }
 
 /// What one request may be answered with the id of.
@@ -46,6 +49,7 @@ pub(super) struct Given {
     /// Of the context that has been reserved for it.
     reserved: Option<u64>,
     state: AtomicU8,
+    marked: Option<Marked>,
 }
 
 /// How far a request has come that may open something.
@@ -77,10 +81,10 @@ impl Contexts {
         sealed.map(|sealed| seal.open(owner, sealed).ok_or(NOT_THEIRS)).collect()
     }
 
-    /// Before something that opens one is sent.
+    /// Before something that opens one is sent. `marked`: what its task is found by, where it begins one.
     pub fn given(
         self: &Arc<Self>,
-        gives: Gives,
+        (gives, marked): (Gives, Option<Marked>),
         opened: &[Opened],
         admission: &Admission,
         place: &Arc<Place>,
@@ -89,6 +93,10 @@ impl Contexts {
             return Err(Refusal::NotSupported("what stays open at the target"));
         }
         let kind = gives.kind.or(opened.first().map(|one| one.kind)).ok_or(NOT_THEIRS)?;
+        let marked = marked.filter(|_| kind == IdKind::Task);
+        if kind == IdKind::Task && !fits_url(admission) {
+            return Err(Refusal::OperationDenied("its id would be too long for a URL: name fewer indices"));
+        }
         let kept = Arc::new(admission.of_grant());
         let mut reserved = None;
         if opened.is_empty() {
@@ -97,9 +105,7 @@ impl Contexts {
             let open = open.entry(admission.grant()).or_default();
             open.retain(|context| context.until > now);
             if open.len() >= limits::HTTP_CONTEXTS_MAX {
-                let what =
-                    "this grant has as many scrolls, points in time and searches open as it may: close some";
-                return Err(Refusal::OperationDenied(what));
+                return Err(Refusal::OperationDenied(MANY));
             }
             // Counted from here on: many may be asked for at once, and answers may get lost.
             let number = self.numbers.fetch_add(1, Relaxed);
@@ -111,6 +117,7 @@ impl Contexts {
                 place: place.clone(),
                 admission: kept.clone(),
                 until: now + gives.keep.map_or(KEPT_MAX, |keep| keep.min(KEPT_MAX)),
+                marked: marked.clone(),
             });
         }
         Ok(Given {
@@ -122,7 +129,56 @@ impl Contexts {
             admission: kept,
             reserved,
             state: AtomicU8::new(state::UNSENT),
+            marked,
         })
+    }
+
+    /// Lets go of tasks of a grant that have ended, where there are so many that it matters. What cannot be found out
+    /// counts on.
+    pub async fn drop_ended_tasks(&self, grant: GrantId, place: &Arc<Place>) {
+        let known = self.tasks_to_look_at(grant, place);
+        if known.is_empty() {
+            return;
+        }
+        let question = tasks::question(known.iter().map(|marked| marked.actions));
+        let asked = place.aside(&mut Aside::default(), Method::GET, &question).await;
+        let answer = asked.ok().filter(|(status, _)| status.is_success());
+        let Some(running) = answer.and_then(|(_, answer)| tasks::marks(&answer)) else { return };
+        let has_ended = |marked: &Marked| {
+            known.iter().any(|known| known.mark == marked.mark) && !running.contains(&*marked.mark)
+        };
+        if let Some(open) = self.lock().get_mut(&grant) {
+            open.retain(|context| !context.marked.as_ref().is_some_and(has_ended));
+        }
+    }
+
+    /// Those that had begun before now.
+    fn tasks_to_look_at(&self, grant: GrantId, place: &Arc<Place>) -> Vec<Marked> {
+        let open = self.lock();
+        let Some(open) = open.get(&grant).filter(|open| open.len() >= limits::HTTP_CONTEXTS_MAX / 2) else {
+            return Vec::new();
+        };
+        let here = |context: &&Context| context.id.is_some() && Arc::ptr_eq(&context.place, place);
+        open.iter().filter(here).filter_map(|context| context.marked.clone()).collect()
+    }
+
+    /// The marks of all tasks that are somebody's.
+    pub fn marks(&self) -> BTreeSet<String> {
+        let open = self.lock();
+        let marked = open.values().flatten().filter_map(|context| context.marked.as_ref());
+        marked.map(|marked| marked.mark.to_string()).collect()
+    }
+
+    /// Stops all tasks, for the end of the process; where they are.
+    pub fn stop_tasks(&self) -> Vec<(Arc<Place>, Marked)> {
+        let mut stopped = Vec::new();
+        for context in self.lock().values_mut().flatten() {
+            if let Some(marked) = context.marked.take() {
+                stopping::stop_marked(&context.place, &marked);
+                stopped.push((context.place.clone(), marked));
+            }
+        }
+        stopped
     }
 
     /// They have been closed at the target.
@@ -151,6 +207,19 @@ impl Contexts {
     }
 }
 
+const MANY: &str =
+    "this grant has as many scrolls, points in time, searches and tasks open as it may: close some";
+
+/// Whether the names of a request leave room in a sealed id for a URL to hold it: base 64 makes four thirds of it.
+fn fits_url(admission: &Admission) -> bool {
+    let quoted = "\"\",".len();
+    let names: usize = match admission.touch().map(|touch| &touch.reach) {
+        Some(Reach::Names(names)) => names.iter().map(|name| name.len() + quoted).sum(),
+        _ => 0,
+    };
+    names <= limits::HTTP_TARGET_BYTES_MAX / 2
+}
+
 const KEPT_MAX: Duration = limits::HTTP_CONTEXT_KEPT_MAX;
 
 const NOT_THEIRS: Refusal =
@@ -164,7 +233,8 @@ impl Given {
             Reach::Names(names) => Some(names.clone()),
             Reach::Everything(_) => None,
         };
-        let opened = Opened { grant: admission.grant(), kind: self.kind, names, raw: id.to_owned() };
+        let mark = self.marked.as_ref().map(|marked| marked.mark.to_string());
+        let opened = Opened { grant: admission.grant(), kind: self.kind, names, raw: id.to_owned(), mark };
         let owner = Owner { user: admission.user().clone(), target: admission.target().clone() };
         let sealed = self.contexts.seal.as_ref()?.close(&owner, &opened)?;
         self.keep(id);
@@ -218,6 +288,7 @@ impl Given {
                 place: self.place.clone(),
                 admission: self.admission.clone(),
                 until,
+                marked: self.marked.clone(),
             }),
         }
     }
@@ -233,6 +304,9 @@ impl Drop for Given {
 
 /// One request for as many as can be closed by it.
 async fn close(mut ended: Vec<Context>) {
+    for (place, marked) in ended.iter().filter_map(|one| Some((&one.place, one.marked.as_ref()?))) {
+        stopping::stop_marked(place, marked);
+    }
     while let Some(first) = ended.last() {
         let (kind, place) = (first.kind, first.place.clone());
         let alike = |context: &mut Context| context.kind == kind && Arc::ptr_eq(&context.place, &place);

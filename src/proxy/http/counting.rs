@@ -76,13 +76,20 @@ impl Counting {
             },
             _ => (0, false, false),
         };
-        let mut more: Vec<String> = Vec::new();
+        let mut more = String::new();
         if let Some(counts) = self.counts.filter(|_| is_counted) {
-            more.push(format!("\"counted\":\"{}\"", counts.what()));
+            more.push_str("\"counted\":\"");
+            more.push_str(counts.what());
+            more.push('"');
         }
-        more.extend(at_least.then(|| "\"at_least\":true".to_owned()));
-        more.extend(actions.map(|actions| actions.members()));
-        (rows, more.join(","))
+        if at_least {
+            more.push_str(",\"at_least\":true");
+        }
+        if let Some(actions) = actions {
+            more.push_str(if more.is_empty() { "" } else { "," });
+            more.push_str(&actions.members());
+        }
+        (rows, more)
     }
 }
 

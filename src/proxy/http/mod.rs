@@ -16,6 +16,7 @@ mod checking;
 mod connection;
 mod contexts;
 mod counting;
+mod orphans;
 mod pace;
 mod request;
 mod rest;
@@ -36,6 +37,7 @@ use hyper::header::HeaderName;
 
 use self::aliases::Catalogs;
 use self::contexts::Contexts;
+use self::orphans::Orphans;
 use self::spool::Spool;
 use self::upstream::Upstreams;
 use crate::config::Bodies;
@@ -113,7 +115,15 @@ impl Engine for HttpDoor {
     fn maintain(&self) -> BoxFuture<'static, ()> {
         let (upstreams, contexts) = (self.upstreams.clone(), self.contexts.clone());
         let ledger = self.shared.ledger.clone();
+        let orphans = Orphans {
+            protocol: self.name,
+            actions: self.api.goes_on_with().into_iter().collect(),
+            ledger: ledger.clone(),
+            upstreams: upstreams.clone(),
+            contexts: contexts.clone(),
+        };
         Box::pin(async move {
+            tokio::spawn(orphans.look());
             let mut tick = tokio::time::interval(limits::HTTP_SWEEP);
             let mut changed = ledger.changed();
             loop {
@@ -129,6 +139,16 @@ impl Engine for HttpDoor {
     /// A login that a target refuses is said with each request that meets it.
     fn refused(&self) -> Vec<Refused> {
         Vec::new()
+    }
+
+    fn finish(&self) -> BoxFuture<'static, ()> {
+        let contexts = self.contexts.clone();
+        Box::pin(async move {
+            let stopped = contexts.stop_tasks();
+            while !stopped.iter().all(|(place, marked)| place.stops.is_over(marked)) {
+                tokio::time::sleep(limits::HTTP_STOP_PAUSE).await;
+            }
+        })
     }
 
     fn close(&self) {

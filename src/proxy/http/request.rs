@@ -37,7 +37,8 @@ use crate::model::{
     StatementKind, Touch, limits,
 };
 use crate::protocol::http::{
-    Api, Asked, Bulk, Catalog, ContentType, Credentials, Narrowed, Opened, Path, Routed, Wrong, credentials,
+    Api, Asked, Bulk, Catalog, ContentType, Credentials, IdKind, Narrowed, Opened, Path, Routed, Wrong,
+    credentials, tasks,
 };
 use crate::protocol::masking::mask_addresses;
 use crate::protocol::session::AcceptContext;
@@ -78,7 +79,7 @@ enum Held {
     Nothing,
     Kept(Spooled),
     Streamed(Incoming),
-    Checked(Checking),
+    Checked(Box<Checking>),
 }
 
 /// How a body is read for names.
@@ -107,10 +108,10 @@ impl Held {
     }
 
     /// The same with what is sent for wildcards in it.
-    fn narrowed(mut self, narrowed: &Narrowed) -> Result<Self, Refusal> {
+    async fn narrowed(mut self, narrowed: &Narrowed) -> Result<Self, Refusal> {
         if let Self::Kept(body) = &mut self
             && let Some(bytes) = body.in_memory()
-            && let Some(sent) = narrowed.body(bytes).map_err(Wrong::Bad)?
+            && let Some(sent) = turns::narrowed(narrowed, bytes).await?
         {
             body.replace(sent.into())?;
         }
@@ -204,8 +205,11 @@ impl Connection {
         }
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         let path = Path::parse(target).map_err(Wrong::Bad)?;
-        let routed = self.door.api.route(head.method.as_str(), &path)?;
+        let (path, routed) = self.routed(head.method.as_str(), path, identity, claim)?;
         let is_read = routed.needs_body();
+        if !routed.takes_body() && rest.body.as_ref().is_some_and(|body| !body.is_end_stream()) {
+            rest::is_empty(head, rest).await;
+        }
         let (held, mut asked, early) = match self.is_expected(head, rest.body.as_ref(), &*routed)? {
             false => (Held::Nothing, routed.asked(b"")?, None),
             true => self.hold(rest, routed, identity, claim).await?,
@@ -217,35 +221,31 @@ impl Connection {
         let opened = self.door.contexts.opened(&owner, asked.ids()).map_err(Refused::of)?;
         let text = held.in_memory().map_or(&[][..], |bytes| bytes);
         let admitted = self.admit(identity, claim, (&asked, &path, text), &opened).await?;
-        let Admitted { admission, session, place, narrowed, catalog } = admitted;
+        let Admitted { admission, session, place, narrowed, catalog } = &admitted;
         let (counting, held) = counting(&mut asked, held, catalog.as_deref());
         let (path, held) = put_ids(path, held, &asked, &opened).map_err(Refused::of)?;
-        let (path, held) = match &narrowed {
+        let (path, held) = match narrowed {
             None => (path, held),
             Some(narrowed) => {
-                (narrowed.path(&path).map_err(Wrong::Bad)?, held.narrowed(narrowed).map_err(Refused::of)?)
+                let path = narrowed.path(&path).map_err(Wrong::Bad)?;
+                (path, held.narrowed(narrowed).await.map_err(Refused::of)?)
             }
         };
         let path = asked.with_parameters(path);
-        let given = match asked.gives() {
-            None => None,
-            Some(gives) => {
-                spoken(&head.headers)?;
-                Some(self.door.contexts.given(gives, &opened, &admission, &place).map_err(Refused::of)?)
-            }
-        };
-        let ends = self.ends(&session, &admission);
-        let running = early.filter(|early| Arc::ptr_eq(&early.session, &session));
+        if let Some(task) = asked.ordered(&opened) {
+            still_is(place, &task).await?;
+        }
+        let ends = self.ends(session, admission);
+        let running = early.filter(|early| Arc::ptr_eq(&early.session, session));
         let running = running.unwrap_or_else(|| session.run());
-        let lasting = asked.tasks().map(|actions| Lasting::new(&place, &running, actions));
-        let lasting = lasting.transpose().map_err(Refused::of)?;
+        let (lasting, given) = self.reserve(head, (&asked, &opened), &admitted, &running).await?;
         let written = held.shown(is_read && !asked.is_secret());
         let line = format!("{} {}", head.method, self.door.api.render(&path));
         self.note(&running, line, written, admission.touch())?;
-        let shown = Shown::new(path, asked.take_part(), &admission);
+        let shown = Shown::new(path, asked.take_part(&opened), admission);
         let _forget = forgets.then(|| Forget { door: self.door.clone(), target: admission.target().clone() });
         let response = self
-            .exchange(head, &shown, held, &admission, (running, ends, place, given, lasting, counting))
+            .exchange(head, &shown, held, admission, (running, ends, place.clone(), given, lasting, counting))
             .await;
         if asked.closes() && response.as_ref().is_ok_and(|response| response.status().is_success()) {
             self.door.contexts.forget(&opened);
@@ -254,6 +254,31 @@ impl Connection {
             self.door.catalogs.written(admission.target(), &touch.reach);
         }
         response
+    }
+
+    /// What it may leave at the target: how it is stopped there, and what its answer may hold the id of.
+    async fn reserve(
+        &self,
+        head: &Parts,
+        (asked, opened): (&Asked, &[Opened]),
+        admitted: &Admitted,
+        running: &Running,
+    ) -> Result<(Option<Lasting>, Option<Given>), Refused> {
+        let Admitted { admission, session, place, .. } = admitted;
+        let lasting = asked.tasks().map(|actions| Lasting::new(place, running, actions));
+        let lasting = lasting.transpose().map_err(Refused::of)?;
+        if lasting.is_some() && asked.named().level != AccessLevel::Read {
+            session.stored(&self.door.shared).await;
+        }
+        let Some(gives) = asked.gives() else { return Ok((lasting, None)) };
+        spoken(&head.headers)?;
+        let contexts = &self.door.contexts;
+        if gives.kind == Some(IdKind::Task) {
+            contexts.drop_ended_tasks(admission.grant(), place).await;
+        }
+        let marked = lasting.as_ref().map(Lasting::marked);
+        let given = contexts.given((gives, marked), opened, admission, place).map_err(Refused::of)?;
+        Ok((lasting, Some(given)))
     }
 
     /// Takes the body in: whole, or where the target's operator chose so only as far as it takes to decide. Who could
@@ -291,11 +316,14 @@ impl Connection {
             (Reads::Bulk(bulk), Some(further)) => {
                 let asked = bulk.so_far();
                 let checking = Checking::new(further, spooling.into_memory(), *bulk);
-                return Ok((Held::Checked(checking), asked, Some(running)));
+                return Ok((Held::Checked(Box::new(checking)), asked, Some(running)));
             }
             (reads, _) => reads,
         };
-        let kept = spooling.finish().await.map_err(Refused::of)?;
+        let mut kept = spooling.finish().await.map_err(Refused::of)?;
+        if let Reads::Whole(routed) = &reads {
+            self.put_dates(&mut kept, &**routed, identity, claim)?;
+        }
         let asked = match reads {
             Reads::Bulk(bulk) => bulk.finish()?,
             Reads::Whole(routed) => {
@@ -307,6 +335,44 @@ impl Connection {
             }
         };
         Ok((Held::Kept(kept), asked, Some(running)))
+    }
+
+    /// The route of a request. Dates in names become names before anything is decided on, but for who may do
+    /// everything: what they said is sent.
+    fn routed(
+        &self,
+        method: &str,
+        path: Path,
+        identity: &Identity,
+        claim: &Claim,
+    ) -> Result<(Path, Box<dyn Routed>), Refused> {
+        let api = self.door.api;
+        let routed = api.route(method, &path)?;
+        match api.dated(method, &path, self.door.shared.ledger.now()) {
+            Some(dated) if self.would_admit(identity, claim, &routed.named()).is_err() => {
+                let dated = dated?;
+                let routed = api.route(method, &dated)?;
+                Ok((dated, routed))
+            }
+            _ => Ok((path, routed)),
+        }
+    }
+
+    /// The same for a body.
+    fn put_dates(
+        &self,
+        kept: &mut Spooled,
+        routed: &dyn Routed,
+        identity: &Identity,
+        claim: &Claim,
+    ) -> Result<(), Refused> {
+        let Some(body) = kept.in_memory() else { return Ok(()) };
+        let Some(dated) = routed.dated(body, self.door.shared.ledger.now()) else { return Ok(()) };
+        let dates = Touch::new(routed.named().level, Reach::Everything("a date in an index name"));
+        if self.would_admit(identity, claim, &dates).is_err() {
+            kept.replace(dated?.into()).map_err(Refused::of)?;
+        }
+        Ok(())
     }
 
     /// The decision, with what aliases stand for taken into it: nothing is asked of a target before a grant covers the
@@ -569,11 +635,13 @@ impl Connection {
             // An answer that is looked into comes as it is.
             request.headers_mut().remove(ACCEPT_ENCODING);
         }
-        if let Some(given) = &given {
+        if given.is_some() || shown.every_status() {
             let json = single(&head.headers, &ACCEPT).ok().flatten().and_then(json_of);
             request
                 .headers_mut()
                 .insert(ACCEPT, json.unwrap_or(HeaderValue::from_static("application/json")));
+        }
+        if let Some(given) = &given {
             given.is_sent();
         }
         let sent = tokio::select! {
@@ -618,9 +686,9 @@ impl Connection {
             tracing::warn!(protocol = self.door.name, "an answer with an id in it is no plain JSON");
             return Err(Refusal::UpstreamLost);
         }
-        let filtering = shown.is_filtered() && head.status == StatusCode::OK;
+        let filtering = shown.is_filtered() && (head.status == StatusCode::OK || shown.every_status());
         let changes = seals.is_some() || filtering;
-        if head.status.is_success() && !filtering && may_be_looked_into(&head.headers) {
+        if !filtering && may_be_looked_into(&head.headers) {
             account.is_counted();
         }
         let mut theirs = Theirs::new(body, status, (lent, seals, lasting), ends, account, stuck);
@@ -636,10 +704,11 @@ impl Connection {
             // The connection is good for the next one when this has been read.
             let mut room = self.door.spool.answer(shown.user());
             let _ = shown::read(&mut theirs, &mut room, limits::HTTP_SAID_BYTES_MAX).await;
-            return match theirs.cut.take() {
-                Some(refusal) => Err(refusal),
-                None => Ok(absent),
-            };
+            if let Some(refusal) = theirs.cut.take() {
+                return Err(refusal);
+            }
+            theirs.show(Bytes::new(), room);
+            return Ok(absent);
         }
         let mut response = Response::new(Answered::Theirs(Box::new(theirs)));
         *response.status_mut() = head.status;
@@ -892,6 +961,15 @@ fn either(ends: Ends, refused: oneshot::Receiver<Refusal>) -> Ends {
     Box::pin(async move {
         tokio::select! { refusal = ends => refusal, Ok(refusal) = refused => refusal }
     })
+}
+
+/// Before an order is given to a task: its id may have come to mean another one, of another person.
+async fn still_is(place: &Arc<Place>, task: &tasks::Task) -> Result<(), Refused> {
+    let (status, answer) = place.ask(&tasks::about(task)).await.map_err(Refused::of)?;
+    match status.is_success() && tasks::is_it(task, &answer) {
+        true => Ok(()),
+        false => Err(Refused::of(Refusal::OperationDenied("the task is not there any more"))),
+    }
 }
 
 /// What is counted of a request.

@@ -37,6 +37,20 @@ pub(super) async fn skip(head: &Parts, rest: Rest) -> bool {
     false
 }
 
+/// Whether a body that was announced has come to its end with nothing in it: some clients (Kibana's console) announce
+/// one with every request, in chunks. Not cancel safe: what was read is lost.
+pub(super) async fn is_empty(head: &Parts, rest: &mut Rest) -> bool {
+    // Who waits to be asked for it has something to say.
+    let Some(body) = rest.body.as_mut().filter(|_| !head.headers.contains_key(EXPECT)) else { return false };
+    rest.is_begun = true;
+    let nothing = tokio::time::timeout(limits::HTTP_SKIP_WAIT, read(body, 0));
+    let is_empty = matches!(nothing.await, Ok(Some(())));
+    if is_empty {
+        rest.body = None;
+    }
+    is_empty
+}
+
 /// `None`: it is longer, or broken.
 async fn read(body: &mut Incoming, most: usize) -> Option<()> {
     let mut left = most;

@@ -33,6 +33,8 @@ struct Sealed {
     /// `None`: everything.
     names: Option<BTreeSet<String>>,
     id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<String>,
 }
 
 impl Owner {
@@ -49,8 +51,8 @@ impl Seal {
     }
 
     pub fn close(&self, owner: &Owner, opened: &Opened) -> Option<String> {
-        let Opened { grant, kind, names, raw } = opened;
-        let sealed = Sealed { grant: *grant, kind: *kind, names: names.clone(), id: raw.clone() };
+        let Opened { grant, kind, names, raw, mark } = opened.clone();
+        let sealed = Sealed { grant, kind, names, id: raw, mark };
         let mut bytes = serde_json::to_vec(&sealed).ok()?;
         let nonce = self.0.seal_in_place_append_tag(owner.bound(), &mut bytes).ok()?;
         Some(URL_SAFE_NO_PAD.encode([nonce.as_ref().as_slice(), &bytes].concat()))
@@ -66,8 +68,8 @@ impl Seal {
         let (nonce, text) = bytes.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let text = self.0.open_in_place(nonce, owner.bound(), text).ok()?;
-        let Sealed { grant, kind, names, id } = serde_json::from_slice(text).ok()?;
-        Some(Opened { grant, kind, names, raw: id })
+        let Sealed { grant, kind, names, id, mark } = serde_json::from_slice(text).ok()?;
+        Some(Opened { grant, kind, names, raw: id, mark })
     }
 }
 
@@ -87,6 +89,7 @@ mod tests {
             kind: IdKind::Scroll,
             names: Some(BTreeSet::from(["logs-1".to_owned()])),
             raw: "FGluY2x1ZGVfY29udGV4dF91dWlk==".into(),
+            mark: Some("alice/s-1/1".into()),
         };
         let alice = owner("alice", "logs");
         let sealed = seal.close(&alice, &opened).unwrap();

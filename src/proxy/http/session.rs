@@ -2,7 +2,7 @@
 //! task that watches what may end it; its requests learn of the end from it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -37,6 +37,8 @@ pub(super) struct Session {
     numbers: AtomicU64,
     /// When its last request ended, as the monotonic clock says it.
     last: AtomicU64,
+    /// The store knows of it.
+    is_stored: AtomicBool,
     _held: oneshot::Sender<()>,
 }
 
@@ -138,6 +140,7 @@ impl Session {
             active: AtomicUsize::new(0),
             numbers: AtomicU64::new(0),
             last: AtomicU64::new(clock::monotonic_micros()),
+            is_stored: AtomicBool::new(false),
             _held: held,
         });
         let watch = Watch {
@@ -194,6 +197,20 @@ impl Session {
     pub fn busy(self: &Arc<Self>) -> Busy {
         self.active.fetch_add(1, Relaxed);
         Busy(self.clone())
+    }
+
+    /// Waits until the store knows of it, so that a later process knows whose what it leaves behind is. A store that
+    /// does not keep up is not waited for long. Cancel safe.
+    pub async fn stored(&self, shared: &Shared) {
+        if self.is_stored.load(Relaxed) {
+            return;
+        }
+        let (done, written) = oneshot::channel();
+        let stored =
+            async { shared.history.send(History::Flush(done)).await.is_ok() && written.await.is_ok() };
+        if tokio::time::timeout(limits::HISTORY_FINISH, stored).await == Ok(true) {
+            self.is_stored.store(true, Relaxed);
+        }
     }
 
     pub fn moved(&self, up: u64, down: u64) {

@@ -71,13 +71,18 @@ impl Shown {
         matches!(self.view, View::Filtered(_))
     }
 
+    /// Whether what is shown is read whatever status it has, and is asked for as JSON.
+    pub fn every_status(&self) -> bool {
+        self.is_filtered() && self.part.as_ref().is_some_and(|part| part.every_status())
+    }
+
     /// What is said of something that is not there, and of what is not for who asks.
     pub fn absent(&self) -> Option<(u16, &'static str)> {
         self.part.as_ref().filter(|_| self.is_filtered()).and_then(|part| part.absent())
     }
 
-    /// Reads the answer, and leaves of it what is shown. Whether that is anything: else it is told as absent. Not cancel
-    /// safe: what was read is lost.
+    /// Reads the answer, and leaves of it what is shown. Whether that is anything: else it is told as absent. Not
+    /// cancel safe: what was read is lost.
     pub async fn read(
         &self,
         theirs: &mut Theirs,

@@ -42,6 +42,14 @@ struct Wanted {
     busy: Option<Busy>,
 }
 
+/// What one request's tasks are found by.
+#[derive(Debug, Clone)]
+pub(super) struct Marked {
+    pub mark: Arc<str>,
+    /// What they are called.
+    pub actions: &'static str,
+}
+
 /// A request that goes on unless it is stopped. Dropping it after it was sent, and before it has [ended](Self::ended),
 /// stops it.
 pub(super) struct Lasting {
@@ -68,6 +76,11 @@ impl Lasting {
         &self.mark
     }
 
+    /// What its tasks are found by when it has been answered.
+    pub fn marked(&self) -> Marked {
+        Marked { mark: self.mark.as_str().into(), actions: self.actions }
+    }
+
     /// From now on the target may have it.
     pub fn sent(&self) {
         self.sent.store(true, Relaxed);
@@ -88,6 +101,13 @@ impl Drop for Lasting {
             stop(&self.place, std::mem::take(&mut self.mark), wanted);
         }
     }
+}
+
+/// Stops what goes on at a place under this mark.
+pub(super) fn stop_marked(place: &Arc<Place>, marked: &Marked) {
+    let wanted =
+        Wanted { actions: marked.actions, since: Instant::now(), looked: false, found: false, busy: None };
+    stop(place, marked.mark.to_string(), wanted);
 }
 
 /// One at a time sees to all of them.
@@ -143,6 +163,11 @@ async fn look(place: &Place, aside: &mut Aside, question: &str, asked: Instant) 
 impl Stops {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing of this was there any more when that was looked at.
+    pub fn is_over(&self, marked: &Marked) -> bool {
+        self.lock().wanted.get(&*marked.mark).is_none_or(|wanted| wanted.looked && !wanted.found)
     }
 
     /// What is asked next; `None`: there is nothing more to do, and nobody sees to it any longer.

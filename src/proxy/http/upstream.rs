@@ -29,8 +29,8 @@ use super::upload::Upload;
 use crate::credential::Secret;
 use crate::grant::Book;
 use crate::model::{
-    AccessLevel, AuthMethod, Connector, Name, PoolSettings, Refusal, Surety, Target, TlsMode, TlsNegotiation, Upstream,
-    limits,
+    AccessLevel, AuthMethod, Connector, Name, PoolSettings, Refusal, Surety, Target, TlsMode, TlsNegotiation,
+    Upstream, limits,
 };
 use crate::pool::Dialer;
 use crate::secret::Secrets;
@@ -390,7 +390,7 @@ impl Place {
     }
 
     /// A question of our own; the answer is bounded.
-    pub async fn ask(self: &Arc<Self>, target: &'static str) -> Result<(StatusCode, Vec<u8>), Refusal> {
+    pub async fn ask(self: &Arc<Self>, target: &str) -> Result<(StatusCode, Vec<u8>), Refusal> {
         self.exchange(Method::GET, target, None).await
     }
 

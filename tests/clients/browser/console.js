@@ -7,12 +7,12 @@ const { chromium } = require('playwright-core');
 const [executablePath, url, username, password, vhost, queue, text] = process.argv.slice(2);
 
 async function main() {
+  const seen = { errors: [], failed: [], asked: [] };
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] });
   try {
     // What the browser itself asks for, before there is a page that could.
     const context = await browser.newContext({ httpCredentials: { username, password } });
     const page = await context.newPage();
-    const seen = { errors: [], failed: [], asked: [] };
     page.on('pageerror', (error) => seen.errors.push(String(error)));
     page.on('console', (message) => {
       if (message.text().startsWith('Uncaught error')) seen.errors.push(message.text());
@@ -57,6 +57,9 @@ async function main() {
     seen.got = await page.innerText('#msg-wrapper pre.msg-payload');
     seen.vhost = vhost;
     console.log(JSON.stringify(seen));
+  } catch (error) {
+    console.error(JSON.stringify(seen));
+    throw error;
   } finally {
     await browser.close();
   }

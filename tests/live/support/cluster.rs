@@ -136,7 +136,8 @@ impl Cluster {
             [("read", READ), ("read_write", "\"indices_all\""), ("admin", "\"indices_all\"")]
         {
             let role = format!(
-                r#"{{"cluster_permissions": ["cluster_composite_ops", "cluster_monitor", "cluster:admin/tasks/cancel"],
+                r#"{{"cluster_permissions": ["cluster_composite_ops", "cluster_monitor", "cluster:admin/tasks/cancel",
+                     "cluster:admin/reindex/rethrottle"],
                    "index_permissions": [{{"index_patterns": ["*"],
                      "allowed_actions": [{actions}, "indices:admin/aliases/get"]}}]}}"#
             );

@@ -170,6 +170,10 @@ fn opened(line: &str, body: &str) -> &'static str {
         () if is("/_eql/search") => "{\"is_partial\":true,\"id\":\"raw-eql\"}",
         () if is("/_query/async") => "{\"id\":\"raw-esql\",\"is_running\":true}",
         () if is("/_async_search") => "{\"id\":\"raw-async\",\"is_partial\":true}",
+        () if is("wait_for_completion=false") => "{\"task\":\"raw:1\"}",
+        () if is("/_tasks/") => {
+            "{\"completed\":false,\"task\":{\"node\":\"raw\",\"id\":1,\"headers\":{\"X-Opaque-Id\":\"bob/s-1/1\"}}}"
+        }
         () if body.contains("\"pit\"") => {
             "{\"took\":1,\"hits\":{\"pit_id\":\"no\"},\"pit_id\":\"raw-pit-2\"}"
         }

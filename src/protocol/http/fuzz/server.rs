@@ -147,12 +147,12 @@ fn in_path(method: &str, segments: &[&str], help: bool) -> Names {
     let names: &[&str] = match segments {
         [] => &[],
         ["_bulk" | "_mget" | "_msearch" | "_mtermvectors" | "_reindex" | "_aliases"] => &[],
+        ["_query"] | ["_query", "async"] => &[],
         ["_cat", _] if help => &[],
         ["_cat", "indices" | "shards" | "segments" | "recovery" | "count" | "aliases", name] => &[*name],
         ["_cat", "segment_replication", name] => &[*name],
         ["_cluster", "health", name] | ["_resolve", "index", name] | ["_alias", name] => &[*name],
         ["_data_stream", name] | ["_data_stream", name, "_stats"] => &[*name],
-        ["_query"] | ["_query", "async"] => &[],
         [first, ..] if first.starts_with('_') && *first != "_all" => &[EVERYTHING],
         [name, "_alias" | "_aliases", target] if changes => &[*name, *target],
         [name, "_clone" | "_shrink" | "_split" | "_rollover", target] => &[*name, *target],
@@ -165,7 +165,11 @@ fn in_path(method: &str, segments: &[&str], help: bool) -> Names {
 /// What the body names. `path`: what stands in where it says nothing.
 fn in_body(segments: &[&str], body: &[u8], path: &Names) -> Names {
     let default: Vec<&str> = path.iter().map(String::as_str).collect();
-    let route = segments.iter().rev().find(|segment| segment.starts_with('_')).copied().unwrap_or_default();
+    let route = match segments {
+        [first, ..] if first.starts_with('_') && *first != "_all" => *first,
+        [_, word, ..] => *word,
+        _ => "",
+    };
     match (route, segments) {
         // A document is what it is.
         ("_doc" | "_create" | "_update" | "_source", [_, _, ..]) => return Names::new(),

@@ -1,10 +1,8 @@
 //! Bodies, read as far as they reach beyond what the path names.
 
-use std::collections::BTreeMap;
-
 use crate::model::{Reach, limits};
 use crate::protocol::http::Wrong;
-use crate::protocol::http::json::Json;
+use crate::protocol::http::json::{Json, Members};
 
 /// What a route's body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +15,6 @@ pub(super) enum Kind {
     Definitions,
     Secrets,
 }
-
-type Members = BTreeMap<String, Json>;
 
 /// What exchanges may be: each moves messages within its vhost and has nothing of anybody else's.
 const EXCHANGES: [&str; 12] = [
@@ -172,7 +168,7 @@ fn exchange(members: &Members, reach: &mut Reach) {
 
 fn policy(members: &Members, reach: &mut Reach) {
     let known = |definition: &Json| {
-        definition.object().is_some_and(|keys| keys.keys().all(|key| POLICY.contains(&key.as_str())))
+        definition.object().is_some_and(|keys| keys.keys().all(|key| POLICY.contains(&key.as_ref())))
     };
     if members.get("definition").is_some_and(|definition| !known(definition)) {
         reach.everything("something in a policy that the proxy does not know");
@@ -180,7 +176,7 @@ fn policy(members: &Members, reach: &mut Reach) {
 }
 
 fn definitions(members: &Members) -> Result<(), Wrong> {
-    match members.keys().any(|name| ACCOUNTS.contains(&name.as_str())) {
+    match members.keys().any(|name| ACCOUNTS.contains(&name.as_ref())) {
         true => Err(Wrong::Denied("the cluster's own accounts are not changed through the proxy")),
         false => Ok(()),
     }

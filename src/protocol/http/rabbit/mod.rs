@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::api::{Api, Routed};
 use super::{Answer, ContentType, Path, Wrong};
-use crate::model::Refusal;
+use crate::model::{Refusal, Time};
 
 pub(super) struct Rabbit;
 
@@ -26,16 +26,27 @@ impl Api for Rabbit {
         Ok(Box::new(routes::Routed::of(method, path)?))
     }
 
+    fn dated(&self, _: &str, _: &Path, _: Time) -> Option<Result<Path, Wrong>> {
+        None
+    }
+
     /// The console asks for `name=`, and `name` is not it.
     fn render(&self, path: &Path) -> String {
         path.render_valued()
     }
 
-    /// How one logs in, which the console asks before anybody has: here by name and secret, whatever the server has
-    /// besides. The members are those of all its releases.
+    /// What the console asks before anybody has logged in. How one logs in: here by name and secret, whatever the
+    /// server has besides; the members are those of all its releases. And whether it was loaded from another release
+    /// than the server is of now (from 4.0 on): it loads itself anew then, again and again where it is told different
+    /// things.
     fn said_to_anybody(&self, method: &str, path: &str) -> Option<&'static str> {
-        let asked = method == "GET" && path == "/api/auth";
-        asked.then_some(r#"{"oauth_enabled":false,"enable_uaa":false,"uaa_client_id":"","uaa_location":""}"#)
+        match (method, path) {
+            ("GET", "/api/auth") => {
+                Some(r#"{"oauth_enabled":false,"enable_uaa":false,"uaa_client_id":"","uaa_location":""}"#)
+            }
+            ("GET", "/api/version") => Some("\"any\""),
+            _ => None,
+        }
     }
 
     fn answer(&self, refusal: &Refusal) -> Answer {
@@ -84,9 +95,14 @@ impl Api for Rabbit {
     }
 
     /// It says 401 for both.
+    fn goes_on_with(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// It says 401 for both. The second reason is that of its release 4.
     fn says_login_failed(&self, body: &[u8]) -> bool {
         let said: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-        said.is_none_or(|said| said["reason"] == "Login failed")
+        said.is_none_or(|said| said["reason"] == "Login failed" || said["reason"] == "Not_Authorized")
     }
 }
 
@@ -124,7 +140,11 @@ mod tests {
         let failed = |body: &str| Rabbit.says_login_failed(body.as_bytes());
         assert!(failed(r#"{"error":"not_authorized","reason":"Login failed"}"#));
         assert!(failed(""));
+        assert!(failed(r#"{"error":"not_authorized","reason":"Not_Authorized"}"#));
         assert!(!failed(r#"{"error":"not_authorised","reason":"Access refused."}"#));
+        assert!(!failed(
+            r#"{"error":"not_authorised","reason":"User not authorised to access virtual host"}"#
+        ));
     }
 
     #[test]
@@ -150,9 +170,14 @@ mod tests {
     fn how_one_logs_in_is_known_to_anybody_and_nothing_else() {
         let said = Rabbit.said_to_anybody("GET", "/api/auth").unwrap();
         assert_eq!(serde_json::from_str::<serde_json::Value>(said).unwrap()["enable_uaa"], false);
-        for (method, path) in
-            [("POST", "/api/auth"), ("GET", "/api/auth/"), ("GET", "/api/whoami"), ("GET", "/")]
-        {
+        assert_eq!(Rabbit.said_to_anybody("GET", "/api/version"), Some("\"any\""));
+        for (method, path) in [
+            ("POST", "/api/auth"),
+            ("GET", "/api/version/x"),
+            ("GET", "/api/auth/"),
+            ("GET", "/api/whoami"),
+            ("GET", "/"),
+        ] {
             assert_eq!(Rabbit.said_to_anybody(method, path), None, "{method} {path}");
         }
     }

@@ -100,6 +100,10 @@ const OVERVIEW: [&str; 18] = [
 const EMPTY: [&str; 3] = ["message_stats", "churn_rates", "queue_totals"];
 
 impl api::Part for Part {
+    fn every_status(&self) -> bool {
+        false
+    }
+
     fn view(&self, path: &Path, viewer: &Viewer<'_>) -> View {
         match self {
             Self::File => View::Instead(Path { segments: path.segments.clone(), query: Vec::new() }),

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::body::Kind;
 use super::part::Part;
-use crate::model::{AccessLevel, Reach, Touch};
+use crate::model::{AccessLevel, Reach, Time, Touch};
 use crate::protocol::http::api;
 use crate::protocol::http::{Asked, Bulk, Counts, Path, Several, Wrong};
 
@@ -91,6 +91,10 @@ impl Routed {
 }
 
 impl api::Routed for Routed {
+    fn dated(&self, _: &[u8], _: Time) -> Option<Result<Vec<u8>, Wrong>> {
+        None
+    }
+
     fn takes_body(&self) -> bool {
         self.body() != Kind::None
     }
