@@ -330,7 +330,13 @@ impl Theirs {
                     self.finish();
                     return Poll::Ready(None);
                 }
-                Poll::Ready(Some(Err(error))) => return self.fail(error),
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(%error, "an answer of a target broke off");
+                    self.hold.close();
+                    // What came before that goes first: the client gets what there is of the answer.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Ready(Some(Ok(frame))) => frame,
             };
             // Trailers stay here.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
@@ -60,6 +61,7 @@ struct Refused {
     closes: bool,
 }
 
+const SLOW: Refusal = Refusal::ProtocolViolation("the body came too slowly");
 /// What a note takes beside its text, or nearly.
 const NOTE_BYTES: usize = 96;
 
@@ -208,7 +210,10 @@ impl Connection {
         let (path, routed) = self.routed(head.method.as_str(), path, identity, claim)?;
         let is_read = routed.needs_body();
         if !routed.takes_body() && rest.body.as_ref().is_some_and(|body| !body.is_end_stream()) {
-            rest::is_empty(head, rest).await;
+            let is_empty = rest::is_empty(head, rest).await;
+            if !is_empty {
+                return Err(Wrong::Bad("this route takes no body").into());
+            }
         }
         let (held, mut asked, early) = match self.is_expected(head, rest.body.as_ref(), &*routed)? {
             false => (Held::Nothing, routed.asked(b"")?, None),
@@ -648,7 +653,12 @@ impl Connection {
             biased;
             refusal = &mut ends => Err(refusal),
             sent = place.send(request, lasting.as_ref()) => sent,
-            () = sending.pace.too_slow(&place), if is_to_come => Err(Refusal::ProtocolViolation("the body came too slowly")),
+            () = sending.pace.too_slow(&place), if is_to_come => Err(SLOW),
+        };
+        // A body that may not go on breaks the exchange, and says why in the same moment.
+        let sent = match sent {
+            Err(Refusal::UpstreamLost) => Err((&mut ends).now_or_never().unwrap_or(Refusal::UpstreamLost)),
+            sent => sent,
         };
         if let (Some(given), Err(refusal)) = (&given, &sent)
             && *refusal != Refusal::UpstreamLost
