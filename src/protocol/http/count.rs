@@ -172,8 +172,8 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// `trusts_errors`: where a `_bulk` says that nothing has failed, all of its actions were done. One that deletes says
-    /// that of documents which are not there, too. `None`: there is nothing to be read.
+    /// `trusts_errors`: where a `_bulk` says that nothing has failed, all of its actions were done. One that deletes
+    /// says that of documents which are not there, too. `None`: there is nothing to be read.
     pub fn new(counts: Counts, trusts_errors: bool) -> Option<Self> {
         let want = counts.want()?;
         Some(Self {
