@@ -94,19 +94,31 @@ impl Maker {
                         .collect::<Vec<_>>()
                         .join(",")
                 }
-                2 => format!("<{}>", self.index()),
+                2 => {
+                    let dated = [
+                        "granted-1",
+                        "secret",
+                        "granted-{now/y{yyyy}}",
+                        "sec{now/d{'ret'}}",
+                        "s{now{'ec'}}ret",
+                    ];
+                    let dated = self.random.of(&dated);
+                    format!("<{}>", self.name(dated))
+                }
                 3 if self.kind == Kind::Elasticsearch => format!("me:{}", self.index()),
                 _ => self.index(),
             };
             parts.push(part);
         }
         let text = parts.join(",");
-        match self.random.below(5) {
+        let hard = |c: char| "<>{}/'".contains(c);
+        let encoded: String = match self.random.below(5) {
             0 => text.bytes().map(|byte| format!("%{byte:02x}")).collect(),
-            1 => text.replace(',', "%2C").replace('*', "%2A").replace('<', "%3C").replace('>', "%3E"),
-            2 => text.replace('e', "%65").replace('<', "%3C").replace('>', "%3E"),
-            _ => text.replace('<', "%3C").replace('>', "%3E"),
-        }
+            1 => text.replace(',', "%2C").replace('*', "%2A"),
+            2 => text.replace('e', "%65"),
+            _ => text,
+        };
+        encoded.chars().map(|c| if hard(c) { format!("%{:02X}", c as u32) } else { c.into() }).collect()
     }
 
     /// A query that may look up what is elsewhere.
