@@ -102,7 +102,7 @@ fn revoke(node: &Node<ClusterPlace>, person: &str) {
 fn tells_nothing(node: &Node<ClusterPlace>, answer: &Answer, raw: &str) {
     let name = raw.split(':').next().expect("a node");
     let transport = node.place.cluster.transport.to_string();
-    for what in [raw, name, "127.0.0.1", &transport, "X-Opaque-Id", "alice/s-"] {
+    for what in [raw, name, "127.0.0.1", &transport, "X-Opaque-Id", "carol/s-"] {
         assert!(!answer.body.contains(what) && !answer.head.contains(what), "{what}: {answer:?}");
     }
 }
@@ -110,7 +110,7 @@ fn tells_nothing(node: &Node<ClusterPlace>, answer: &Answer, raw: &str) {
 /// Begun without waiting; looked at, hurried, slowed down and cancelled by whose it is.
 fn detached(kind: Kind, prefix: &str) {
     let node = node(kind, prefix);
-    let [alice, bob] = ["alice", "bob"].map(|name| person(&node, name, "read_write"));
+    let [carol, dave] = ["carol", "dave"].map(|name| person(&node, name, "read_write"));
     let root = node.user("root");
     node.grant("root", "admin", "1h", &["--database", "*"]);
     let [logs, copy] = ["logs-1", "logs-2"].map(|name| node.place.name(name));
@@ -121,8 +121,8 @@ fn detached(kind: Kind, prefix: &str) {
         (format!("POST /{logs}/_delete_by_query?{SLOWLY}"), "{\"query\":{\"match_all\":{}}}"),
         ("POST /_reindex?wait_for_completion=false&requests_per_second=0.5".to_owned(), copying.as_str()),
     ] {
-        let (sealed, raw) = begin(&node, &alice, &line, body);
-        let about = ask(&node, &alice, &format!("GET /_tasks/{sealed}"), "");
+        let (sealed, raw) = begin(&node, &carol, &line, body);
+        let about = ask(&node, &carol, &format!("GET /_tasks/{sealed}"), "");
         tells_nothing(&node, &about, &raw);
         let about = said(&about);
         assert!(about["completed"] == false && about["task"]["description"].is_string(), "{about}");
@@ -130,41 +130,41 @@ fn detached(kind: Kind, prefix: &str) {
         let faster = format!("POST /{kind}/{sealed}/_rethrottle?requests_per_second=0.25");
         let cancel = format!("POST /_tasks/{sealed}/_cancel");
         for line in [&format!("GET /_tasks/{sealed}"), &faster, &cancel] {
-            for other in [&bob, &root] {
+            for other in [&dave, &root] {
                 refused(&ask(&node, other, line, ""), "TG009");
             }
-            refused(&ask(&node, &alice, &line.replace(&sealed, &raw), ""), "TG009");
+            refused(&ask(&node, &carol, &line.replace(&sealed, &raw), ""), "TG009");
             refused(&ask(&node, &root, &line.replace(&sealed, &raw), ""), "TG009");
         }
         assert!(is_running(&node, &raw));
-        let told = ask(&node, &alice, &faster, "");
+        let told = ask(&node, &carol, &faster, "");
         tells_nothing(&node, &told, &raw);
         assert_eq!(
             said(&told)["nodes"]["-"]["tasks"][&sealed]["status"]["requests_per_second"],
             0.25,
             "{told:?}"
         );
-        let told = ask(&node, &alice, &cancel, "");
+        let told = ask(&node, &carol, &cancel, "");
         tells_nothing(&node, &told, &raw);
         assert_eq!(said(&told)["nodes"]["-"]["tasks"][&sealed]["cancellable"], true, "{told:?}");
         wait_until("what sleeps is cancelled at once", GONE, || !is_running(&node, &raw));
         // What has ended is told of as well, to the same person.
         let mut ended = Value::Null;
         wait_until("its result is kept", PATIENCE, || {
-            let about = ask(&node, &alice, &format!("GET /_tasks/{sealed}"), "");
+            let about = ask(&node, &carol, &format!("GET /_tasks/{sealed}"), "");
             tells_nothing(&node, &about, &raw);
             ended = said(&about);
             ended["completed"] == true
         });
         assert!(ended["task"]["status"]["canceled"].is_string(), "{ended}");
-        refused(&ask(&node, &bob, &format!("GET /_tasks/{sealed}"), ""), "TG009");
-        tells_nothing(&node, &ask(&node, &alice, &cancel, ""), &raw);
-        tells_nothing(&node, &ask(&node, &alice, &faster, ""), &raw);
+        refused(&ask(&node, &dave, &format!("GET /_tasks/{sealed}"), ""), "TG009");
+        tells_nothing(&node, &ask(&node, &carol, &cancel, ""), &raw);
+        tells_nothing(&node, &ask(&node, &carol, &faster, ""), &raw);
     }
     for (person, line) in [
-        (&alice, "GET /_tasks"),
-        (&alice, "POST /_tasks/_cancel"),
-        (&alice, "GET /_cat/tasks"),
+        (&carol, "GET /_tasks"),
+        (&carol, "POST /_tasks/_cancel"),
+        (&carol, "GET /_cat/tasks"),
         (&root, "GET /_tasks"),
         (&root, "POST /_tasks/_cancel?actions=*"),
         (&root, "GET /_tasks/_all"),
@@ -173,16 +173,16 @@ fn detached(kind: Kind, prefix: &str) {
     }
     // A scroll is no task, and a task no scroll.
     let scroll =
-        said(&ask(&node, &alice, &format!("GET /{logs}/_search?scroll=1m"), ""))["_scroll_id"].clone();
+        said(&ask(&node, &carol, &format!("GET /{logs}/_search?scroll=1m"), ""))["_scroll_id"].clone();
     let scroll = scroll.as_str().expect("an id");
-    refused(&ask(&node, &alice, &format!("GET /_tasks/{scroll}"), ""), "TG009");
+    refused(&ask(&node, &carol, &format!("GET /_tasks/{scroll}"), ""), "TG009");
     // One that comes to its end.
     let line = format!("POST /{logs}/_update_by_query?wait_for_completion=false&conflicts=proceed");
-    let answer = said(&ask(&node, &alice, &line, ""));
+    let answer = said(&ask(&node, &carol, &line, ""));
     let sealed = answer["task"].as_str().expect("an id");
-    refused(&ask(&node, &alice, &format!("GET /_search/scroll/{sealed}?scroll=1m"), ""), "TG009");
+    refused(&ask(&node, &carol, &format!("GET /_search/scroll/{sealed}?scroll=1m"), ""), "TG009");
     let about =
-        said(&ask(&node, &alice, &format!("GET /_tasks/{sealed}?wait_for_completion=true&pretty"), ""));
+        said(&ask(&node, &carol, &format!("GET /_tasks/{sealed}?wait_for_completion=true&pretty"), ""));
     assert!(about["completed"] == true && about["response"]["updated"].as_u64() > Some(0), "{about}");
 }
 
@@ -200,35 +200,35 @@ fn a_task_is_its_beginners_on_opensearch_with_security() {
 #[test]
 fn a_task_is_its_beginners_on_elasticsearch() {
     let node = node(Kind::Elasticsearch, "taskmerge-");
-    let [alice, bob] = ["alice", "bob"].map(|name| person(&node, name, "admin"));
+    let [carol, dave] = ["carol", "dave"].map(|name| person(&node, name, "admin"));
     let logs = node.place.name("logs-1");
     fill(&node, &logs);
     let line = format!("POST /{logs}/_forcemerge?max_num_segments=1&wait_for_completion=false");
-    let answer = said(&ask(&node, &alice, &line, ""));
+    let answer = said(&ask(&node, &carol, &line, ""));
     let sealed = answer["task"].as_str().expect("an id");
-    let about = ask(&node, &alice, &format!("GET /_tasks/{sealed}?wait_for_completion=true"), "");
+    let about = ask(&node, &carol, &format!("GET /_tasks/{sealed}?wait_for_completion=true"), "");
     tells_nothing(&node, &about, "9300");
     let about = said(&about);
     assert!(about["completed"] == true && about["task"]["node"] == "-", "{about}");
     assert!(about["task"]["action"] == "indices:admin/forcemerge", "{about}");
-    refused(&ask(&node, &bob, &format!("GET /_tasks/{sealed}"), ""), "TG009");
-    let whole = said(&ask(&node, &alice, &format!("POST /{logs}/_forcemerge?max_num_segments=1"), ""));
+    refused(&ask(&node, &dave, &format!("GET /_tasks/{sealed}"), ""), "TG009");
+    let whole = said(&ask(&node, &carol, &format!("POST /{logs}/_forcemerge?max_num_segments=1"), ""));
     assert!(whole["_shards"].is_object(), "{whole}");
-    revoke(&node, "alice");
-    refused(&ask(&node, &alice, &format!("GET /_tasks/{sealed}"), ""), "TG00");
+    revoke(&node, "carol");
+    refused(&ask(&node, &carol, &format!("GET /_tasks/{sealed}"), ""), "TG00");
 }
 
 /// It goes on when its client goes away, and not when its grant ends.
 fn with_its_grant(kind: Kind, prefix: &str) {
     let node = node(kind, prefix);
-    let [alice, bob] = ["alice", "bob"].map(|name| person(&node, name, "read_write"));
+    let [carol, dave] = ["carol", "dave"].map(|name| person(&node, name, "read_write"));
     let [logs, other] = ["logs-1", "logs-2"].map(|name| node.place.name(name));
     fill(&node, &logs);
     fill(&node, &other);
-    let (_, bobs) = begin(&node, &bob, &format!("POST /{other}/_update_by_query?{SLOWLY}"), "");
+    let (_, bobs) = begin(&node, &dave, &format!("POST /{other}/_update_by_query?{SLOWLY}"), "");
     let (sealed, raw) = begin(
         &node,
-        &alice,
+        &carol,
         &format!("POST /{logs}/_delete_by_query?{SLOWLY}"),
         "{\"query\":{\"match_all\":{}}}",
     );
@@ -237,11 +237,11 @@ fn with_its_grant(kind: Kind, prefix: &str) {
     assert!(is_running(&node, &raw), "what nobody waits for goes on");
     let count =
         || node.place.cluster.done(&format!("GET /{logs}/_count"), "")["count"].as_u64().expect("a number");
-    revoke(&node, "alice");
+    revoke(&node, "carol");
     wait_until("it ends with its grant", GONE, || !is_running(&node, &raw));
-    refused(&ask(&node, &alice, &format!("GET /_tasks/{sealed}"), ""), "TG00");
-    node.grant("alice", "read_write", "1h", &["--database", &node.place.name("logs-*")]);
-    refused(&ask(&node, &alice, &format!("GET /_tasks/{sealed}"), ""), "TG00");
+    refused(&ask(&node, &carol, &format!("GET /_tasks/{sealed}"), ""), "TG00");
+    node.grant("carol", "read_write", "1h", &["--database", &node.place.name("logs-*")]);
+    refused(&ask(&node, &carol, &format!("GET /_tasks/{sealed}"), ""), "TG00");
     node.place.cluster.done(&format!("POST /{logs}/_refresh"), "");
     let left = count();
     assert!(left > 0, "it was in the middle");
@@ -249,21 +249,21 @@ fn with_its_grant(kind: Kind, prefix: &str) {
     // The same where its client waits for it, asleep.
     let mut waiting = node.client();
     waiting.send(&request(
-        &of(&alice),
+        &of(&carol),
         &format!("POST /{logs}/_update_by_query?{}", SLOWLY.replace("false", "true")),
         "",
     ));
-    wait_until("it runs", PATIENCE, || running(&node, "alice/").len() == 1);
-    revoke(&node, "alice");
+    wait_until("it runs", PATIENCE, || running(&node, "carol/").len() == 1);
+    revoke(&node, "carol");
     refused(&waiting.answer(false), "TG004");
-    wait_until("what is waited for ends with its grant", GONE, || running(&node, "alice/").is_empty());
-    node.grant("alice", "read_write", "1h", &["--database", &node.place.name("logs-*")]);
+    wait_until("what is waited for ends with its grant", GONE, || running(&node, "carol/").is_empty());
+    node.grant("carol", "read_write", "1h", &["--database", &node.place.name("logs-*")]);
     // An id that never came to its client is nobody's, and so is what it is of.
     let mut client: HttpClient = node.client();
-    client.send(&request(&of(&alice), &format!("POST /{logs}/_update_by_query?{SLOWLY}"), ""));
+    client.send(&request(&of(&carol), &format!("POST /{logs}/_update_by_query?{SLOWLY}"), ""));
     client.close();
     wait_until("an answer that nobody waits for is stopped", PATIENCE, || {
-        running(&node, "alice/").is_empty() && node.sessions().is_empty()
+        running(&node, "carol/").is_empty() && node.sessions().is_empty()
     });
     // Those that have ended do not count.
     let empty = node.place.name("logs-empty");
@@ -271,11 +271,11 @@ fn with_its_grant(kind: Kind, prefix: &str) {
     let line = format!("POST /{empty}/_update_by_query?wait_for_completion=false");
     let mut client = node.client();
     for round in 0..130 {
-        let answer = client.ask(&of(&alice), &line, "");
+        let answer = client.ask(&of(&carol), &line, "");
         assert_eq!(answer.status, 200, "{round}: {answer:?}");
     }
-    revoke(&node, "bob");
-    wait_until("bob's ends with his", GONE, || !is_running(&node, &bobs));
+    revoke(&node, "dave");
+    wait_until("dave's ends with his", GONE, || !is_running(&node, &bobs));
 }
 
 #[test]
@@ -292,47 +292,47 @@ fn a_task_ends_with_its_grant_on_opensearch_with_security() {
 fn left_behind(kind: Kind, prefix: &str) {
     let node = node(kind, prefix);
     let neighbour = self::node(kind, &format!("{prefix}n"));
-    let alice = person(&node, "alice", "read_write");
-    let theirs = person(&neighbour, "alice", "read_write");
+    let carol = person(&node, "carol", "read_write");
+    let theirs = person(&neighbour, "carol", "read_write");
     let logs = node.place.name("logs-1");
     let neighbours = neighbour.place.name("logs-1");
     fill(&node, &logs);
     fill(&neighbour, &neighbours);
     let (_, others) =
         begin(&neighbour, &theirs, &format!("POST /{neighbours}/_update_by_query?{SLOWLY}"), "");
-    let before: Vec<_> = running(&node, "alice/").iter().map(id).collect();
+    let before: Vec<_> = running(&node, "carol/").iter().map(id).collect();
     assert_eq!(before, std::slice::from_ref(&others));
     // Whoever has such a mark without having been here.
     let mut client = node.place.cluster.client();
     let forged = format!(
-        "POST /{logs}/_update_by_query?{SLOWLY} HTTP/1.1\r\nHost: a\r\nX-Opaque-Id: alice/s-0123456789abc/1\r\n\
+        "POST /{logs}/_update_by_query?{SLOWLY} HTTP/1.1\r\nHost: a\r\nX-Opaque-Id: carol/s-0123456789abc/1\r\n\
          Authorization: {}\r\nContent-Length: 0\r\n\r\n",
         node.place.cluster.proof()
     );
     client.send(&forged);
     let forged = said(&client.answer(false))["task"].as_str().expect("an id").to_owned();
-    let (sealed, begun) = begin(&node, &alice, &format!("POST /{logs}/_update_by_query?{SLOWLY}"), "");
+    let (sealed, begun) = begin(&node, &carol, &format!("POST /{logs}/_update_by_query?{SLOWLY}"), "");
     let mut waiting = node.client();
     let line =
         format!("POST /{logs}/_update_by_query?requests_per_second=0.5&scroll_size=20&conflicts=proceed");
-    waiting.send(&request(&of(&alice), &line, ""));
-    wait_until("both run", PATIENCE, || running(&node, "alice/s-").len() == 4);
+    waiting.send(&request(&of(&carol), &line, ""));
+    wait_until("both run", PATIENCE, || running(&node, "carol/s-").len() == 4);
     node.kill();
     std::thread::sleep(GONE);
-    assert_eq!(running(&node, "alice/s-").len(), 4, "nobody is there to cancel them");
+    assert_eq!(running(&node, "carol/s-").len(), 4, "nobody is there to cancel them");
     node.resume();
-    wait_until("what was left behind is stopped", PATIENCE, || running(&node, "alice/s-").len() == 2);
+    wait_until("what was left behind is stopped", PATIENCE, || running(&node, "carol/s-").len() == 2);
     std::thread::sleep(GONE);
-    let mut left: Vec<_> = running(&node, "alice/s-").iter().map(id).collect();
+    let mut left: Vec<_> = running(&node, "carol/s-").iter().map(id).collect();
     left.sort();
     let mut expected = vec![others.clone(), forged.clone()];
     expected.sort();
     assert_eq!(left, expected, "what others began goes on");
     assert!(!is_running(&node, &begun));
-    let about = said(&ask(&node, &alice, &format!("GET /_tasks/{sealed}"), ""));
+    let about = said(&ask(&node, &carol, &format!("GET /_tasks/{sealed}"), ""));
     assert!(about["completed"] == true, "{about}");
     // In order it leaves nothing behind to begin with.
-    let (_, again) = begin(&node, &alice, &format!("POST /{logs}/_update_by_query?{SLOWLY}"), "");
+    let (_, again) = begin(&node, &carol, &format!("POST /{logs}/_update_by_query?{SLOWLY}"), "");
     node.signal(Signal::TERM);
     node.wait_ended(PATIENCE);
     assert!(!is_running(&node, &again), "it is stopped before the proxy ends");
@@ -356,22 +356,22 @@ fn what_a_killed_proxy_left_behind_is_stopped_on_opensearch_with_security() {
 #[test]
 fn an_id_that_came_to_mean_another_task_shows_nothing() {
     let node: Node<HttpPlace> = Node::opensearch();
-    let alice = node.user("alice");
-    node.grant("alice", "read_write", "1h", &["--database", "logs-*"]);
+    let carol = node.user("carol");
+    node.grant("carol", "read_write", "1h", &["--database", "logs-*"]);
     let mut client = node.client();
-    let answer = client.ask(&of(&alice), "POST /logs-1/_update_by_query?wait_for_completion=false", "");
+    let answer = client.ask(&of(&carol), "POST /logs-1/_update_by_query?wait_for_completion=false", "");
     let sealed = said(&answer)["task"].as_str().expect("an id").to_owned();
     assert!(!answer.body.contains("raw"), "{answer:?}");
     let seen = node.place.seen().pop().expect("it was sent");
     assert!(
-        seen.header("x-opaque-id").is_some_and(|mark| mark.starts_with("alice/s-") && mark.ends_with("/1"))
+        seen.header("x-opaque-id").is_some_and(|mark| mark.starts_with("carol/s-") && mark.ends_with("/1"))
     );
-    // The stand-in says that it is bob's.
-    let about = client.ask(&of(&alice), &format!("GET /_tasks/{sealed}"), "");
-    assert!(about.status == 404 && !about.body.contains("bob") && !about.body.contains("raw"), "{about:?}");
+    // The stand-in says that it is dave's.
+    let about = client.ask(&of(&carol), &format!("GET /_tasks/{sealed}"), "");
+    assert!(about.status == 404 && !about.body.contains("dave") && !about.body.contains("raw"), "{about:?}");
     for line in ["POST /_tasks/ID/_cancel", "POST /_update_by_query/ID/_rethrottle?requests_per_second=-1"] {
         let sent = node.place.seen().len();
-        refused(&client.ask(&of(&alice), &line.replace("ID", &sealed), ""), "TG009");
+        refused(&client.ask(&of(&carol), &line.replace("ID", &sealed), ""), "TG009");
         let orders: Vec<_> = node.place.seen().split_off(sent).into_iter().map(|seen| seen.line).collect();
         assert_eq!(orders, ["GET /_tasks/raw:1 HTTP/1.1"], "an order was given to it");
     }
