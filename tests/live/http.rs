@@ -494,6 +494,19 @@ fn a_connection_is_lent_again_after_a_whole_exchange_only() {
     wait_until("the exchange that nobody waits for is closed", PATIENCE, || node.place.closed() > closed);
 }
 
+/// A target that has answered takes what comes next for the rest of the request, or for the next one.
+#[test]
+fn what_has_not_gone_out_is_nobody_elses() {
+    let (node, alice) = node();
+    let search = format!("{{}}\n{{\"query\":{{\"term\":{{\"user\":\"{}\"}}}}}}\n", "a".repeat(1_000_000));
+    let answer = node.client().ask(&of(&alice), "POST /logs-early-stall/_msearch", &search.repeat(14));
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+    assert_eq!(node.client().ask(&of(&alice), "GET /logs-1/_doc/next", "").status, 200);
+    let seen = node.place.seen();
+    let on = |word: &str| seen.iter().find(|seen| seen.line.contains(word)).expect("it came").connection;
+    assert_ne!(on("early"), on("next"), "{:?}", seen.iter().map(|seen| &seen.line).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_grant_that_ends_cuts_what_is_under_way() {
     let (node, alice) = node();

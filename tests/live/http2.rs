@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::support::http::HttpPlace;
 use crate::support::tls::{Tunnel, authority, tunnel};
-use crate::support::{CUT, Node, PATIENCE, Person, block, field, runtime, wait_until};
+use crate::support::{CUT, Node, Options, PATIENCE, Person, block, field, runtime, wait_until};
 
 type Sender = SendRequest<Full<Bytes>>;
 
@@ -212,6 +212,43 @@ fn a_stream_that_nobody_reads_is_cut_by_itself() {
         });
         assert_eq!(answer.0, status, "{answer:?}");
     }
+}
+
+/// The last of an answer that a client does not take holds nothing at the target, and goes with the grant.
+#[test]
+fn a_short_answer_that_nobody_takes_holds_nothing() {
+    let options = Options {
+        target: "tls = \"disable\"",
+        pool: "size_max = 1\nwait_seconds_max = 1",
+        ..Options::default()
+    };
+    let node = Node::with(HttpPlace::default(), options);
+    let (alice, bob) = (node.user("alice"), node.user("bob"));
+    let grant = |user: &str| node.grant(user, "read", "1h", &["--database", "logs-*"]);
+    let (hers, _) = (grant("alice"), grant("bob"));
+    let port = h2(&node);
+    let mut sender: Sender = block(async {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("the tunnel listens");
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let shaken = builder.initial_stream_window_size(0).handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.expect("it speaks HTTP/2");
+        tokio::spawn(connection);
+        sender
+    });
+    let ask = |sender: &mut Sender| {
+        let asked = request(&of(&alice), "GET /logs-1/_doc/1", "");
+        block(sender.send_request(asked)).expect("its head comes")
+    };
+    let untaken = [ask(&mut sender), ask(&mut sender)];
+    let others = node.client().ask(&of(&bob), "GET /logs-1/_doc/2", "");
+    assert_eq!(others.status, 200, "{others:?}");
+    let began = Instant::now();
+    node.done(&["grant", "revoke", &hers]);
+    for response in untaken {
+        let error = block(response.into_body().collect()).expect_err("what was cut is no whole answer");
+        assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
+    }
+    assert!(began.elapsed() < CUT + Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
 /// What a program does that everybody has.

@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use tidegate::protocol::http::fuzz::esql_names;
+use tidegate::model::Reach;
+use tidegate::protocol::http::{Path, api};
 
 use crate::clients::{client, installed, source};
 use crate::support::http::{Answer, HttpPlace, Seen};
@@ -338,6 +339,17 @@ fn changed(query: &str, dice: &mut Dice) -> String {
         }
     }
     chars.into_iter().collect()
+}
+
+/// The names and wildcards that a query is read to have. `None`: it is refused, or only for who may read everything.
+fn esql_names(text: &str) -> Option<BTreeSet<String>> {
+    let api = api("elasticsearch").expect("it is known");
+    let routed = api.route("POST", &Path::parse("/_query").expect("a path")).ok()?;
+    let asked = routed.asked(json!({"query": text}).to_string().as_bytes()).ok()?;
+    match asked.named().reach {
+        Reach::Names(names) => Some(&names | &asked.wildcards()),
+        Reach::Everything(_) => None,
+    }
 }
 
 /// Whatever is sent on, no version of the vendor's grammar finds a name in it that the proxy has not found.

@@ -283,7 +283,9 @@ impl Asked {
         match &self.reach {
             Reach::Names(names) => !names.is_empty() || self.has_wildcards(),
             Reach::Everything(_) => {
-                !body.is_empty() || path.segments.first().is_some_and(|first| !first.starts_with('_'))
+                !body.is_empty()
+                    || self.sources.is_some()
+                    || path.segments.first().is_some_and(|first| !first.starts_with('_'))
             }
         }
     }
@@ -298,7 +300,10 @@ impl Asked {
         let ends = |c: char| c.is_whitespace() || matches!(c, ',' | '|' | '(' | ')' | '=' | '"' | '\'');
         let veils = |text: &str| {
             let mut parts = text.split(ends).map(|part| part.trim_start_matches('-'));
-            parts.any(|part| !names::is_all(part) && catalog.is_veil(part))
+            parts.any(|part| {
+                let stands_for = |part: &str| catalog.accounts(part, Expand::EVERY).next().is_some();
+                !names::is_all(part) && (catalog.is_veil(part) || part.contains('*') && stands_for(part))
+            })
         };
         let named = match &self.reach {
             Reach::Names(names) => names.iter().any(|name| catalog.is_veil(name)),
@@ -523,7 +528,9 @@ mod tests {
     #[test]
     fn another_name_for_the_accounts_is_no_way_to_them() {
         let aliases = br#"{".security-7":{"aliases":{"people":{}}},"logs-1":{"aliases":{"logs":{}}}}"#;
-        let veiled = Catalog::of_aliases(aliases).unwrap();
+        let indices =
+            br#"{"indices":[{"name":".security-7","attributes":["open"]}],"aliases":[],"data_streams":[]}"#;
+        let veiled = Catalog::of_aliases(aliases).unwrap().with_indices(indices).unwrap();
         let lookup = r#"{"query":{"terms":{"u":{"index":"people","id":"1","path":"p"}}}}"#;
         let wrapped = r#"{"query":{"bool":{"must":[{"wrapper":{"query":"e30="}},{"terms":{"u":{"index":"p\u0065ople"}}}]}}}"#;
         for (line, body, leads) in [
@@ -544,11 +551,24 @@ mod tests {
             ("POST /_bulk", "{\"index\":{\"_index\":\"people\"}}\n{}\n", true),
             ("POST /_search/template", r#"{"source":{"query":{"terms":{"a":{"index":"people"}}}}}"#, true),
             ("PUT /_cluster/settings", r#"{"persistent":{}}"#, false),
+            ("GET /%3Cpeople%3E/_search", "", true),
+            ("GET /%3Cpeo%7Bnow%7Bd%7D%7D%3E/_search", "", true),
+            ("GET /%3Clogs-%7Bnow%2Fd%7D%3E/_search", "", false),
+            ("GET /people::data/_search", "", true),
+            ("POST /_reindex", r#"{"source":{"index":"*rity-*"},"dest":{"index":"logs"}}"#, true),
         ] {
             let (path, asked) = asked(line, body).unwrap();
             assert_eq!(asked.leads_to_accounts(&veiled, &path, body.as_bytes()), leads, "{line} {body}");
             assert!(!asked.leads_to_accounts(&catalog(), &path, body.as_bytes()), "{line} {body}");
             assert!(!leads || asked.may_name(&path, body.as_bytes()), "{line}");
+        }
+        // A long body is not in memory any more: what its actions name is known.
+        for pipeline in ["", r#","pipeline":"p""#] {
+            let body = format!(
+                "{{\"index\":{{\"_index\":\"people\"}}}}\n{{}}\n{{\"index\":{{\"_index\":\"logs\"{pipeline}}}}}\n{{}}\n"
+            );
+            let (path, asked) = asked("POST /_bulk", &body).unwrap();
+            assert!(asked.may_name(&path, b"") && asked.leads_to_accounts(&veiled, &path, b""), "{body}");
         }
         let (path, asked) = asked("GET /_cluster/settings", "").unwrap();
         assert!(!asked.may_name(&path, b""));

@@ -194,8 +194,9 @@ fn eql(body: &Members, asked: &mut Asked) -> Result<(), Wrong> {
             ("filter", filter) => query::clause(filter, &mut asked.reach)?,
             ("fields", fields) => query::plain(fields, &mut asked.reach),
             ("keep_alive", Json::Text(keep)) => {
+                // Of two the one in the URL is what counts there.
                 let keep = Some(ids::keep(keep)?);
-                asked.gives = asked.gives.map(|gives| Gives { keep, ..gives });
+                asked.gives = asked.gives.map(|gives| Gives { keep: gives.keep.max(keep), ..gives });
             }
             (
                 "allow_partial_search_results"

@@ -1,7 +1,7 @@
 //! `_bulk`, read as it comes, however it is cut into pieces: a line with an action, then, unless it deletes, one with a
 //! document. The document is never looked into, and nothing of it is kept: the cluster ends it at the same byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use memchr::memchr;
 
@@ -101,6 +101,8 @@ pub struct Bulk {
     /// What has come of an action and has not been read.
     begun: Vec<u8>,
     actions: Actions,
+    /// What actions name, also where that is not all that they touch: none of it may lead to the cluster's own accounts.
+    named: BTreeSet<String>,
     /// The name that was looked at last: many actions in a row have the same.
     last: String,
     next: Next,
@@ -120,6 +122,7 @@ impl Bulk {
             index,
             begun: Vec::new(),
             actions: Actions::default(),
+            named: BTreeSet::new(),
             last: String::new(),
             next: Next::Action,
         }
@@ -155,15 +158,18 @@ impl Bulk {
         let mut asked = Asked::new(self.asked.level.clone());
         asked.reach = self.asked.reach.clone();
         asked.counts = self.asked.counts;
+        asked.sources = self.sources();
         asked
     }
 
-    /// How many names there are in that; `None`: it is more than names can say.
-    pub fn names(&self) -> Option<usize> {
-        match &self.asked.reach {
-            Reach::Names(names) => Some(names.len()),
-            Reach::Everything(_) => None,
-        }
+    /// How many names there are in its actions, and whether they are all of that.
+    pub fn names(&self) -> (usize, bool) {
+        (self.named.len(), matches!(self.asked.reach, Reach::Names(_)))
+    }
+
+    /// Whether an action names the cluster's own accounts by another name.
+    pub fn leads_to_accounts(&self, catalog: &Catalog) -> bool {
+        self.named.iter().any(|name| catalog.is_veil(name))
     }
 
     /// What its actions were so far.
@@ -175,12 +181,18 @@ impl Bulk {
     pub fn finish(mut self) -> Result<Asked, Wrong> {
         match self.next {
             Next::Action if self.actions.count() > 0 && self.begun.is_empty() => {
+                self.asked.sources = self.sources();
                 self.asked.actions = Some(self.actions);
                 Ok(self.asked)
             }
             Next::Document { begun: false, .. } => Err(Wrong::Bad("an action of _bulk has no document")),
             _ => Err(Wrong::Bad("the body must end with a new line")),
         }
+    }
+
+    /// Where what it touches says no names.
+    fn sources(&self) -> Option<BTreeSet<String>> {
+        matches!(self.asked.reach, Reach::Everything(_)).then(|| self.named.clone())
     }
 
     fn keep(&mut self, piece: &[u8]) -> Result<(), Wrong> {
@@ -230,6 +242,7 @@ impl Bulk {
             Some(Plain { verb, index: Some(index) }) => {
                 names::name(index, &mut self.asked.reach)?;
                 index.clone_into(&mut self.last);
+                self.named.insert(index.to_owned());
                 self.acts(verb, Some(index))
             }
             _ => self.strange_action(line),
@@ -254,12 +267,14 @@ impl Bulk {
             }
         }
         body::one_index(meta.get("_index"), self.index.is_some(), reach)?;
-        self.acts(verb, meta.get("_index").and_then(|index| index.text()))
+        let index = meta.get("_index").and_then(|index| index.text());
+        self.named.extend(index.map(str::to_owned));
+        self.acts(verb, index)
     }
 
     /// `index`: where the action names it, and it has been counted.
     fn acts(&mut self, verb: &str, index: Option<&str>) -> Result<(), Wrong> {
-        if matches!(&self.asked.reach, Reach::Names(names) if names.len() > limits::HTTP_NAMES_MAX) {
+        if self.named.len() > limits::HTTP_NAMES_MAX {
             return Err(Wrong::Bad("the body names too many indices"));
         }
         self.next = match verb {
@@ -438,7 +453,7 @@ mod tests {
         let body: String = (0..limits::HTTP_NAMES_MAX).map(action).collect();
         let mut many = bulk();
         many.push(body.as_bytes()).unwrap();
-        assert_eq!(many.names(), Some(limits::HTTP_NAMES_MAX));
+        assert_eq!(many.names(), (limits::HTTP_NAMES_MAX, true));
         many.push(action(limits::HTTP_NAMES_MAX).as_bytes()).unwrap_err();
         // Of documents nothing is kept, however long they are; of an action no more than the limit.
         let long = " ".repeat(limits::HTTP_QUERY_BYTES_MAX);

@@ -39,15 +39,39 @@ pub(super) fn shape(name: &str) -> Result<Shape, Wrong> {
 /// everything there is, which a cluster's own guard of its accounts has to know.
 pub(super) fn is_sealed(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
+    // A date may have words of its own, in quotes or one by one, and by that be any name.
+    let spelt = |date: &str| date.contains(['\'', '\\']) || means_accounts(&undated(date));
+    means_accounts(&name) || name.split(',').any(|part| part.find('<').is_some_and(|at| spelt(&part[at..])))
+}
+
+/// What a date in a name may become, as a wildcard: what a format in braces prints is anything.
+pub(super) fn undated(text: &str) -> String {
+    let (mut plain, mut depth) = (String::new(), 0_usize);
+    for c in text.chars() {
+        match c {
+            '{' => {
+                if depth == 0 {
+                    plain.push('*');
+                }
+                depth += 1;
+            }
+            '}' if depth > 0 => depth -= 1,
+            '<' | '>' => {}
+            c if depth == 0 => plain.push(c),
+            _ => {}
+        }
+    }
+    plain
+}
+
+/// `name`: in lower case.
+fn means_accounts(name: &str) -> bool {
     let meant = |sealed: &str| match name.starts_with('.') {
-        _ if is_all(&name) => false,
-        true => ENDS.iter().any(|end| pattern::matches(&name, &format!("{sealed}{end}"))),
+        _ if is_all(name) => false,
+        true => ENDS.iter().any(|end| pattern::matches(name, &format!("{sealed}{end}"))),
         false => name.starts_with('*') && name.contains("security"),
     };
-    // A date may have words of its own, in quotes, and by that be any name.
-    let spelt = |part: &str| part.starts_with('<') && part.contains('\'');
     SEALED.iter().any(|sealed| name.contains(sealed) || (name.contains('*') && meant(sealed)))
-        || name.split(',').any(spelt)
 }
 
 /// What an index of the cluster's accounts may be called, behind the words of [`SEALED`].
@@ -156,6 +180,12 @@ mod tests {
             ".open*",
             "<.secur{now{'ity'}}-7>",
             "a,<.secur{now/d{'ity'}}-7>",
+            "<.secur\\ity-7>",
+            "<{now{.}}security-7>",
+            "<.sec{now{[]}}urity-7>",
+            "<.sec{now{yyyy,MM}}urity-7>",
+            "c:<.secur\\ity-7>",
+            "-<.secur\\ity-7>",
         ] {
             assert!(matches!(of(sealed), Err(Wrong::Denied(_))), "{sealed}");
         }

@@ -1,5 +1,6 @@
 //! What a cluster has: its indices, its aliases, which are as granted as all that they stand for, and its data streams.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
@@ -141,6 +142,8 @@ impl Catalog {
     pub fn with_rows(mut self, answer: &[u8]) -> Result<Self, &'static str> {
         let rows: Vec<Row> = serde_json::from_slice(answer).map_err(|_| STRANGE)?;
         let index = |row: Row| (row.index, Index { closed: row.status != "open", ..Index::default() });
+        let accounts = rows.iter().filter(|row| names::is_sealed(&row.index));
+        self.accounts = accounts.map(|row| row.index.clone()).collect();
         self.indices = Some(rows.into_iter().map(index).collect());
         Ok(self)
     }
@@ -163,7 +166,10 @@ impl Catalog {
     /// Whether a name, or one of those that a text with wildcards fits, leads to the cluster's own accounts and does
     /// not say so.
     pub fn is_veil(&self, text: &str) -> bool {
-        let fits = |veil: &String| veil == text || text.contains('*') && pattern::matches(text, veil);
+        // What of an index is meant (`::data`) is no part of its name.
+        let text = text.split_once("::").map_or(text, |(name, _)| name);
+        let text = if text.contains('<') { Cow::Owned(names::undated(text)) } else { Cow::Borrowed(text) };
+        let fits = |veil: &String| *veil == *text || text.contains('*') && pattern::matches(&text, veil);
         self.veils.iter().any(fits)
     }
 

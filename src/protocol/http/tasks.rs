@@ -164,9 +164,11 @@ impl Shown {
     }
 }
 
-/// Those that have a mark and may be cancelled. `None`: the answer has another form.
+/// Those that have a mark and may be cancelled. `None`: the answer has another form, or says that some nodes did not
+/// answer.
 pub fn running(answer: &[u8]) -> Option<Vec<Task>> {
     #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Answer {
         tasks: Vec<Said>,
     }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::connection::Underway;
+use super::connection::{self, Underway};
 use super::contexts::Given;
 use super::counting::Counting;
 use super::pace::Pace;
@@ -76,6 +76,12 @@ impl Drop for Account {
     }
 }
 
+/// Whether an answer may be of something that stands before the target, which itself goes on with the request (RFC 9110,
+/// section 15.6: bad gateway, unavailable, gateway timeout).
+pub(super) fn says_nothing_of_it(status: u16) -> bool {
+    matches!(status, 502..=504)
+}
+
 /// What clients are sent.
 pub(super) enum Answered {
     /// Words of our own.
@@ -100,6 +106,8 @@ pub(super) struct Theirs {
     guard: Option<AbortHandle>,
     /// The proxy reads it itself: its client is not waited for.
     is_read_here: bool,
+    /// It is a stream of HTTP/2, whose client may leave even the last of it untaken for as long as it likes.
+    is_stream: bool,
     /// Why it was cut, where that was seen here.
     pub cut: Option<Refusal>,
     account: Account,
@@ -212,6 +220,7 @@ impl Theirs {
             ends: Some(ends),
             guard: None,
             is_read_here: false,
+            is_stream: connection::is_stream(),
             cut: None,
             account,
             seals,
@@ -258,11 +267,13 @@ impl Theirs {
     /// it has read everything may take the rest for the next request.
     fn finish(&mut self) {
         self.account.whole = true;
-        if let Some(lasting) = self.lasting.take() {
+        // What stands before a target may have given it up, and it goes on.
+        let is_theirs = !says_nothing_of_it(self.account.status);
+        if let Some(lasting) = self.lasting.take().filter(|_| is_theirs) {
             lasting.ended();
         }
         // One without an id in it has opened nothing.
-        if let Some(seals) = &self.seals {
+        if let Some(seals) = self.seals.as_ref().filter(|_| is_theirs) {
             seals.given.is_refused();
         }
         if let Some(lent) = self.hold.take()
@@ -344,13 +355,18 @@ impl Theirs {
             self.account.down += data.len() as u64;
             self.account.counting.push(&data);
             self.hold.pace.moved(data.len());
-            if !self.is_end_stream() {
+            let is_last = self.is_end_stream();
+            if !is_last || self.is_stream {
                 self.keep_guard();
             }
             let data = match self.seals.as_mut().map_or(Ok(data.clone()), |seals| seals.pass(data)) {
                 Ok(data) => data,
                 Err(why) => return self.broken(why),
             };
+            // Its connection goes back at once: the client may take its time.
+            if is_last && self.seals.as_ref().is_none_or(|seals| seals.scanner.may_end()) {
+                self.finish();
+            }
             // All of it may be held back.
             if !data.is_empty() {
                 return Poll::Ready(Some(Ok(data)));
@@ -365,9 +381,11 @@ impl Theirs {
         self.hold.pace.waits_for_client(true);
         self.account.down += part.len() as u64;
         self.hold.pace.moved(part.len());
-        match is_last {
-            true => self.finish(),
-            false => self.keep_guard(),
+        if !is_last || self.is_stream {
+            self.keep_guard();
+        }
+        if is_last {
+            self.finish();
         }
         Poll::Ready(Some(part).filter(|part| !part.is_empty()).map(Ok))
     }

@@ -128,6 +128,9 @@ impl Checking {
             if self.bulk.names() != known || checked.elapsed() >= limits::HTTP_ALIASES_AGE_MAX {
                 (known, checked) = (self.bulk.names(), Instant::now());
                 let catalog = cover.covers(self.bulk.touch()).await?;
+                if self.bulk.leads_to_accounts(&catalog) {
+                    return Err(ACCOUNTS);
+                }
                 self.bulk.actions().resolve(&catalog);
             }
             self.told.tell(self.bulk.actions());

@@ -108,6 +108,11 @@ pub(super) fn stuck(connection: &Connection) -> Arc<Notify> {
     STUCK.try_with(Clone::clone).unwrap_or_else(|_| connection.stuck.clone())
 }
 
+/// Whether what runs is a stream of HTTP/2.
+pub(super) fn is_stream() -> bool {
+    STUCK.try_with(|_| ()).is_ok()
+}
+
 #[derive(Default)]
 struct State {
     /// The last one used comes last.

@@ -37,6 +37,13 @@ struct Context {
     marked: Option<Marked>,
 }
 
+impl Context {
+    /// Whether it may be open still. No target lets go of a task by itself.
+    fn is_open(&self, now: Instant) -> bool {
+        self.until > now || (self.marked.is_some() && self.id.is_some())
+    }
+}
+
 /// What one request may be answered with the id of.
 pub(super) struct Given {
     contexts: Arc<Contexts>,
@@ -103,7 +110,7 @@ impl Contexts {
             let now = Instant::now();
             let mut open = self.lock();
             let open = open.entry(admission.grant()).or_default();
-            open.retain(|context| context.until > now);
+            open.retain(|context| context.is_open(now));
             if open.len() >= limits::HTTP_CONTEXTS_MAX {
                 return Err(Refusal::OperationDenied(MANY));
             }
@@ -196,7 +203,7 @@ impl Contexts {
         let now = Instant::now();
         let mut ended: Vec<Context> = Vec::new();
         self.lock().retain(|_, of_grant| {
-            of_grant.retain(|context| context.until > now);
+            of_grant.retain(|context| context.is_open(now));
             let over = |context: &mut Context| ledger.request_ended(&context.admission).is_some();
             ended.extend(of_grant.extract_if(.., over));
             !of_grant.is_empty()

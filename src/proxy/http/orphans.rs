@@ -68,7 +68,12 @@ impl Orphans {
             let Ok((status, answer)) = place.aside(&mut aside, Method::GET, &question).await else {
                 return false;
             };
-            let Some(found) = tasks::running(&answer).filter(|_| status.is_success()) else {
+            let found = tasks::running(&answer).filter(|_| status.is_success());
+            if found.is_none() && status.is_success() {
+                // A part of the cluster has not answered.
+                return false;
+            }
+            let Some(found) = found else {
                 let target = &target.name;
                 tracing::error!(%target, %status, "a target does not say what was left behind there");
                 return true;

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::HttpDoor;
-use super::answer::{Account, Answered, Ends, Seals, Theirs};
+use super::answer::{Account, Answered, Ends, Seals, Theirs, says_nothing_of_it};
 use super::checking::{ACCOUNTS, Checking, Cover, piece};
 use super::connection::{self, Connection, Underway};
 use super::contexts::Given;
@@ -418,6 +418,10 @@ impl Connection {
         };
         // It may have taken a while, and stand for more.
         let (admission, session) = self.let_in(identity, claim, &touch)?;
+        // What aliases stand for was not looked at for that grant.
+        if is_everything && !admission.scope().is_everything() {
+            return Err(Refused::of(Refusal::NotGranted));
+        }
         let place = self.place(&admission)?;
         Ok(Admitted { admission, session, place, narrowed: None, catalog })
     }
@@ -682,6 +686,7 @@ impl Connection {
         }
         if let Some(given) = &given
             && !head.status.is_success()
+            && !says_nothing_of_it(head.status.as_u16())
         {
             given.is_refused();
         }

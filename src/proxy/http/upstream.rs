@@ -5,10 +5,12 @@
 //! one socket to the other, and nobody has to be woken for it.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use base64::Engine;
@@ -18,7 +20,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, Builder, SendRequest};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, rt};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -86,10 +88,47 @@ struct Idle {
 struct Connection {
     sender: SendRequest<Upload>,
     /// What moves its bytes. `None`: it has ended.
-    bytes: Option<Box<http1::Connection<TokioIo<Stream>, Upload>>>,
+    bytes: Option<Box<http1::Connection<Wire, Upload>>>,
+    unsent: Arc<AtomicBool>,
     born: Instant,
     since: Instant,
     epoch: u64,
+}
+
+/// A socket that tells whether all that hyper has of requests has gone out. hyper is ready for the next one when the last
+/// of a body is in its own buffer, and flushes when nothing is in that any more.
+struct Wire {
+    stream: TokioIo<Stream>,
+    unsent: Arc<AtomicBool>,
+}
+
+impl rt::Read for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl rt::Write for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.unsent.store(true, Relaxed);
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.unsent.store(false, Relaxed);
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 impl Connection {
@@ -102,10 +141,12 @@ impl Connection {
         }
     }
 
-    /// Whether another exchange may begin. What came on it while it was idle, its end as well, is seen here.
+    /// Whether another exchange may begin. What came on it while it was idle, its end as well, is seen here. What the
+    /// system has taken of a request and not sent yet is not: a target that answers early and does not read on has to
+    /// keep to where the request ends.
     fn is_ready(&mut self) -> bool {
         self.drive(&mut Context::from_waker(Waker::noop()));
-        self.sender.is_ready()
+        self.sender.is_ready() && !self.unsent.load(Relaxed)
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -116,8 +157,7 @@ impl Connection {
         let mut answered = pin!(self.sender.try_send_request(request));
         std::future::poll_fn(|cx| {
             self.drive(cx);
-            // It is told by what was just driven, and by nothing else.
-            answered.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            answered.as_mut().poll(cx)
         })
         .await
     }
@@ -349,13 +389,21 @@ impl Place {
                 "the connector's password is not shown to a server that is not known: set tls to verify-full";
             return Err(unreachable(&what));
         }
+        let unsent = Arc::new(AtomicBool::new(false));
         let (sender, bytes) = Builder::new()
             .max_buf_size(limits::HTTP_HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(stream))
+            .handshake(Wire { stream: TokioIo::new(stream), unsent: unsent.clone() })
             .await
             .map_err(|error| unreachable(&error))?;
         let now = Instant::now();
-        Ok(Connection { sender, bytes: Some(Box::new(bytes)), born: now, since: now, epoch: secret.epoch() })
+        Ok(Connection {
+            sender,
+            bytes: Some(Box::new(bytes)),
+            unsent,
+            born: now,
+            since: now,
+            epoch: secret.epoch(),
+        })
     }
 
     /// Sends a request and waits for the head of its answer. Where an idle connection turned out to be closed before

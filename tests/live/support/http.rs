@@ -40,7 +40,7 @@ struct Shared {
 }
 
 /// A target of its own for one test. It answers by words in the path: `slow` bit by bit without end, `never` not at
-/// all, `early` before it has read the body, `extra` with bytes behind the answer, `denied` 401, `flood` without end
+/// all, `early` before it has read the body, which with `stall` it does only after a second, `extra` with bytes behind the answer, `denied` 401, `flood` without end
 /// and as fast as it is taken, `halfway` not to the end, `moved` with a redirect; and `unasked` with a body where there
 /// is none. What is to be thrown away (`discard`) is.
 pub struct HttpPlace {
@@ -142,6 +142,9 @@ fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) {
         }
         if early {
             let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+        }
+        if line.contains("stall") {
+            std::thread::sleep(Duration::from_secs(1));
         }
         let body = match line.contains("discard") {
             true => discard(&mut socket, &mut read, &seen),

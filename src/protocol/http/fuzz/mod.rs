@@ -8,7 +8,7 @@ mod server;
 
 use std::sync::OnceLock;
 
-pub use esql::{esql, esql_names};
+pub use esql::esql;
 
 use super::search::Search;
 use super::{Api, Asked, Bulk, Catalog, PROTOCOLS, Path, api, credentials};
