@@ -11,6 +11,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use base64::Engine;
@@ -90,6 +91,8 @@ struct Connection {
     /// What moves its bytes. `None`: it has ended.
     bytes: Option<Box<http1::Connection<Wire, Upload>>>,
     unsent: Arc<AtomicBool>,
+    /// The worker that made it, whose driver sees what comes on it.
+    home: ThreadId,
     born: Instant,
     since: Instant,
     epoch: u64,
@@ -361,8 +364,12 @@ impl Place {
         Ok((Lent { connection, place: self.clone(), _slot: slot }, login))
     }
 
+    /// One of this worker's where there is one: what comes on another's wakes two threads.
     fn take(&self) -> Option<Connection> {
-        lock(&self.idle).connections.pop()
+        let here = std::thread::current().id();
+        let connections = &mut lock(&self.idle).connections;
+        let ours = connections.iter().rposition(|connection| connection.home == here);
+        Some(connections.remove(ours.or(connections.len().checked_sub(1))?))
     }
 
     async fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -396,14 +403,9 @@ impl Place {
             .await
             .map_err(|error| unreachable(&error))?;
         let now = Instant::now();
-        Ok(Connection {
-            sender,
-            bytes: Some(Box::new(bytes)),
-            unsent,
-            born: now,
-            since: now,
-            epoch: secret.epoch(),
-        })
+        let home = std::thread::current().id();
+        let bytes = Some(Box::new(bytes));
+        Ok(Connection { sender, bytes, unsent, home, born: now, since: now, epoch: secret.epoch() })
     }
 
     /// Sends a request and waits for the head of its answer. Where an idle connection turned out to be closed before
