@@ -57,7 +57,7 @@ impl Shared {
 pub(super) enum History {
     /// What is known of a session now.
     Row(Box<SessionRow>),
-    /// Answered when all that was sent before is in the store.
+    /// Answered when all that was sent before is in the store; dropped where it could not be stored.
     Flush(oneshot::Sender<()>),
 }
 

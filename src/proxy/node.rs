@@ -449,15 +449,18 @@ async fn keep_history(store: Store, mut rows: mpsc::Receiver<History>) {
             }
         }
         let latest: Vec<_> = latest.values().map(|row| &**row).collect();
-        if !latest.is_empty()
-            && let Err(error) = store.keep_sessions(&latest).await
-        {
-            tracing::warn!(%error, rows = latest.len(), "rows of the session history could not be stored");
-        }
+        let kept = if latest.is_empty() { Ok(()) } else { store.keep_sessions(&latest).await };
         let in_a_hurry = !waiting.is_empty();
-        for done in waiting {
-            // Whoever asked may have given up.
-            let _ = done.send(());
+        match kept {
+            Ok(()) => {
+                for done in waiting {
+                    // Whoever asked may have given up.
+                    let _ = done.send(());
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, rows = latest.len(), "rows of the session history could not be stored");
+            }
         }
         if !in_a_hurry {
             tokio::time::sleep(limits::HISTORY_PAUSE).await;

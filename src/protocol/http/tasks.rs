@@ -103,6 +103,10 @@ impl Part for Shown {
             };
             shown.insert(name, value);
         }
+        // A result is of the task that it stands beside.
+        if shown.contains_key("response") && !shown.contains_key("task") {
+            return Err(Hidden::NotThere);
+        }
         let pretty = path.parameter("pretty").is_some_and(|said| said != "false");
         let written = if pretty { serde_json::to_vec_pretty(&shown) } else { serde_json::to_vec(&shown) };
         written.map_err(|_| Hidden::Wrong(Wrong::Bad("the answer cannot be written")))

@@ -39,6 +39,7 @@ pub(super) struct Session {
     last: AtomicU64,
     /// The store knows of it.
     is_stored: AtomicBool,
+    first_grant: GrantId,
     _held: oneshot::Sender<()>,
 }
 
@@ -141,6 +142,7 @@ impl Session {
             numbers: AtomicU64::new(0),
             last: AtomicU64::new(clock::monotonic_micros()),
             is_stored: AtomicBool::new(false),
+            first_grant: kept.grant(),
             _held: held,
         });
         let watch = Watch {
@@ -206,8 +208,13 @@ impl Session {
             return;
         }
         let (done, written) = oneshot::channel();
-        let stored =
-            async { shared.history.send(History::Flush(done)).await.is_ok() && written.await.is_ok() };
+        // The row that was sent when it began may have found no room.
+        let row = row(&self.listed, &self.listed.admission.load(), self.first_grant);
+        let stored = async {
+            let (history, row) = (&shared.history, History::Row(Box::new(row)));
+            let sent = history.send(row).await.is_ok() && history.send(History::Flush(done)).await.is_ok();
+            sent && written.await.is_ok()
+        };
         if tokio::time::timeout(limits::HISTORY_FINISH, stored).await == Ok(true) {
             self.is_stored.store(true, Relaxed);
         }
