@@ -101,7 +101,8 @@ pub struct Bulk {
     /// What has come of an action and has not been read.
     begun: Vec<u8>,
     actions: Actions,
-    /// What actions name, also where that is not all that they touch: none of it may lead to the cluster's own accounts.
+    /// What actions name, also where that is not all that they touch: none of it may lead to the cluster's own
+    /// accounts.
     named: BTreeSet<String>,
     /// The name that was looked at last: many actions in a row have the same.
     last: String,

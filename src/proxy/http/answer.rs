@@ -76,8 +76,8 @@ impl Drop for Account {
     }
 }
 
-/// Whether an answer may be of something that stands before the target, which itself goes on with the request (RFC 9110,
-/// section 15.6: bad gateway, unavailable, gateway timeout).
+/// Whether an answer may be of something that stands before the target, which itself goes on with the request (bad
+/// gateway, unavailable, gateway timeout: RFC 9110, section 15.6).
 pub(super) fn says_nothing_of_it(status: u16) -> bool {
     matches!(status, 502..=504)
 }

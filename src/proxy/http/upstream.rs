@@ -98,8 +98,8 @@ struct Connection {
     epoch: u64,
 }
 
-/// A socket that tells whether all that hyper has of requests has gone out. hyper is ready for the next one when the last
-/// of a body is in its own buffer, and flushes when nothing is in that any more.
+/// A socket that tells whether all that hyper has of requests has gone out. hyper is ready for the next one when the
+/// last of a body is in its own buffer, and flushes when nothing is in that any more.
 struct Wire {
     stream: TokioIo<Stream>,
     unsent: Arc<AtomicBool>,
