@@ -41,8 +41,8 @@ struct Shared {
 
 /// A target of its own for one test. It answers by words in the path: `slow` bit by bit without end, `never` not at
 /// all, `early` before it has read the body, which with `stall` it does only after a second, `extra` with bytes behind
-/// the answer, `denied` 401, `flood` without end and as fast as it is taken, `halfway` not to the end, `moved` with a redirect; and `unasked` with a body where there
-/// is none. What is to be thrown away (`discard`) is.
+/// the answer, `denied` 401, `flood` without end and as fast as it is taken, `halfway` not to the end, `moved` with a
+/// redirect; and `unasked` with a body where there is none. What is to be thrown away (`discard`) is.
 pub struct HttpPlace {
     port: u16,
     shared: Arc<Shared>,
