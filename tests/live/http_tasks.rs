@@ -1,6 +1,7 @@
 //! Tasks: begun by somebody who does not wait, seen and stopped by nobody else, and gone with the grant, or with the
 //! proxy; on real clusters.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -17,6 +18,9 @@ const GONE: Duration = Duration::from_millis(1_500);
 const DOCUMENTS: usize = 200;
 /// Two batches take 40 seconds, so that what is cancelled is asleep.
 const SLOWLY: &str = "wait_for_completion=false&requests_per_second=0.5&scroll_size=20&conflicts=proceed";
+
+/// They count the tasks that people of one name have on one cluster.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn of(person: &Person) -> String {
     format!("Basic {}", STANDARD.encode(format!("{}:{}", person.name, person.secret)))
@@ -109,6 +113,7 @@ fn tells_nothing(node: &Node<ClusterPlace>, answer: &Answer, raw: &str) {
 
 /// Begun without waiting; looked at, hurried, slowed down and cancelled by whose it is.
 fn detached(kind: Kind, prefix: &str) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let node = node(kind, prefix);
     let [carol, dave] = ["carol", "dave"].map(|name| person(&node, name, "read_write"));
     let root = node.user("root");
@@ -220,6 +225,7 @@ fn a_task_is_its_beginners_on_elasticsearch() {
 
 /// It goes on when its client goes away, and not when its grant ends.
 fn with_its_grant(kind: Kind, prefix: &str) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let node = node(kind, prefix);
     let [carol, dave] = ["carol", "dave"].map(|name| person(&node, name, "read_write"));
     let [logs, other] = ["logs-1", "logs-2"].map(|name| node.place.name(name));
@@ -290,6 +296,7 @@ fn a_task_ends_with_its_grant_on_opensearch_with_security() {
 
 /// What a proxy that is killed leaves behind ends when it is started again, and what is not its own does not.
 fn left_behind(kind: Kind, prefix: &str) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let node = node(kind, prefix);
     let neighbour = self::node(kind, &format!("{prefix}n"));
     let carol = person(&node, "carol", "read_write");
