@@ -434,7 +434,12 @@ impl Narrowed {
             let names: Option<Vec<String>> = names.iter().map(|name| esql::spelt(name)).collect();
             let is_there = text.is_char_boundary(start) && text.is_char_boundary(end) && start < end;
             let names = names.filter(|names| !names.is_empty() && is_there).ok_or(WRONG)?;
+            // `FROM*` is two words, and would be one with a name behind it.
+            let is_glued = text[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_');
             text.replace_range(start..end, &names.join(", "));
+            if is_glued {
+                text.insert(start, ' ');
+            }
             if text.len() > limits::HTTP_QUERY_BYTES_MAX {
                 return Err("the wildcards stand for more indices than a query can name: name fewer");
             }

@@ -316,6 +316,7 @@ fn names_are_put_where_wildcards_stood() {
     for (text, wanted) in [
         ("FROM logs-* | LIMIT 1", Some("FROM logs-1, logs-2, \"logs-ü\" | LIMIT 1")),
         ("FROM *", Some("FROM logs-1, logs-2, \"logs-ü\"")),
+        ("FROM*", Some("FROM logs-1, logs-2, \"logs-ü\"")),
         ("FROM \"logs-1*\"/* x */METADATA _id", Some("FROM logs-1/* x */METADATA _id")),
         ("FROM *,-logs-1, -\"logs-2\"", None),
         ("FROM *,-logs-1, \"-logs-ü\"", Some("FROM logs-2")),
