@@ -83,12 +83,12 @@ pub fn run(plan: &Plan) -> String {
     );
     let names = parties.all.iter().map(|party| party.name).collect();
     let mut report = Report::new(names, versions);
-    let names_none = !["backend", "opensearch"].iter().any(|part| plan.only.iter().any(|only| only == part));
-    if names_none || plan.wants("backend") {
+    let wants = |server: &str| plan.wants_of(&["backend", "opensearch"], server);
+    if wants("backend") {
         measure(plan, &parties.all, "backend", &mut report);
     }
     drop(parties);
-    if names_none || plan.wants("opensearch") {
+    if wants("opensearch") {
         let cluster = Cluster::start(Kind::OpenSearch);
         fill(&cluster);
         let parties = Parties::start(cluster.port, plan, program("nginx"), program("haproxy"));
@@ -213,8 +213,7 @@ fn search() -> String {
 }
 
 fn measure(plan: &Plan, all: &[Party], behind: &str, report: &mut Report) {
-    let named = |kind: &str| plan.only.iter().any(|only| only == kind);
-    let wants = |kind: &str| named(kind) || !["get", "search", "bulk"].iter().any(|kind| named(kind));
+    let wants = |kind: &str| plan.wants_of(&["get", "search", "bulk"], kind);
     let crowds: &[usize] = match (wants("get"), plan.quick) {
         (false, _) => &[],
         (true, true) => &[1, 32],

@@ -71,7 +71,16 @@ pub struct Plan {
 
 impl Plan {
     pub fn wants(&self, part: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == part)
+        self.only.is_empty() || self.names(part)
+    }
+
+    /// Of parts of one kind: those that are named, or all where none of them is.
+    pub fn wants_of(&self, all: &[&str], part: &str) -> bool {
+        self.names(part) || !all.iter().any(|part| self.names(part))
+    }
+
+    fn names(&self, part: &str) -> bool {
+        self.only.iter().any(|only| only == part)
     }
 
     /// The runs of each party, in turns; none of one that has no part in it.

@@ -46,8 +46,10 @@ pub struct Asked {
     pub(super) part: Option<Box<dyn Part>>,
     /// The body may hold logins: it is not written down.
     pub(super) is_secret: bool,
-    /// What a query in a language names, each by itself; see [`Asked::wants_indices`]. `None`: there is none.
-    pub(super) sources: Option<BTreeSet<String>>,
+    /// Names that stand in a text of many words, or where no list of names says all, each by itself.
+    pub(super) sources: BTreeSet<String>,
+    /// See [`Asked::wants_indices`].
+    pub(super) wants_indices: bool,
 }
 
 /// What a sealed id stands for.
@@ -110,7 +112,8 @@ impl Asked {
             actions: None,
             part: None,
             is_secret: false,
-            sources: None,
+            sources: BTreeSet::new(),
+            wants_indices: false,
         }
     }
 
@@ -223,7 +226,7 @@ impl Asked {
 
     /// Whether each name must be of an index, an alias or a data stream: what else could be called so reads further.
     pub fn wants_indices(&self) -> bool {
-        self.sources.is_some()
+        self.wants_indices
     }
 
     /// What it touches with what its ids stand for: under the grant under which all of that was begun.
@@ -284,7 +287,7 @@ impl Asked {
             Reach::Names(names) => !names.is_empty() || self.has_wildcards(),
             Reach::Everything(_) => {
                 !body.is_empty()
-                    || self.sources.is_some()
+                    || !self.sources.is_empty()
                     || path.segments.first().is_some_and(|first| !first.starts_with('_'))
             }
         }
@@ -311,8 +314,7 @@ impl Asked {
                 path.segments.iter().any(|segment| veils(segment)) || actions::texts(body, &veils)
             }
         };
-        // A text of many words has its names apart.
-        let said = self.sources.iter().flatten().any(|name| catalog.is_veil(name));
+        let said = self.sources.iter().any(|name| catalog.is_veil(name));
         named || said || self.expressions.iter().any(|expression| expression.leads_to_accounts(catalog))
     }
 
@@ -574,6 +576,8 @@ mod tests {
             );
             let (path, asked) = asked("POST /_bulk", &body).unwrap();
             assert!(asked.may_name(&path, b"") && asked.leads_to_accounts(&veiled, &path, b""), "{body}");
+            // No view can be written to.
+            assert!(!asked.wants_indices(), "{body}");
         }
         let (path, asked) = asked("GET /_cluster/settings", "").unwrap();
         assert!(!asked.may_name(&path, b""));

@@ -192,8 +192,11 @@ impl Bulk {
     }
 
     /// Where what it touches says no names.
-    fn sources(&self) -> Option<BTreeSet<String>> {
-        matches!(self.asked.reach, Reach::Everything(_)).then(|| self.named.clone())
+    fn sources(&self) -> BTreeSet<String> {
+        match self.asked.reach {
+            Reach::Names(_) => BTreeSet::new(),
+            Reach::Everything(_) => self.named.clone(),
+        }
     }
 
     fn keep(&mut self, piece: &[u8]) -> Result<(), Wrong> {

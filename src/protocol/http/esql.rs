@@ -13,8 +13,6 @@ mod lexer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
-
 use super::asked::{Asked, At};
 use super::expression::{Expand, Expression};
 use super::json::{Json, Members};
@@ -59,7 +57,7 @@ pub(super) fn body(body: &Members<'_>, asked: &mut Asked) -> Result<(), Wrong> {
             _ => asked.reach.everything(UNKNOWN),
         }
     }
-    asked.sources = Some(BTreeSet::new());
+    asked.wants_indices = true;
     Reader { lexer: Lexer::new(text), asked, depth: 0 }.statement()
 }
 
@@ -213,7 +211,7 @@ impl Reader<'_, '_> {
     }
 
     fn said<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
-        self.asked.sources.get_or_insert_default().extend(names.map(str::to_owned));
+        self.asked.sources.extend(names.map(str::to_owned));
     }
 
     /// `LOOKUP JOIN index ON …`: one index, without wildcards.

@@ -68,7 +68,7 @@ pub(super) fn undated(text: &str) -> String {
 fn means_accounts(name: &str) -> bool {
     let meant = |sealed: &str| match name.starts_with('.') {
         _ if is_all(name) => false,
-        true => ENDS.iter().any(|end| pattern::matches(name, &format!("{sealed}{end}"))),
+        true => fits(name, sealed),
         false => name.starts_with('*') && name.contains("security"),
     };
     SEALED.iter().any(|sealed| name.contains(sealed) || (name.contains('*') && meant(sealed)))
@@ -77,12 +77,17 @@ fn means_accounts(name: &str) -> bool {
 /// What an index of the cluster's accounts may be called, behind the words of [`SEALED`].
 const ENDS: [&str; 6] = ["", "-6", "-7", "-8", "-tokens-7", "-profile-8"];
 
+/// Whether a pattern in lower case is one for an index that is called by this word.
+fn fits(pattern: &str, sealed: &str) -> bool {
+    ENDS.iter().any(|end| pattern::matches(pattern, &format!("{sealed}{end}")))
+}
+
 /// For a pattern by which indices to come are told: one that such a name would fit is refused, but not `*` and `.*`.
 pub(super) fn unmatched(pattern: &str) -> Result<(), Wrong> {
     unsealed(pattern)?;
     let pattern = pattern.trim().to_ascii_lowercase();
-    let fits = |sealed: &&str| ENDS.iter().any(|end| pattern::matches(&pattern, &format!("{sealed}{end}")));
-    match !is_all(&pattern) && pattern.contains('*') && SEALED.iter().any(fits) {
+    let fits = SEALED.iter().any(|sealed| fits(&pattern, sealed));
+    match !is_all(&pattern) && pattern.contains('*') && fits {
         true => Err(ACCOUNTS),
         false => Ok(()),
     }

@@ -55,8 +55,11 @@ pub fn marks(answer: &[u8]) -> Option<BTreeSet<String>> {
 }
 
 fn mark(said: &Value) -> Option<&str> {
-    let headers = said.get("headers")?.as_object()?;
-    headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-opaque-id"))?.1.as_str()
+    mark_in(said.get("headers")?.as_object()?)
+}
+
+fn mark_in<'a>(headers: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Option<&'a str> {
+    headers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("x-opaque-id"))?.1.as_str()
 }
 
 fn is_marked(said: &Value, expected: &str) -> bool {
@@ -189,8 +192,7 @@ pub fn running(answer: &[u8]) -> Option<Vec<Task>> {
     // It becomes a part of a URL.
     let plain = |node: &str| node.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     let task = |said: Said| {
-        let mark =
-            said.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-opaque-id"))?.1.as_str()?;
+        let mark = mark_in(&said.headers)?;
         let fits = said.cancellable && !said.node.is_empty() && plain(&said.node);
         fits.then(|| Task { id: format!("{}:{}", said.node, said.id), mark: mark.to_owned() })
     };

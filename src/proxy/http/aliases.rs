@@ -18,17 +18,18 @@ pub(super) struct Catalogs {
 /// One asks at a time, the others wait for that answer: since when it holds, or until when it was waited for in vain.
 type Known = tokio::sync::Mutex<Option<(Instant, Result<Arc<Catalog>, Refusal>)>>;
 
+/// What holds still of it.
+fn still(known: &Option<(Instant, Result<Arc<Catalog>, Refusal>)>) -> Option<Arc<Catalog>> {
+    let (asked, looked) = known.as_ref()?;
+    looked.as_ref().ok().filter(|_| asked.elapsed() < limits::HTTP_ALIASES_AGE_MAX).cloned()
+}
+
 impl Catalogs {
     /// What is known and holds still, for who need not wait for it.
     pub fn fresh(&self, target: &Name, level: &AccessLevel) -> Option<Arc<Catalog>> {
         let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         let known = targets.get(&(target.clone(), level.clone()))?.try_lock().ok()?;
-        match &*known {
-            Some((asked, Ok(catalog))) if asked.elapsed() < limits::HTTP_ALIASES_AGE_MAX => {
-                Some(catalog.clone())
-            }
-            _ => None,
-        }
+        still(&known)
     }
 
     /// Cancel safe.
@@ -44,10 +45,10 @@ impl Catalogs {
         };
         let came = Instant::now();
         let mut known = known.lock().await;
+        if let Some(catalog) = still(&known) {
+            return Ok(catalog);
+        }
         match &*known {
-            Some((asked, Ok(catalog))) if asked.elapsed() < limits::HTTP_ALIASES_AGE_MAX => {
-                return Ok(catalog.clone());
-            }
             // Who waited for an answer that did not come does not wait for the next one as well.
             Some((failed, Err(refusal))) if *failed >= came => return Err(refusal.clone()),
             _ => {}

@@ -33,6 +33,7 @@ pub(super) struct Cover {
     pub place: Arc<Place>,
 }
 
+pub(super) const SLOW: Refusal = Refusal::ProtocolViolation("the body came too slowly");
 /// By another name, for who has a grant for everything.
 pub(super) const ACCOUNTS: Refusal = Refusal::OperationDenied(
     "a name leads to the cluster's own accounts, which are not reached through the proxy",
@@ -41,7 +42,7 @@ pub(super) const ACCOUNTS: Refusal = Refusal::OperationDenied(
 /// The next piece of a client's body. Cancel safe.
 pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
     let frame = tokio::time::timeout(limits::HTTP_BODY_WAIT, body.frame()).await;
-    match frame.map_err(|_| Refusal::ProtocolViolation("the body came too slowly"))? {
+    match frame.map_err(|_| SLOW)? {
         None => Ok(None),
         Some(Err(_)) => Err(Refusal::ProtocolViolation("the body is broken")),
         // Trailers say more of a request than was authorized.

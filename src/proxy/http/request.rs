@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::HttpDoor;
 use super::answer::{Account, Answered, Ends, Seals, Theirs, says_nothing_of_it};
-use super::checking::{ACCOUNTS, Checking, Cover, piece};
+use super::checking::{ACCOUNTS, Checking, Cover, SLOW, piece};
 use super::connection::{self, Connection, Underway};
 use super::contexts::Given;
 use super::counting::Counting;
@@ -61,7 +61,6 @@ struct Refused {
     closes: bool,
 }
 
-const SLOW: Refusal = Refusal::ProtocolViolation("the body came too slowly");
 /// What a note takes beside its text, or nearly.
 const NOTE_BYTES: usize = 96;
 
@@ -209,13 +208,7 @@ impl Connection {
         let path = Path::parse(target).map_err(Wrong::Bad)?;
         let (path, routed) = self.routed(head.method.as_str(), path, identity, claim)?;
         let is_read = routed.needs_body();
-        if !routed.takes_body() && rest.body.as_ref().is_some_and(|body| !body.is_end_stream()) {
-            let is_empty = rest::is_empty(head, rest).await;
-            if !is_empty {
-                return Err(Wrong::Bad("this route takes no body").into());
-            }
-        }
-        let (held, mut asked, early) = match self.is_expected(head, rest.body.as_ref(), &*routed)? {
+        let (held, mut asked, early) = match self.is_expected(head, rest, &*routed).await? {
             false => (Held::Nothing, routed.asked(b"")?, None),
             true => self.hold(rest, routed, identity, claim).await?,
         };
@@ -759,12 +752,15 @@ impl Connection {
     }
 
     /// Whether there is a body. One where none belongs, or of another kind, is refused.
-    fn is_expected(&self, head: &Parts, body: Option<&Incoming>, routed: &dyn Routed) -> Result<bool, Wrong> {
-        if body.is_none_or(Incoming::is_end_stream) {
+    async fn is_expected(&self, head: &Parts, rest: &mut Rest, routed: &dyn Routed) -> Result<bool, Wrong> {
+        if rest.body.as_ref().is_none_or(Incoming::is_end_stream) {
             return Ok(false);
         }
         if !routed.takes_body() {
-            return Err(Wrong::Bad("this route takes no body"));
+            return match rest::is_empty(head, rest).await {
+                true => Ok(false),
+                false => Err(Wrong::Bad("this route takes no body")),
+            };
         }
         let kind = single(&head.headers, &CONTENT_TYPE)?;
         match kind.is_some_and(|kind| self.door.api.reads(kind)) {

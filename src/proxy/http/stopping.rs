@@ -95,23 +95,19 @@ impl Lasting {
 impl Drop for Lasting {
     fn drop(&mut self) {
         if self.sent.load(Relaxed) {
-            let busy = self.busy.take();
-            let wanted =
-                Wanted { actions: self.actions, since: Instant::now(), looked: false, found: false, busy };
-            stop(&self.place, std::mem::take(&mut self.mark), wanted);
+            stop(&self.place, std::mem::take(&mut self.mark), self.actions, self.busy.take());
         }
     }
 }
 
 /// Stops what goes on at a place under this mark.
 pub(super) fn stop_marked(place: &Arc<Place>, marked: &Marked) {
-    let wanted =
-        Wanted { actions: marked.actions, since: Instant::now(), looked: false, found: false, busy: None };
-    stop(place, marked.mark.to_string(), wanted);
+    stop(place, marked.mark.to_string(), marked.actions, None);
 }
 
 /// One at a time sees to all of them.
-fn stop(place: &Arc<Place>, mark: String, wanted: Wanted) {
+fn stop(place: &Arc<Place>, mark: String, actions: &'static str, busy: Option<Busy>) {
+    let wanted = Wanted { actions, since: Instant::now(), looked: false, found: false, busy };
     let is_seen_to = {
         let mut state = place.stops.lock();
         state.wanted.insert(mark, wanted);
